@@ -1,0 +1,277 @@
+/*
+ * talea: counting at memory speed.
+ *
+ *	#include <talea.h>
+ *	int main(void)
+ *	{
+ *		struct talea *t;
+ *		struct talea_counter reqs;
+ *		struct talea_total n = { .size = sizeof n };
+ *		if (talea_open(&t, NULL) ||
+ *		    talea_counter(t, &reqs, "demo_requests_total", "Requests served.", "app", "demo", NULL))
+ *			return 1;
+ *		for (int i = 0; i < 1000000; i++)
+ *			talea_inc(reqs);
+ *		if (talea_sync(t, 1000) == 0 && talea_read(t, reqs, TALEA_COMPACTED, 0, &n) == 0)
+ *			printf("%lld\n", (long long)n.value);
+ *		talea_close(t);
+ *	}                            // cc ex.c $(pkg-config --cflags --libs talea)
+ *
+ * Every call returns 0 or -errno unless it says otherwise; talea_strerror() says what failed and
+ * what to do. Outputs stand right after the object they belong to and are untouched on failure,
+ * except handles: a declaring call always leaves a usable handle, whose adds count in the
+ * namespace's overflow counter, or privately, when the declaration failed.
+ *
+ * Cost classes: "wait-free" is a bounded handful of instructions with no system call, no lock and
+ * no allocation; "may block" waits for the daemon up to timeout_ms.
+ *
+ * Caveats
+ * - A handle is good for the life of the process, through talea_close, fork, dlclose of the code
+ *   that declared it, restarts and absence of the daemon. A zeroed handle is not a handle: use
+ *   TALEA_COUNTER_INIT for one that is not declared yet.
+ * - Do not add between vfork and exec, nor from a thread that shares another's thread-local storage
+ *   (clone without CLONE_SETTLS): the kernel registers rseq per thread, and such an add may be lost.
+ * - mlockall(MCL_CURRENT) after talea_open may commit the whole sparse reserve; MCL_FUTURE does not.
+ * - gdb cannot single-step through an add (the kernel aborts the section at every stop; the add then
+ *   takes the out-of-line path and still counts). valgrind and ThreadSanitizer see only that path.
+ * - After fork the child inherits every handle. Its adds count; its first other call gives it a
+ *   connection of its own.
+ */
+#ifndef TALEA_H
+#define TALEA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TALEA_VERSION "0.1.0"
+#define TALEA_ABI 1
+
+/* An attachment to a namespace. Opaque; made by talea_open, ended by talea_close. */
+struct talea;
+
+/* Handles. Copy them freely; they stay valid for the life of the process. */
+struct talea_target_;
+struct talea_family_;
+struct talea_counter { struct talea_target_ *target_; };
+struct talea_level { struct talea_target_ *target_; };
+struct talea_family { struct talea_family_ *family_; };
+
+/* Static initialisers: adds made before the declaration go to a private cell that no name owns
+ * (talea_status: undeclared). */
+extern struct talea_target_ talea_undeclared_;
+#define TALEA_COUNTER_INIT { &talea_undeclared_ }
+#define TALEA_LEVEL_INIT { &talea_undeclared_ }
+
+/* --- attaching ----------------------------------------------------------------------------- */
+
+enum talea_open_flags {
+	TALEA_NEED_DAEMON = 1 << 0,   /* an absent daemon is an error (-ECONNREFUSED) */
+	TALEA_HELPER_THREAD = 1 << 1, /* a thread of the library attaches and carries over, 10 a s */
+	TALEA_READ_ONLY = 1 << 2,     /* totals only: declaring and adding stay private */
+};
+
+struct talea_options {
+	size_t size;	    /* sizeof(struct talea_options) */
+	const char *socket; /* NULL: $TALEA_SOCKET, else the user's socket, else the system's */
+	const char *ns;	    /* NULL: $TALEA_NAMESPACE, else "default" */
+	const char *app;    /* what to call this program in `talea clients`; NULL: its name */
+	int timeout_ms;	    /* longest wait for the daemon of any call; 0: 1000 */
+	unsigned int flags; /* enum talea_open_flags */
+};
+
+/*
+ * Attaches to the daemon, or prepares to: an absent daemon is no error, adds stay in private memory
+ * and are carried over exactly once by a later call that is not an add. *ret is set even when the
+ * daemon refused (-EACCES, -EPROTONOSUPPORT, ...) unless the result is -ENOMEM or -EINVAL, so that
+ * handles can be declared and talea_strerror asked; with TALEA_NEED_DAEMON *ret is NULL on failure.
+ * Several opens of one namespace share one connection.
+ * May block. MT-safe; not for signal handlers.
+ */
+int talea_open(struct talea **ret, const struct talea_options *opt);
+
+/*
+ * Carries over what is private, waiting at most a second, and ends the connection when this was the
+ * last open of the namespace. Handles stay bound and go on counting while the region lives.
+ * NULL is allowed. May block. MT-safe against other objects.
+ */
+void talea_close(struct talea *t);
+
+struct talea_status {
+	size_t size;	       /* in: sizeof(struct talea_status) */
+	int connected;	       /* 1: attached to a live daemon */
+	int rseq;	       /* 1: adds use restartable sequences; 0: atomic adds on the cold cell */
+	const char *rseq_why;  /* why not, or "" */
+	uint64_t epoch;	       /* of the newest published fold; 0 when not attached */
+	uint64_t age_ns;       /* of that fold; UINT64_MAX when not attached */
+	uint64_t private_adds; /* sum of what is counted but not carried over yet */
+	uint64_t undeclared;   /* adds through TALEA_COUNTER_INIT handles never declared */
+	uint64_t refused;      /* declarations that failed: their handles count in overflow */
+	uint64_t out_of_line;  /* handles that had to leave the inline path after a new region */
+	uint64_t incarnation;  /* of the worker */
+	char namespace_name[48];
+	char socket[112];
+};
+
+/* Attaches if need be, carries over what is private, and tells the state. Poll it when nothing else
+ * is called. May block while the daemon answers; MT-safe. */
+int talea_status(struct talea *t, struct talea_status *ret);
+
+/* The ABI this library was built with; compare with TALEA_ABI. Wait-free. */
+unsigned int talea_abi(void);
+
+/* What `err` (the result of the last failed call of this thread's use of t, or any -errno) means
+ * and what to do. The text belongs to t and is overwritten by its next failing call. MT-safe as far
+ * as the text is used before that. t may be NULL. */
+const char *talea_strerror(const struct talea *t, int err);
+
+/* --- declaring ----------------------------------------------------------------------------- */
+
+enum talea_level_flags {
+	TALEA_OWNED = 1 << 0, /* given back when this process ends: -EOPNOTSUPP in this version */
+};
+
+/*
+ * Declares a counter, or finds it: name ends in _total, help is one line; the variable part is
+ * label, value pairs and a NULL. -EEXIST: the name has another type or help; -EDQUOT: over quota;
+ * -EINVAL: the name breaks Prometheus rules; -ETIMEDOUT: the daemon did not answer (the handle
+ * counts privately and is carried over). All strings are copied.
+ * A name that exists is found in shared memory without talking to the daemon; a new one costs one
+ * round trip. May block. MT-safe; not for signal handlers.
+ */
+int talea_counter(struct talea *t, struct talea_counter *ret, const char *name, const char *help,
+		  ... /* label, value, NULL */);
+
+/* The same with the labels in an array that ends with NULL, for languages without varargs. */
+int talea_counter_v(struct talea *t, struct talea_counter *ret, const char *name, const char *help,
+		    const char *const *labels);
+
+/* Declares a level: a count that may go down. Its name does not end in _total. */
+int talea_level(struct talea *t, struct talea_level *ret, const char *name, const char *help,
+		unsigned int flags, ... /* label, value, NULL */);
+int talea_level_v(struct talea *t, struct talea_level *ret, const char *name, const char *help,
+		  unsigned int flags, const char *const *labels);
+
+/*
+ * Declares a family: one counter for each value of `label`. "post" takes UTF-8 text, "post:u64" a
+ * uint64_t (8 bytes in native order, shown in decimal). Costs and errors as talea_counter.
+ */
+int talea_family(struct talea *t, struct talea_family *ret, const char *name, const char *help,
+		 const char *label);
+int talea_level_family(struct talea *t, struct talea_family *ret, const char *name,
+		       const char *help, const char *label);
+
+/* A key of a family. */
+struct talea_key {
+	const void *value;
+	size_t len;
+	uint64_t n; /* talea_family_add_many: how much; for levels the two's complement */
+};
+
+/*
+ * Resolves a key once; the handle then adds inline. A key that exists costs a look-up in shared
+ * memory; a new one is one round trip with a deadline, past it -ETIMEDOUT and the handle counts
+ * privately until it is carried over. -EDQUOT: the family is full, the handle counts in `other`.
+ */
+int talea_family_get(struct talea_family *f, const void *value, size_t len,
+		     struct talea_counter *ret);
+int talea_level_family_get(struct talea_family *f, const void *value, size_t len,
+			   struct talea_level *ret);
+
+/* The same for nr keys at once: all new ones in as few exchanges as fit. Every ret[i] is usable;
+ * the result is that of the first key that failed. */
+int talea_family_get_many(struct talea_family *f, const struct talea_key *keys, size_t nr,
+			  struct talea_counter *ret);
+
+/*
+ * Resolves and adds. An existing key: wait-free but for the length of its index chain, safe where
+ * talea_add is. A new key: one round trip, past its deadline the add counts in `other` (while no
+ * daemon is attached: in a private cell of its own). -EDQUOT and -ETIMEDOUT tell that the add
+ * counted in `other`; it counted in any case, exactly once.
+ */
+int talea_family_add(struct talea_family *f, const void *value, size_t len, uint64_t n);
+int talea_level_family_add(struct talea_family *f, const void *value, size_t len, int64_t n);
+int talea_family_add_many(struct talea_family *f, const struct talea_key *keys, size_t nr);
+
+/* --- adding -------------------------------------------------------------------------------- */
+
+/*
+ * talea_inc, talea_add, talea_level_add (inline, in talea_add.h) add to a handle: wait-free, no
+ * failure, no system call; safe in threads, signal handlers, atfork handlers, children of fork and
+ * _Fork, before talea_open's daemon exists and after talea_close. The _fn twins are the same as
+ * functions, for other languages.
+ */
+void talea_inc_fn(struct talea_counter c);
+void talea_add_fn(struct talea_counter c, uint64_t n);
+void talea_level_add_fn(struct talea_level l, int64_t n);
+
+/* --- reading ------------------------------------------------------------------------------- */
+
+enum talea_how {
+	TALEA_SUM = 1,	     /* the shards, now; kernel counters answer TALEA_COMPACTED */
+	TALEA_COMPACTED = 2, /* the newest fold */
+	TALEA_CACHED = 3,    /* compacted if not older than max_age_ns, else the sum */
+	TALEA_GLOBAL = 4,    /* all nodes of the cluster: -EOPNOTSUPP in this version */
+};
+
+enum talea_state { TALEA_OK = 1, TALEA_UNKNOWN = 2, TALEA_SUSPECT = 3 };
+enum talea_type { TALEA_TYPE_COUNTER = 1, TALEA_TYPE_LEVEL = 2 };
+enum talea_origin { TALEA_USER = 0, TALEA_KERNEL = 1, TALEA_OWN = 2 };
+
+struct talea_total {
+	size_t size;	     /* in: sizeof(struct talea_total) */
+	int64_t value;
+	double rate;	     /* adds a second over the last full second; NaN when not known */
+	uint64_t as_of_ns;   /* CLOCK_REALTIME of the read that made the value */
+	uint64_t age_ns;     /* now minus the start of the fold (0 for TALEA_SUM) */
+	uint64_t epoch;	     /* of the fold; for TALEA_SUM the newest published */
+	enum talea_how how;  /* how it was read in the end */
+	enum talea_state state;
+	enum talea_type type;
+	enum talea_origin origin;
+	int hot;	     /* 1: it has a row */
+	const char *help;    /* talea_read_name and talea_each: valid while t is open; else NULL */
+	float history[60];   /* rates of the last 60 full seconds, newest first; NaN: not known */
+};
+
+/*
+ * Reads one counter. max_age_ns 0 means any age; TALEA_COMPACTED older than it gives -ESTALE with
+ * *ret filled. -ENOTCONN before the first attachment. Wait-free but for retries beside a fold; one
+ * clock read. MT-safe.
+ */
+int talea_read(struct talea *t, struct talea_counter c, enum talea_how how, uint64_t max_age_ns,
+	       struct talea_total *ret);
+int talea_read_level(struct talea *t, struct talea_level l, enum talea_how how,
+		     uint64_t max_age_ns, struct talea_total *ret);
+
+/* Reads by canonical name, `name` or `name{label="value"}`, members included. -ENOENT: no such. */
+int talea_read_name(struct talea *t, const char *name_with_labels, enum talea_how how,
+		    uint64_t max_age_ns, struct talea_total *ret);
+
+/*
+ * Visits every counter whose name matches glob, in order of registration; NULL or "*" is all. A
+ * glob without braces matches all label sets; labels may be globs: likes_total{post="4*"}. With
+ * TALEA_COMPACTED all values are of one epoch. visit returning non-zero stops, and is the result.
+ * The name and the total belong to the library and last for the call of visit. Allocates; not for
+ * signal handlers.
+ */
+int talea_each(struct talea *t, const char *glob, enum talea_how how,
+	       int (*visit)(const char *name, const struct talea_total *total, void *arg),
+	       void *arg);
+
+/*
+ * Waits until every add made before the call is in the published totals: the second epoch after the
+ * current one. Private adds are carried over first. -ETIMEDOUT; -ENOTCONN without a daemon.
+ */
+int talea_sync(struct talea *t, int timeout_ms);
+
+#ifdef __cplusplus
+}
+#endif
+
+#include "talea_add.h"
+
+#endif

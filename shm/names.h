@@ -1,0 +1,54 @@
+/*
+ * Names: the rules they follow, their one canonical spelling, and finding and matching them. Used by
+ * the library (canonical spelling, look-up by name), the worker (the rules) and the tools. Owns no
+ * memory; every function works on the caller's buffers and is MT-safe.
+ */
+#ifndef SHM_NAMES_H
+#define SHM_NAMES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "layout.h"
+
+/* A displayed name at its longest: base, labels, every byte of a value escaped. */
+#define NAME_DISPLAY_MAX (4 * SHM_NAME_MAX)
+
+/*
+ * Writes `base` or `base{a="x",b="y"}`: labels (pairs, NULL at the end; may be NULL) sorted by name,
+ * values escaped as Prometheus does (\\, \", \n). Returns the length, or -ENAMETOOLONG, or -EINVAL
+ * for a label without value or twice the same. Checks no other rule.
+ */
+int name_canonical(const char *base, const char *const *labels, char *buf, size_t size);
+
+/* Brings any spelling (spaces, label order) of `name{...}` to the canonical one; as above, and
+ * -EINVAL where it does not parse. */
+int name_normalise(const char *text, char *buf, size_t size);
+
+/*
+ * The rules of registration: Prometheus' characters, counters end in _total and nothing else does,
+ * base units only, help is one non-empty UTF-8 line, prefixes talea_ and kernel_ are talea's own.
+ * 0, or -EINVAL with one sentence in why that says what is wrong and what would be right.
+ */
+int name_check(enum shm_slot_type type, const char *name, size_t name_len, const char *help,
+	       size_t help_len, const char *label, size_t label_len, char *why, size_t why_size);
+
+/* The rules of a family's key: 8 bytes, or UTF-8 text of 1 to SHM_NAME_MAX bytes without NUL. */
+int name_check_value(enum shm_key_kind kind, const void *value, size_t len, char *why,
+		     size_t why_size);
+
+/* The full name of any slot, members included. Its length, or -ENOENT for a slot that is free or
+ * damaged. */
+int name_display(const struct dir_shm *d, uint32_t slot, char *buf, size_t size);
+
+/* The slot of a canonical name, members included; SHM_SLOT_NONE and *ret_generation untouched when
+ * there is none. */
+uint32_t name_find(const struct dir_shm *d, const char *name, uint32_t *ret_generation);
+
+/*
+ * Does glob (`*`, `?`, [set]) match name? A glob without braces matches all label sets of the base
+ * names it matches; with braces each named label must be there and its value match, others are free.
+ */
+int name_match(const char *glob, const char *name);
+
+#endif

@@ -1,0 +1,221 @@
+/*
+ * The control protocol: what a client and the worker say over the SOCK_SEQPACKET socket. One packet
+ * is one message: a wire_head and a body that its kind names. Everything is bounded by WIRE_MAX and
+ * checked by the receiver (wire.c); a message that does not check is answered with WIRE_ERROR and
+ * the connection ends. Native byte order: both ends are on one machine.
+ *
+ *   client                            worker
+ *   HELLO{abi, namespace, access} ──►          checks credentials
+ *                                 ◄── WELCOME + fds of D, S, T   or ERROR
+ *   REGISTER{n entries}           ──►          idempotent: an existing name is found again
+ *                                 ◄── REGISTERED{n results}
+ *   QUERY{what}                   ──►
+ *                                 ◄── ANSWER{records}
+ *                                 ◄── RESUME{incarnation}: a new worker. The client says HELLO again
+ *                                     (no fds come when it says it has them) and repeats every
+ *                                     unanswered request under its old number.
+ */
+#ifndef SHM_WIRE_H
+#define SHM_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "layout.h"
+
+#define WIRE_MAGIC   0x454c4154u /* "TALE" */
+#define WIRE_VERSION 1u
+#define WIRE_MAX     (128u * 1024)
+#define WIRE_ENTRIES_MAX 1024u
+#define WIRE_TEXT_MAX 512u
+
+enum wire_kind {
+	WIRE_HELLO = 1,
+	WIRE_WELCOME = 2,
+	WIRE_ERROR = 3,
+	WIRE_RESUME = 4,
+	WIRE_REGISTER = 5,
+	WIRE_REGISTERED = 6,
+	WIRE_QUERY = 7,
+	WIRE_ANSWER = 8,
+	/* Reserved for later capabilities; answered with -EOPNOTSUPP today. */
+	WIRE_RING = 16,
+	WIRE_ADOPT = 17,
+	WIRE_FORGET = 18,
+	WIRE_PIN = 19,
+	WIRE_OWNED = 20,
+	WIRE_KIND_RESERVED_LAST = 31,
+};
+
+enum wire_feature { /* bits that both sides must know to be used; none is needed today */
+	WIRE_FEATURE_RING = 1 << 0,
+	WIRE_FEATURE_ADOPT = 1 << 1,
+	WIRE_FEATURE_FORGET = 1 << 2,
+	WIRE_FEATURE_PIN = 1 << 3,
+	WIRE_FEATURE_OWNED = 1 << 4,
+	WIRE_FEATURE_HISTOGRAM = 1 << 5,
+	WIRE_FEATURE_EDGES = 1 << 6,
+};
+
+enum wire_access { WIRE_READ = 1, WIRE_WRITE = 2 };
+
+struct wire_head {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t kind;
+	uint32_t number; /* of the request; the reply carries the same */
+	uint32_t length; /* of the whole message */
+};
+
+struct wire_hello {
+	struct wire_head head;
+	uint32_t abi;
+	uint32_t access; /* enum wire_access */
+	uint64_t fingerprint;
+	uint64_t features;
+	uint32_t has_fds; /* 1: region_id is mapped already, send no fds */
+	uint32_t reserved;
+	unsigned char region_id[16];
+	char name_space[SHM_NAMESPACE_MAX]; /* NUL-terminated */
+	char app[SHM_NAMESPACE_MAX];	    /* what the program calls itself, may be empty */
+};
+
+/* With three fds (D and T read-only; S writable for WIRE_WRITE) unless has_fds matched. */
+struct wire_welcome {
+	struct wire_head head;
+	uint32_t abi;
+	uint32_t access;
+	uint64_t fingerprint;
+	uint64_t features;
+	uint64_t incarnation; /* of the worker */
+	uint32_t fds_nr;      /* 0 or 3 */
+	uint32_t reserved;
+	unsigned char region_id[16];
+};
+
+struct wire_error {
+	struct wire_head head;
+	int32_t err; /* a negative errno */
+	uint32_t text_bytes;
+	char text[WIRE_TEXT_MAX]; /* what failed, why, what to do; text_bytes of it are sent */
+};
+
+struct wire_resume {
+	struct wire_head head;
+	uint64_t incarnation;
+};
+
+/*
+ * REGISTER: nr entries, each padded to 8 bytes. For counters, levels and families: name (canonical)
+ * then help then label. For members: the key bytes; `family` names the family's slot.
+ */
+struct wire_entry {
+	uint8_t type; /* enum shm_slot_type: COUNTER, LEVEL, FAMILY, LEVEL_FAMILY, MEMBER, LEVEL_MEMBER */
+	uint8_t key_kind; /* families: enum shm_key_kind */
+	uint16_t name_bytes;
+	uint16_t help_bytes;
+	uint16_t label_bytes;
+	uint32_t family;
+	uint32_t family_generation;
+	char bytes[];
+};
+
+struct wire_register {
+	struct wire_head head;
+	uint32_t nr;
+	uint32_t reserved;
+	char entries[];
+};
+
+/*
+ * One result an entry, in order. err 0: slot is the counter's. err < 0: slot is the overflow slot
+ * (or the family's `other`), where its adds count, and text_at the offset of a NUL-terminated
+ * explanation in texts.
+ */
+struct wire_result {
+	uint32_t slot;
+	uint32_t generation;
+	int32_t err;
+	uint32_t text_at;
+};
+
+struct wire_registered {
+	struct wire_head head;
+	uint32_t nr;
+	uint32_t text_bytes; /* of the texts behind the results */
+	struct wire_result results[];
+};
+
+enum wire_query_what { WIRE_STATUS = 1, WIRE_PROBES = 2 };
+
+struct wire_query {
+	struct wire_head head;
+	uint32_t what;
+	uint32_t reserved;
+};
+
+struct wire_answer {
+	struct wire_head head;
+	uint32_t what;
+	uint32_t nr; /* records of the kind that `what` names follow */
+	char records[];
+};
+
+/* WIRE_STATUS: one record. */
+struct wire_status {
+	uint64_t incarnation;
+	uint64_t started_real_ns;	 /* the region was made */
+	uint64_t worker_started_real_ns;
+	uint32_t keeper_pid, spare_pid, worker_pid;
+	uint32_t worker_restarts, keeper_takeovers;
+	uint32_t clients_nr;
+	uint32_t namespaces_nr;
+	uint32_t counters_nr, members_nr;   /* of the asking client's namespace */
+	uint32_t rows_used, rows_max;
+	uint64_t refusals;
+	uint64_t memory_bytes;	 /* committed pages of this namespace's region */
+	uint64_t fold_interval_ns, fold_duration_ns;
+	uint32_t fold_cpu_permille; /* of one core, over the last second */
+	uint32_t cpus_nr;
+	char version[16];
+	char vector[16]; /* the fold's instruction set */
+	char socket[112];
+	char state_folder[256];
+	char name_space[SHM_NAMESPACE_MAX];
+};
+
+/* WIRE_PROBES: one record a probe. */
+enum wire_probe_state { WIRE_PROBE_OFF = 0, WIRE_PROBE_ATTACHED = 1, WIRE_PROBE_FAILED = 2 };
+struct wire_probe {
+	char name[48];
+	char attach[64];  /* tp_btf:sched_switch */
+	char counter[64]; /* the counter it feeds */
+	uint32_t state;	  /* enum wire_probe_state */
+	uint32_t keys_nr; /* keys seen so far */
+	uint64_t events;
+	uint64_t missed;  /* recursion_misses of its program: known loss */
+	char reason[256]; /* why it is not attached */
+	char fix[256];	  /* what to type */
+};
+
+/* 0, or -EPROTO / -EMSGSIZE / -EPROTONOSUPPORT for a message of `got` bytes. */
+int wire_check(const void *msg, size_t got);
+
+/* Walks the entries of a REGISTER: the entry at *at, advancing it; NULL at the end or when it does
+ * not fit (then *ret_err is -EPROTO). wire_check must have passed. */
+const struct wire_entry *wire_entry_next(const struct wire_register *msg, size_t *at, int *ret_err);
+
+/* Appends an entry to a message buffer of WIRE_MAX bytes; -EMSGSIZE when it does not fit. */
+int wire_entry_put(struct wire_register *msg, const struct wire_entry *head, const void *name,
+		   const void *help, const void *label);
+
+/* Sends one message with up to fds_nr fds; 0 or -errno. flags: MSG_DONTWAIT or 0. */
+int wire_send(int sock, const void *msg, const int *fds, unsigned int fds_nr, int flags);
+
+/* Receives one message of at most size bytes. Returns its size, 0 at end of file, or -errno. Fds
+ * beyond fds_max are closed; *ret_fds_nr tells how many came (all CLOEXEC). */
+ssize_t wire_recv(int sock, void *buf, size_t size, int *ret_fds, unsigned int fds_max,
+		  unsigned int *ret_fds_nr, int flags);
+
+#endif
