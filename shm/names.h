@@ -13,6 +13,29 @@
 
 /* A displayed name at its longest: base, labels, every byte of a value escaped. */
 #define NAME_DISPLAY_MAX (4 * SHM_NAME_MAX)
+#define NAME_LABELS_MAX 64
+
+/* A name taken apart. All point into the text; values still carry their escapes. */
+struct name_label {
+	const char *name;
+	size_t name_len;
+	const char *value;
+	size_t value_len;
+};
+
+struct name_parts {
+	const char *base;
+	size_t base_len;
+	unsigned int labels_nr;
+	struct name_label labels[NAME_LABELS_MAX];
+};
+
+/* Takes `name` or `name{label="value",...}` apart, in the order written; -EINVAL where it does not
+ * parse. In a glob any character may be escaped and quotes may be missing. */
+int name_parse(const char *text, size_t len, int is_glob, struct name_parts *ret);
+
+/* The bytes that an escaped value stands for; their number, or -ENAMETOOLONG. No NUL is put. */
+int name_unescape(const char *value, size_t len, char *buf, size_t size);
 
 /*
  * Writes `base` or `base{a="x",b="y"}`: labels (pairs, NULL at the end; may be NULL) sorted by name,
@@ -27,8 +50,8 @@ int name_normalise(const char *text, char *buf, size_t size);
 
 /*
  * The rules of registration: Prometheus' characters, counters end in _total and nothing else does,
- * base units only, help is one non-empty UTF-8 line, prefixes talea_ and kernel_ are talea's own.
- * 0, or -EINVAL with one sentence in why that says what is wrong and what would be right.
+ * base units only, help is one non-empty UTF-8 line, prefixes talea_ and kernel_ are talea's own. The
+ * name must be canonical; label (families alone) is the label's name without a key kind. 0, or -EINVAL with one sentence in why that says what is wrong and what would be right.
  */
 int name_check(enum shm_slot_type type, const char *name, size_t name_len, const char *help,
 	       size_t help_len, const char *label, size_t label_len, char *why, size_t why_size);

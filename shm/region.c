@@ -70,18 +70,36 @@ int region_check(int fd, enum region_part part, const char **ret_why)
 	return 0;
 }
 
+/* Address space of which `bytes` begin at a multiple of align; the rest is given back. */
+static void *reserve_aligned(size_t bytes, size_t align)
+{
+	char *p = mmap(NULL, bytes + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		       0);
+	size_t before;
+
+	if (p == MAP_FAILED)
+		return NULL;
+	before = -(uintptr_t)p & (align - 1);
+	if (before)
+		munmap(p, before);
+	munmap(p + before + bytes, align - before);
+	return p + before;
+}
+
 int region_map(int fd, enum region_part part, bool writable, void **ret)
 {
 	size_t bytes = region_bytes(part);
-	void *p = mmap(NULL, bytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	void *at = reserve_aligned(bytes, REGION_ALIGN), *p;
 
-	if (p == MAP_FAILED)
-		return -errno;
+	if (!at)
+		return -ENOMEM;
+	p = mmap(at, bytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0);
 	/* Under mlockall(MCL_FUTURE) a readable mapping would be populated whole at mprotect. */
-	if (munlock(p, bytes) || mprotect(p, bytes, PROT_READ | (writable ? PROT_WRITE : 0))) {
+	if (p == MAP_FAILED || munlock(p, bytes) ||
+	    mprotect(p, bytes, PROT_READ | (writable ? PROT_WRITE : 0))) {
 		int err = -errno;
 
-		munmap(p, bytes);
+		munmap(at, bytes);
 		return err;
 	}
 	madvise(p, bytes, MADV_DONTDUMP);

@@ -24,6 +24,9 @@ int region_make(enum region_part part, const char *name_space, int *ret_rw, int 
 /* Is this fd a part as region_make makes it? 0, or -EBADF with a reason in *ret_why. */
 int region_check(int fd, enum region_part part, const char **ret_why);
 
+/* Parts are mapped at multiples of this, so that an address inside T also names T (talea_peek). */
+#define REGION_ALIGN (512ull << 20)
+
 /*
  * Maps a whole part without committing a page, even under mlockall(MCL_FUTURE), and keeps it out of
  * core dumps. MCL_CURRENT after this call still commits the whole reserve.

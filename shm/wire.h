@@ -98,7 +98,7 @@ struct wire_error {
 	struct wire_head head;
 	int32_t err; /* a negative errno */
 	uint32_t text_bytes;
-	char text[WIRE_TEXT_MAX]; /* what failed, why, what to do; text_bytes of it are sent */
+	char text[WIRE_TEXT_MAX]; /* what failed, why, what to do; text_bytes are sent, NUL included */
 };
 
 struct wire_resume {
@@ -199,22 +199,25 @@ struct wire_probe {
 	char fix[256];	  /* what to type */
 };
 
-/* 0, or -EPROTO / -EMSGSIZE / -EPROTONOSUPPORT for a message of `got` bytes. */
+/* 0, or -EPROTO / -EMSGSIZE / -EPROTONOSUPPORT for a message of `got` bytes in an 8-byte aligned
+ * buffer. Reserved kinds pass with any body: the receiver answers them with -EOPNOTSUPP. */
 int wire_check(const void *msg, size_t got);
 
-/* Walks the entries of a REGISTER: the entry at *at, advancing it; NULL at the end or when it does
- * not fit (then *ret_err is -EPROTO). wire_check must have passed. */
+/* Walks the entries of a REGISTER: the entry at *at (0 for the first), advancing it; NULL at the end
+ * or when it does not fit (then *ret_err is -EPROTO). After wire_check all nr entries fit. */
 const struct wire_entry *wire_entry_next(const struct wire_register *msg, size_t *at, int *ret_err);
 
-/* Appends an entry to a message buffer of WIRE_MAX bytes; -EMSGSIZE when it does not fit. */
+/* Appends an entry to a message buffer of WIRE_MAX bytes and keeps nr and head.length; a message with
+ * nr 0 is empty whatever its length says. -EMSGSIZE when the entry does not fit. */
 int wire_entry_put(struct wire_register *msg, const struct wire_entry *head, const void *name,
 		   const void *help, const void *label);
 
-/* Sends one message with up to fds_nr fds; 0 or -errno. flags: MSG_DONTWAIT or 0. */
+/* Sends one message with up to 8 fds; 0 or -errno. flags: MSG_DONTWAIT or 0. */
 int wire_send(int sock, const void *msg, const int *fds, unsigned int fds_nr, int flags);
 
-/* Receives one message of at most size bytes. Returns its size, 0 at end of file, or -errno. Fds
- * beyond fds_max are closed; *ret_fds_nr tells how many came (all CLOEXEC). */
+/* Receives one message of at most size bytes. Returns its size, 0 at end of file, or -errno; a
+ * message that is longer is gone and -EMSGSIZE. *ret_fds_nr (may be NULL) tells how many fds were put
+ * into ret_fds, all CLOEXEC; those beyond fds_max, and all on error, are closed. */
 ssize_t wire_recv(int sock, void *buf, size_t size, int *ret_fds, unsigned int fds_max,
 		  unsigned int *ret_fds_nr, int flags);
 

@@ -15,10 +15,12 @@ extern "C" {
 #define TALEA_TOTALS_TIME_ 72
 #define TALEA_TOTALS_COPY_ 0x100000
 #define TALEA_TOTALS_BYTES_ 0x8000000
+#define TALEA_TOTALS_ALIGN_ 0x20000000
 
 /*
  * Where a handle adds: private to the process, immortal, one cache line. The hot fields are copies
- * of *bind, changed by PROTOCOL 4; rseq_off 0 means that the inline path must not be taken.
+ * of *bind, changed as PROTOCOL 4 says; rseq_off 0 means that the inline path must not be taken.
+ * T is mapped at a multiple of TALEA_TOTALS_ALIGN_, so that one pointer names both T and the slot.
  */
 struct talea_target_ {
 	const uint64_t *word; /* the slot's route: generation:32 | row byte offset:32 */
@@ -26,10 +28,8 @@ struct talea_target_ {
 	char *lane0;	      /* the first CPU's lane */
 	int64_t rseq_off;     /* of struct rseq from the thread pointer */
 	void *bind;	      /* immutable record for the out-of-line path */
-	const char *totals;   /* T, or NULL */
-	uint32_t slot;
-	uint32_t private_idx; /* of its private cell */
-	uint64_t reserved;
+	const uint64_t *total; /* the slot in the first copy of T, or NULL */
+	uint64_t reserved[2];
 } __attribute__((aligned(64)));
 
 /* The out-of-line path: cold cell, family member, private cell. Wait-free, signal safe. */
@@ -78,18 +78,17 @@ int talea_peek_fn(struct talea_counter c, struct talea_stamp *ret);
 static inline __attribute__((always_inline)) int talea_peek(struct talea_counter c,
 							    struct talea_stamp *ret)
 {
-	const char *t = c.target_->totals;
+	const uint64_t *total = __atomic_load_n(&c.target_->total, __ATOMIC_RELAXED);
+	const char *t = (const char *)((uintptr_t)total & ~(uintptr_t)(TALEA_TOTALS_ALIGN_ - 1));
 	uint64_t epoch, again, value, as_of;
 
-	if (__builtin_expect(!t, 0))
+	if (__builtin_expect(!total, 0))
 		return talea_peek_fn(c, ret);
 	do {
 		/* ORDER(epoch): the copy is read between two reads of one epoch. */
 		epoch = __atomic_load_n((const uint64_t *)(t + TALEA_TOTALS_EPOCH_),
 					__ATOMIC_ACQUIRE);
-		value = __atomic_load_n((const uint64_t *)(t + TALEA_TOTALS_COPY_ +
-							   (epoch & 1) * TALEA_TOTALS_BYTES_) +
-						c.target_->slot,
+		value = __atomic_load_n(total + (epoch & 1) * (TALEA_TOTALS_BYTES_ / 8),
 					__ATOMIC_RELAXED);
 		as_of = __atomic_load_n((const uint64_t *)(t + TALEA_TOTALS_TIME_) + (epoch & 1),
 					__ATOMIC_RELAXED);

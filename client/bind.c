@@ -1,0 +1,406 @@
+/*
+ * Making keys and families count in the region their attachment has: first by looking the name up in
+ * D alone, then by asking the daemon for what is new, in batches. Owns nothing; called with the conn
+ * lock held and takes the table lock for the moment of change.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+static uint64_t *cold_cell(const struct region *r, uint32_t slot)
+{
+	return (uint64_t *)(r->view.s + shards_cold(slot));
+}
+
+bool key_is_bound(const struct key *k)
+{
+	/* ORDER(bind) */
+	const struct bind *b = shm_take_ptr((struct bind **)&k->target.bind);
+
+	return b && b->region == k->attach->region;
+}
+
+static bool family_is_bound(const struct talea_family_ *f)
+{
+	/* ORDER(family) */
+	const struct family_bind *b = shm_take_ptr((struct family_bind **)&f->bind);
+
+	return b && b->region == f->attach->region;
+}
+
+static bool is_level(uint8_t type)
+{
+	return type == SHM_LEVEL || type == SHM_LEVEL_FAMILY || type == SHM_LEVEL_MEMBER;
+}
+
+static const char *type_word(uint8_t type)
+{
+	switch (type) {
+	case SHM_COUNTER:
+		return "counter";
+	case SHM_LEVEL:
+		return "level";
+	case SHM_FAMILY:
+		return "family of counters";
+	case SHM_LEVEL_FAMILY:
+		return "family of levels";
+	default:
+		return "other kind";
+	}
+}
+
+/* The same words as the worker's: a found name with another type or help. */
+static int compare_found(const struct dir_shm *d, uint32_t slot, uint8_t type, const char *name,
+			 const char *help, char *text)
+{
+	uint64_t word = shm_count_read(&dir_slot(d, slot)->name);
+	const struct name_shm *n = dir_name(d, word);
+	const char *old = (const char *)d + SHM_D_NAMES;
+	uint32_t len = n ? name_length(n->help) : 0;
+
+	if (!n || name_offset(n->help) + len > SHM_NAMES_BYTES)
+		return -EBADMSG;
+	old += name_offset(n->help);
+	if (name_type(word) == type && len == strlen(help) && memcmp(old, help, len) == 0)
+		return 0;
+	snprintf(text, TEXT_MAX,
+		 "%s is registered as a %s with help \"%.*s\", this program declares a %s with help "
+		 "\"%s\"; use one type and one help text, or another name",
+		 name, type_word(name_type(word)), (int)len, old, type_word(type), help);
+	return -EEXIST;
+}
+
+/* --- keys --------------------------------------------------------------------------------------- */
+
+struct batch {
+	struct attach *a;
+	struct region *region;
+	int64_t deadline_ns;
+	char *text;
+	int err; /* the first */
+	struct wire_register *msg;
+	struct wire_registered *reply;
+	struct key **asked; /* the keys of the entries in msg, in order */
+	struct key **done;
+	struct bind **binds;
+	size_t done_nr;
+};
+
+/* Notes that key counts at slot from now on. err: why that is not its own. */
+static int batch_done(struct batch *w, struct key *k, uint32_t slot, uint32_t generation, int err)
+{
+	const struct region *r = w->region;
+	const struct family_bind *fb = k->family ? k->family->bind : NULL;
+	struct bind *b;
+
+	if (slot == SHM_SLOT_NONE || slot >= SHM_SLOTS_MAX)
+		return -EPROTO;
+	b = bind_alloc();
+	if (!b)
+		return -ENOMEM;
+	b->kind = k->family && !err && k->type != SHM_OTHER ? BIND_MEMBER : BIND_PLAIN;
+	b->overflow = err != 0;
+	b->slot = slot;
+	b->generation = generation;
+	b->region = r;
+	b->word = &dir_slot(r->view.d, slot)->route;
+	b->fallback = &((struct shards_shm *)r->view.s)->fallback_used;
+	b->removed = fb ? fb->removed : NULL;
+	b->cold = cold_cell(r, slot);
+	if (!r->writable) { /* reads there, counts here */
+		b->kind = BIND_PRIVATE;
+		b->cold = k->cell;
+	}
+	k->err = err;
+	w->done[w->done_nr] = k;
+	w->binds[w->done_nr++] = b;
+	return 0;
+}
+
+static uint32_t generation_at(const struct region *r, uint32_t slot)
+{
+	return slot_generation(shm_take(&dir_slot(r->view.d, slot)->route));
+}
+
+static void batch_failed(struct batch *w, int err, const char *text)
+{
+	if (!w->err && err) {
+		w->err = err;
+		if (text != w->text)
+			snprintf(w->text, TEXT_MAX, "%s", text);
+	}
+}
+
+/* Sends what was asked for so far and takes the results. */
+static int batch_flush(struct batch *w)
+{
+	const char *texts = (const char *)(w->reply->results + w->msg->nr);
+	int err;
+
+	if (!w->msg->nr)
+		return 0;
+	err = conn_register(w->a, w->msg, w->reply, w->deadline_ns, w->text);
+	for (uint32_t i = 0; i < w->msg->nr && !err; i++) {
+		const struct wire_result *r = &w->reply->results[i];
+
+		err = batch_done(w, w->asked[i], r->slot, r->generation, r->err);
+		if (r->err) {
+			w->a->refused++;
+			batch_failed(w, r->err, r->text_at < w->reply->text_bytes ?
+						      texts + r->text_at : "refused");
+		}
+	}
+	w->msg->nr = 0;
+	w->msg->head.length = sizeof(*w->msg);
+	return err;
+}
+
+static int batch_ask(struct batch *w, struct key *k)
+{
+	struct wire_entry e = { .type = k->type, .name_bytes = (uint16_t)k->len };
+	int err;
+
+	if (k->family) {
+		e.family = k->family->bind->slot;
+		e.family_generation = generation_at(w->region, e.family);
+		e.key_kind = k->family->key_kind;
+	} else {
+		e.help_bytes = (uint16_t)strlen(k->help);
+	}
+	if (w->msg->nr == WIRE_ENTRIES_MAX) {
+		err = batch_flush(w);
+		if (err)
+			return err;
+	}
+	err = wire_entry_put(w->msg, &e, k->name, k->help, NULL);
+	if (err == -EMSGSIZE) {
+		err = batch_flush(w);
+		if (!err)
+			err = wire_entry_put(w->msg, &e, k->name, k->help, NULL);
+	}
+	if (!err)
+		w->asked[w->msg->nr - 1] = k;
+	return err;
+}
+
+/* Binds by D alone if the name is there; else asks. */
+static int batch_key(struct batch *w, struct key *k)
+{
+	const struct dir_shm *d = w->region->view.d;
+	uint32_t generation, slot, owner = k->family ? k->family->bind->slot : 0;
+	int err;
+
+	if (k == w->a->refuge || k == w->a->refuge_level) {
+		slot = is_level(k->type) ? SHM_SLOT_OVERFLOW_LEVEL : SHM_SLOT_OVERFLOW;
+		return batch_done(w, k, slot, generation_at(w->region, slot), -EINVAL);
+	}
+	if (k->family && (owner == SHM_SLOT_NONE || k->type == SHM_OTHER)) {
+		slot = (uint32_t)(k->family->bind->other - cold_cell(w->region, 0));
+		return batch_done(w, k, slot, generation_at(w->region, slot), k->family->err);
+	}
+	slot = dir_find(d, owner, k->name, k->len, &generation);
+	if (slot == SHM_SLOT_NONE)
+		return w->region->writable ? batch_ask(w, k) : 0;
+	err = owner ? 0 : compare_found(d, slot, k->type, k->name, k->help, w->text);
+	if (!err)
+		return batch_done(w, k, slot, generation, 0);
+	w->a->refused++;
+	batch_failed(w, err, w->text);
+	slot = is_level(k->type) ? SHM_SLOT_OVERFLOW_LEVEL : SHM_SLOT_OVERFLOW;
+	return batch_done(w, k, slot, generation_at(w->region, slot), err);
+}
+
+int bind_keys(struct attach *a, struct key **keys, size_t nr, int64_t deadline_ns, char *text)
+{
+	struct batch w = { .a = a, .region = a->region, .deadline_ns = deadline_ns, .text = text };
+	int err = -ENOMEM;
+
+	w.msg = malloc(WIRE_MAX);
+	w.reply = malloc(WIRE_MAX);
+	w.asked = malloc(WIRE_ENTRIES_MAX * sizeof(*w.asked));
+	w.done = malloc(nr * sizeof(*w.done));
+	w.binds = malloc(nr * sizeof(*w.binds));
+	if (!w.msg || !w.reply || !w.asked || !w.done || !w.binds)
+		goto out_memory;
+	*w.msg = (struct wire_register){
+		.head = { WIRE_MAGIC, WIRE_VERSION, WIRE_REGISTER, 0, sizeof(*w.msg) }
+	};
+	err = 0;
+	for (size_t i = 0; i < nr && !err; i++)
+		if (!key_is_bound(keys[i]))
+			err = batch_key(&w, keys[i]);
+	if (!err)
+		err = batch_flush(&w);
+	lock_table();
+	target_rebind(w.done, w.binds, w.done_nr);
+	a->unbound -= w.done_nr;
+	for (size_t i = 0; i < w.done_nr; i++)
+		a->out_of_line += w.done[i]->out_of_line;
+	unlock_table();
+	if (!err)
+		err = w.err;
+
+out_memory:
+	free(w.binds);
+	free(w.done);
+	free(w.asked);
+	free(w.reply);
+	free(w.msg);
+	return err;
+}
+
+/* Makes members that D does not have yet; which of them came to be, D tells afterwards. */
+int bind_values(struct talea_family_ *f, const struct talea_key *const *keys, size_t nr,
+		int64_t deadline_ns, char *text)
+{
+	struct wire_register *msg = malloc(WIRE_MAX);
+	struct wire_registered *reply = malloc(WIRE_MAX);
+	int err = msg && reply ? 0 : -ENOMEM, refused = 0;
+	size_t at = 0;
+
+	while (at < nr && !err) {
+		*msg = (struct wire_register){
+			.head = { WIRE_MAGIC, WIRE_VERSION, WIRE_REGISTER, 0, sizeof(*msg) }
+		};
+		for (; at < nr && msg->nr < WIRE_ENTRIES_MAX; at++) {
+			struct wire_entry e = {
+				.type = f->type == SHM_FAMILY ? SHM_MEMBER : SHM_LEVEL_MEMBER,
+				.key_kind = f->key_kind,
+				.name_bytes = (uint16_t)keys[at]->len,
+				.family = f->bind->slot,
+				.family_generation = generation_at(f->bind->region, f->bind->slot),
+			};
+
+			if (wire_entry_put(msg, &e, keys[at]->value, NULL, NULL))
+				break;
+		}
+		err = msg->nr ? conn_register(f->attach, msg, reply, deadline_ns, text) : -EMSGSIZE;
+		for (uint32_t i = 0; i < msg->nr && !err && !refused; i++) {
+			refused = reply->results[i].err;
+			if (refused)
+				snprintf(text, TEXT_MAX, "%s",
+					 (const char *)(reply->results + msg->nr) +
+						 reply->results[i].text_at);
+		}
+	}
+	free(reply);
+	free(msg);
+	return err ? err : refused;
+}
+
+/* --- families ------------------------------------------------------------------------------------ */
+
+static int family_bind_to(struct attach *a, struct talea_family_ *f, uint32_t slot, int err)
+{
+	const struct region *r = a->region;
+	struct family_bind *b = malloc(sizeof(*b));
+	const struct name_shm *n;
+
+	if (!b)
+		return -ENOMEM;
+	*b = (struct family_bind){ .region = r };
+	n = err ? NULL : dir_name(r->view.d, shm_count_read(&dir_slot(r->view.d, slot)->name));
+	if (n && n->other < SHM_SLOTS_MAX && n->removed < SHM_SLOTS_MAX) {
+		b->slot = slot;
+		b->other = cold_cell(r, n->other);
+		b->removed = cold_cell(r, n->removed);
+	} else {
+		slot = is_level(f->type) ? SHM_SLOT_OVERFLOW_LEVEL : SHM_SLOT_OVERFLOW;
+		b->other = b->removed = cold_cell(r, slot);
+		a->refused += err != 0;
+	}
+	f->err = err;
+	lock_table();
+	if (!family_is_bound(f))
+		a->unbound--;
+	/* ORDER(family): complete before an add can take it. */
+	shm_publish_ptr(&f->bind, b);
+	unlock_table();
+	return err;
+}
+
+static int family_ask(struct attach *a, struct talea_family_ *f, int64_t deadline_ns, char *text)
+{
+	struct wire_entry e = { .type = f->type, .key_kind = f->key_kind,
+				.name_bytes = (uint16_t)strlen(f->name),
+				.help_bytes = (uint16_t)strlen(f->help),
+				.label_bytes = (uint16_t)strlen(f->label) };
+	struct wire_register *msg = malloc(WIRE_MAX);
+	struct wire_registered *reply = malloc(WIRE_MAX);
+	int err = msg && reply ? 0 : -ENOMEM;
+
+	if (!err) {
+		*msg = (struct wire_register){
+			.head = { WIRE_MAGIC, WIRE_VERSION, WIRE_REGISTER, 0, sizeof(*msg) }
+		};
+		err = wire_entry_put(msg, &e, f->name, f->help, f->label);
+	}
+	if (!err)
+		err = conn_register(a, msg, reply, deadline_ns, text);
+	if (!err) {
+		if (reply->results[0].err)
+			snprintf(text, TEXT_MAX, "%s",
+				 (const char *)(reply->results + 1) + reply->results[0].text_at);
+		err = family_bind_to(a, f, reply->results[0].slot, reply->results[0].err);
+	}
+	free(reply);
+	free(msg);
+	return err;
+}
+
+int bind_family(struct attach *a, struct talea_family_ *f, int64_t deadline_ns, char *text)
+{
+	const struct dir_shm *d = a->region->view.d;
+	const struct name_shm *n;
+	uint32_t generation, slot = dir_find(d, 0, f->name, strlen(f->name), &generation);
+	int err;
+
+	if (family_is_bound(f))
+		return f->err;
+	if (slot == SHM_SLOT_NONE)
+		return a->region->writable ? family_ask(a, f, deadline_ns, text) : 0;
+	err = compare_found(d, slot, f->type, f->name, f->help, text);
+	n = dir_name(d, shm_count_read(&dir_slot(d, slot)->name));
+	if (!err && (n->key_kind != f->key_kind || n->label_len != strlen(f->label) ||
+		     memcmp(n->text + n->base_len, f->label, n->label_len) != 0)) {
+		snprintf(text, TEXT_MAX, "%s is registered with label \"%.*s\"%s, this program declares "
+			 "\"%s\"%s", f->name, (int)n->label_len, n->text + n->base_len,
+			 n->key_kind == SHM_KEY_U64 ? ":u64" : "", f->label,
+			 f->key_kind == SHM_KEY_U64 ? ":u64" : "");
+		err = -EEXIST;
+	}
+	return family_bind_to(a, f, slot, err);
+}
+
+int bind_all(struct attach *a, int64_t deadline_ns, char *text)
+{
+	struct key **keys;
+	size_t nr = 0;
+	int err = 0;
+
+	for (struct talea_family_ *f = a->families; f; f = f->next)
+		if (!family_is_bound(f)) {
+			err = bind_family(a, f, deadline_ns, text);
+			if (!family_is_bound(f) && a->region->writable)
+				return err;
+		}
+	lock_table();
+	for (struct key *k = a->keys; k; k = k->next)
+		nr++;
+	keys = malloc((nr + 1) * sizeof(*keys));
+	nr = 0;
+	for (struct key *k = a->keys; k && keys; k = k->next)
+		if (!key_is_bound(k) && (!k->family || family_is_bound(k->family)))
+			keys[nr++] = k;
+	unlock_table();
+	if (!keys)
+		return -ENOMEM;
+	err = bind_keys(a, keys, nr, deadline_ns, text);
+	free(keys);
+	/* A refused key is bound to the overflow counter: that was told when it was declared. */
+	return a->unbound ? err : 0;
+}

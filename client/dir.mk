@@ -1,0 +1,27 @@
+# libtalea: static (one object, only public names global) and shared.
+client_src := $(wildcard client/*.c)
+public_headers := talea.h talea_add.h
+
+# Position-independent, but calls inside the library stay direct.
+pic_src := $(shm_src) $(client_src)
+pic_flags := -fPIC -fno-semantic-interposition
+
+lib_obj := $(patsubst %.c,$(BUILD)/%.o,$(shm_src) $(client_src))
+lib_so := $(BUILD)/libtalea.so.$(VERSION)
+libs += $(BUILD)/libtalea.a $(lib_so)
+
+$(BUILD)/libtalea.names: client/libtalea.map client/include/talea.h client/include/talea_add.h \
+		tests/lint/map
+	$(call say,MAP)tests/lint/map $(VERSION) >$@
+
+$(BUILD)/libtalea.a: $(lib_obj) $(BUILD)/libtalea.names
+	$(call say,AR)$(LD) -r -o $(@:.a=.o) $(lib_obj)
+	$(Q)$(OBJCOPY) --keep-global-symbols=$(BUILD)/libtalea.names $(@:.a=.o)
+	$(Q)rm -f $@ && $(AR) rcsD $@ $(@:.a=.o)
+
+$(lib_so): $(lib_obj) $(BUILD)/libtalea.names
+	$(call say,SO)$(CC) -shared $(cflags) $(ldflags) $(if $(SAN),,-Wl$(comma)-z$(comma)defs) \
+		-Wl,-soname,libtalea.so.$(SOVERSION),--version-script=client/libtalea.map \
+		-o $@ $(lib_obj)
+	$(Q)ln -sf $(@F) $(BUILD)/libtalea.so.$(SOVERSION)
+	$(Q)ln -sf $(@F) $(BUILD)/libtalea.so

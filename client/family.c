@@ -1,0 +1,251 @@
+/*
+ * Keys of families: resolving once (a key of the process with a handle) and resolving with every add
+ * (no key, no allocation: the directory itself is the table). Members are cold cells; their add is
+ * the section in target.c that compares the generation.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+/* Past so many keys first seen without a daemon, further ones count in the family's `other`. */
+#define PRIVATE_MEMBERS_MAX 65536u
+
+/* A full family is not asked again for so long: its new keys count in `other` at once. */
+#define FULL_NS 1000000000
+
+static uint8_t member_type(const struct talea_family_ *f)
+{
+	return f->type == SHM_FAMILY ? SHM_MEMBER : SHM_LEVEL_MEMBER;
+}
+
+static bool value_fits(const struct talea_family_ *f, const void *value, size_t len)
+{
+	if (!value)
+		return false;
+	return f->key_kind == SHM_KEY_U64 ? len == 8 : len >= 1 && len <= SHM_NAME_MAX;
+}
+
+static void other_add(struct talea_family_ *f, uint64_t n)
+{
+	talea_add_slow_(&f->other->target, n);
+}
+
+/* Adds to a member that D knows. false: it does not. */
+static inline bool shared_add(const struct family_bind *fb, const void *value, size_t len,
+			      uint64_t n)
+{
+	const struct region *r = fb->region;
+	uint32_t generation, slot;
+
+	slot = dir_find(r->view.d, fb->slot, value, len, &generation);
+	if (slot == SHM_SLOT_NONE)
+		return false;
+	member_add(&(struct bind){
+			   .kind = BIND_MEMBER,
+			   .generation = generation,
+			   .word = &dir_slot(r->view.d, slot)->route,
+			   .cold = (uint64_t *)(r->view.s + shards_cold(slot)),
+			   .removed = fb->removed,
+			   .fallback = &((struct shards_shm *)r->view.s)->fallback_used,
+		   },
+		   n);
+	return true;
+}
+
+/* The key of the process for a value; made, and private until it is bound. Table lock held. */
+static struct key *member_key(struct talea_family_ *f, const void *value, size_t len)
+{
+	struct key *k = key_find(f->attach, f, value, len);
+
+	return k ? k : key_make(f->attach, f, member_type(f), value, len, NULL);
+}
+
+/* No daemon: a private cell of its own, as long as they are not too many. */
+static int private_add(struct talea_family_ *f, const void *value, size_t len, uint64_t n)
+{
+	struct key *k;
+
+	lock_table();
+	k = key_find(f->attach, f, value, len);
+	if (!k && f->attach->private_members < PRIVATE_MEMBERS_MAX) {
+		k = member_key(f, value, len);
+		f->attach->private_members += k != NULL;
+	}
+	if (k && !k->target.bind && key_private(k))
+		k = NULL;
+	unlock_table();
+	if (k)
+		talea_target_add_(&k->target, n);
+	else
+		other_add(f, n);
+	return 0;
+}
+
+/* Registers what is new among keys and adds to all of them; what cannot be had counts in `other`. */
+static int new_keys_add(struct talea_family_ *f, const struct talea_key *const *keys, size_t nr)
+{
+	int64_t now = clock_mono_ns(), deadline = now + 1000000000;
+	int err = 0, locked;
+	char text[TEXT_MAX];
+
+	if (now < (int64_t)shm_count_read(&f->full_until_ns)) {
+		for (size_t i = 0; i < nr; i++)
+			other_add(f, keys[i]->n);
+		return -EDQUOT;
+	}
+	err = locked = lock_conn(deadline);
+	if (!err)
+		err = attach_poll(f->attach, deadline, text);
+	if (!err && f->bind && f->bind->region->writable && f->bind->slot)
+		err = bind_values(f, keys, nr, deadline, text);
+	if (!locked)
+		unlock_conn();
+	if (err == -EDQUOT)
+		shm_count_set(&f->full_until_ns, (uint64_t)(now + FULL_NS));
+	for (size_t i = 0; i < nr; i++) {
+		const struct talea_key *k = keys[i];
+
+		if (f->bind && f->bind->region->writable && f->bind->slot &&
+		    shared_add(f->bind, k->value, k->len, k->n))
+			continue;
+		if (err == -ECONNREFUSED || err == -ECONNRESET || !f->bind || !f->bind->region->writable)
+			private_add(f, k->value, k->len, k->n);
+		else
+			other_add(f, k->n);
+	}
+	return err == -ECONNREFUSED || err == -ECONNRESET ? 0 : err ? err : f->err;
+}
+
+/* Adds if that needs neither lock nor daemon. */
+static bool known_add(struct talea_family_ *f, const void *value, size_t len, uint64_t n)
+{
+	/* ORDER(family) */
+	const struct family_bind *fb = shm_take_ptr(&f->bind);
+	struct key *k;
+
+	if (fb && fb->region->writable) {
+		if (fb->slot)
+			return shared_add(fb, value, len, n);
+		other_add(f, n); /* the family itself was refused: f->err says so */
+		return true;
+	}
+	k = key_find(f->attach, f, value, len);
+	/* ORDER(bind) */
+	if (!k || !shm_take_ptr(&k->target.bind))
+		return false;
+	talea_target_add_(&k->target, n);
+	return true;
+}
+
+int talea_family_add(struct talea_family *f, const void *value, size_t len, uint64_t n)
+{
+	struct talea_key key = { .value = value, .len = len, .n = n };
+	const struct talea_key *keys = &key;
+
+	if (__builtin_expect(!value_fits(f->family_, value, len), 0)) {
+		other_add(f->family_, n);
+		return -EINVAL;
+	}
+	if (__builtin_expect(known_add(f->family_, value, len, n), 1))
+		return f->family_->err;
+	return new_keys_add(f->family_, &keys, 1);
+}
+
+int talea_level_family_add(struct talea_family *f, const void *value, size_t len, int64_t n)
+{
+	return talea_family_add(f, value, len, (uint64_t)n);
+}
+
+int talea_family_add_many(struct talea_family *f, const struct talea_key *keys, size_t nr)
+{
+	const struct talea_key *unknown[256];
+	size_t unknown_nr = 0;
+	int err = 0, r;
+
+	for (size_t i = 0; i < nr; i++) {
+		if (!value_fits(f->family_, keys[i].value, keys[i].len)) {
+			other_add(f->family_, keys[i].n);
+			err = err ? err : -EINVAL;
+		} else if (!known_add(f->family_, keys[i].value, keys[i].len, keys[i].n)) {
+			unknown[unknown_nr++] = &keys[i];
+		}
+		if (unknown_nr == sizeof(unknown) / sizeof(unknown[0]) || (unknown_nr && i + 1 == nr)) {
+			r = new_keys_add(f->family_, unknown, unknown_nr);
+			err = err ? err : r;
+			unknown_nr = 0;
+		}
+	}
+	return err;
+}
+
+/* --- resolving once ------------------------------------------------------------------------------- */
+
+int talea_family_get_many(struct talea_family *f, const struct talea_key *keys, size_t nr,
+			  struct talea_counter *ret)
+{
+	struct talea_family_ *fam = f->family_;
+	int64_t deadline = clock_mono_ns() + 1000000000;
+	struct key **made = malloc((nr + 1) * sizeof(*made));
+	char text[TEXT_MAX];
+	int err, locked;
+
+	for (size_t i = 0; i < nr; i++)
+		ret[i].target_ = &fam->other->target;
+	if (!made)
+		return -ENOMEM;
+	locked = lock_conn(deadline);
+	err = locked ? locked : attach_poll(fam->attach, deadline, text);
+	lock_table();
+	for (size_t i = 0; i < nr; i++)
+		made[i] = value_fits(fam, keys[i].value, keys[i].len) ?
+				  member_key(fam, keys[i].value, keys[i].len) : NULL;
+	unlock_table();
+	for (size_t i = 0, n = 0; i <= nr && !err; i++) {
+		/* bind_keys takes runs of keys: NULLs (bad values) separate them. */
+		if (i < nr && made[i])
+			continue;
+		if (i > n)
+			err = bind_keys(fam->attach, made + n, i - n, deadline, text);
+		n = i + 1;
+	}
+	if (!locked)
+		unlock_conn();
+	if (err == -ECONNREFUSED)
+		err = 0;
+	lock_table();
+	for (size_t i = 0; i < nr; i++) {
+		struct key *k = made[i];
+
+		if (k && !k->target.bind && key_private(k))
+			k = NULL;
+		if (k)
+			ret[i].target_ = &k->target;
+		if (!err && (!k || k->err))
+			err = k ? k->err : -EINVAL;
+	}
+	unlock_table();
+	free(made);
+	return err;
+}
+
+int talea_family_get(struct talea_family *f, const void *value, size_t len,
+		     struct talea_counter *ret)
+{
+	struct talea_key key = { .value = value, .len = len };
+
+	return talea_family_get_many(f, &key, 1, ret);
+}
+
+int talea_level_family_get(struct talea_family *f, const void *value, size_t len,
+			   struct talea_level *ret)
+{
+	struct talea_key key = { .value = value, .len = len };
+	struct talea_counter c = { ret->target_ };
+	int err = talea_family_get_many(f, &key, 1, &c);
+
+	ret->target_ = c.target_;
+	return err;
+}

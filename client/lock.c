@@ -1,0 +1,101 @@
+/*
+ * The two locks of the library and what fork does to them. They lie in a page that a child sees as
+ * zeros (MADV_WIPEONFORK), and an unlocked mutex is all zero: a child made by fork() or _Fork() at
+ * any moment finds them free. fork() itself takes both first, so that what they protect is whole in
+ * the child; _Fork() does not, which is why tables are changed by single published stores.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+struct lock_page {
+	pthread_mutex_t conn;
+	pthread_mutex_t table;
+	uint64_t mine; /* 1 once this process has used the page: 0 again in a child */
+};
+
+static struct lock_page *page;
+static struct lock_page page_fallback; /* where no page can be had: fork is then not covered */
+
+int64_t clock_mono_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static void fork_prepare(void)
+{
+	pthread_mutex_lock(&page->conn);
+	pthread_mutex_lock(&page->table);
+}
+
+static void fork_parent(void)
+{
+	pthread_mutex_unlock(&page->table);
+	pthread_mutex_unlock(&page->conn);
+}
+
+static void init_once(void)
+{
+	void *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	page = &page_fallback;
+	if (p != MAP_FAILED && madvise(p, 4096, MADV_WIPEONFORK) == 0)
+		page = p;
+	page->mine = 1;
+	pthread_atfork(fork_prepare, fork_parent, NULL);
+}
+
+void lock_init(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, init_once);
+}
+
+bool lock_forked(void)
+{
+	if (page->mine)
+		return false;
+	page->mine = 1;
+	return true;
+}
+
+int lock_conn(int64_t deadline_ns)
+{
+	int64_t left = deadline_ns - clock_mono_ns();
+	struct timespec ts;
+
+	if (pthread_mutex_trylock(&page->conn) == 0)
+		return 0;
+	if (left <= 0)
+		return -ETIMEDOUT;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	left += ts.tv_nsec;
+	ts.tv_sec += left / 1000000000;
+	ts.tv_nsec = left % 1000000000;
+	return -pthread_mutex_timedlock(&page->conn, &ts);
+}
+
+void unlock_conn(void)
+{
+	pthread_mutex_unlock(&page->conn);
+}
+
+void lock_table(void)
+{
+	pthread_mutex_lock(&page->table);
+}
+
+void unlock_table(void)
+{
+	pthread_mutex_unlock(&page->table);
+}

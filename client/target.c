@@ -1,0 +1,337 @@
+/*
+ * Everything the adding path touches: targets, their bind records, private cells, and the
+ * out-of-line add. Wait-free and signal safe where it says so; takes no lock of its own (changes of
+ * targets are made under the table lock of its callers). Records, targets and cells are never freed:
+ * a thread may hold their address for ever.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/* Known to glibc 2.35 and later; a libc without them leaves both NULL. The library includes no
+ * linux/ header: musl ships none. */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned int __rseq_size __attribute__((weak));
+
+#define MEMBARRIER_PRIVATE_EXPEDITED_RSEQ_	    (1 << 7)
+#define MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ_ (1 << 8)
+
+/* A route that names no row whatever the generation: the word of an unbound target. */
+const uint64_t target_no_row = SHM_ROW_NONE;
+
+static uint64_t undeclared_cell;
+static struct bind undeclared_bind = { .kind = BIND_PRIVATE, .cold = &undeclared_cell };
+
+struct talea_target_ talea_undeclared_ = {
+	.word = &target_no_row,
+	.bind = &undeclared_bind,
+};
+
+uint64_t target_undeclared(void)
+{
+	return shm_count_read(&undeclared_cell);
+}
+
+int64_t target_rseq_off(const char **ret_why)
+{
+	const char *why = "";
+	int64_t off = 0;
+
+#if defined(__x86_64__) || defined(__aarch64__)
+	if (!&__rseq_offset || !&__rseq_size)
+		why = "this C library does not register rseq (glibc 2.35 or later does)";
+	else if (__rseq_size == 0)
+		why = "rseq is not registered: an old kernel, or glibc.pthread.rseq=0";
+	else
+		off = __rseq_offset;
+#else
+	why = "there is no rseq code for this CPU";
+#endif
+	if (ret_why)
+		*ret_why = why;
+	return off;
+}
+
+/* Registered at the first use: a process that never binds pays nothing. */
+bool target_membarrier(void)
+{
+	static int registered; /* 0 not tried, 1 yes, -1 no */
+
+	if (!registered)
+		registered = syscall(SYS_membarrier, MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ_, 0,
+				     0) == 0 ? 1 : -1;
+	return registered > 0;
+}
+
+/* All rseq sections of this process that began before have ended or aborted. */
+static void sections_end(void)
+{
+	syscall(SYS_membarrier, MEMBARRIER_PRIVATE_EXPEDITED_RSEQ_, 0, 0);
+}
+
+/* --- memory that is never given back ---------------------------------------------------------- */
+
+struct arena {
+	char *at, *end;
+	int advice;
+};
+
+static void *arena_take(struct arena *a, size_t bytes)
+{
+	const size_t chunk = 64 * 1024;
+	void *p;
+
+	if ((size_t)(a->end - a->at) < bytes) {
+		p = mmap(NULL, chunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (p == MAP_FAILED)
+			return NULL;
+		if (a->advice && madvise(p, chunk, a->advice)) {
+			munmap(p, chunk);
+			return NULL;
+		}
+		a->at = p;
+		a->end = a->at + chunk;
+	}
+	p = a->at;
+	a->at += bytes;
+	return p;
+}
+
+/* Zero in a child, or it would carry its parent's adds over once more. */
+uint64_t *cell_alloc(void)
+{
+	static struct arena cells = { .advice = MADV_WIPEONFORK };
+
+	return arena_take(&cells, sizeof(uint64_t));
+}
+
+struct bind *bind_alloc(void)
+{
+	static struct arena binds;
+
+	return arena_take(&binds, sizeof(struct bind));
+}
+
+/* --- the out-of-line add ----------------------------------------------------------------------- */
+
+/* Without a section nothing aborts an add that was delayed between compare and add: say so first,
+ * so that the daemon never hands such a cell out again (PROTOCOL 3). */
+static void member_add_fallback(const struct bind *b, uint64_t n)
+{
+	if (!shm_count_read(b->fallback))
+		shm_count_set(b->fallback, 1);
+	/* ORDER(fallback): the word is seen by the daemon after its generation store, or this
+	 * generation load sees that store. */
+	shm_fence();
+	if (slot_generation(shm_take(b->word)) == b->generation)
+		shm_count_add(b->cold, n);
+	else
+		shm_count_add(b->removed, n);
+}
+
+enum section { ADDED, LATE, ABORTED, UNREGISTERED };
+
+#if defined(__x86_64__)
+static inline enum section member_section(const struct bind *b, int64_t off, uint64_t n)
+{
+	__asm__ goto(".pushsection __rseq_cs, \"aw?\"\n\t"
+		     ".balign 32\n"
+		     "3:\t.long 0, 0\n\t"
+		     ".quad 1f, 2f - 1f, 4f\n\t"
+		     ".popsection\n\t"
+		     ".pushsection __rseq_failure, \"ax?\"\n\t"
+		     ".byte 0x0f, 0xb9, 0x3d\n\t"
+		     ".long 0x53053053\n"
+		     "4:\tjmp %l[aborted]\n\t"
+		     ".popsection\n\t"
+		     "leaq 3b(%%rip), %%rax\n\t"
+		     "movq %%rax, %%fs:8(%[off])\n"
+		     "1:\tmovl 4(%[word]), %%eax\n\t"
+		     "cmpl %[generation], %%eax\n\t"
+		     "jne %l[late]\n\t"
+		     "cmpl %[cpus], %%fs:4(%[off])\n\t"
+		     "jae %l[unregistered]\n\t"
+		     "lock addq %[n], (%[cold])\n"
+		     "2:\tmovq $0, %%fs:8(%[off])\n\t"
+		     :
+		     : [off] "r"(off), [word] "r"(b->word), [cold] "r"(b->cold),
+		       [generation] "r"(b->generation), [n] "er"(n), [cpus] "i"(SHM_CPUS_MAX)
+		     : "rax", "cc", "memory"
+		     : late, aborted, unregistered);
+	return ADDED;
+late:
+	__asm__ volatile("movq $0, %%fs:8(%[off])" : : [off] "r"(off) : "memory");
+	return LATE;
+aborted:
+	__asm__ volatile("movq $0, %%fs:8(%[off])" : : [off] "r"(off) : "memory");
+	return ABORTED;
+unregistered:
+	return UNREGISTERED;
+}
+#elif defined(__aarch64__)
+static inline enum section member_section(const struct bind *b, int64_t off, uint64_t n)
+{
+	char *rseq = (char *)__builtin_thread_pointer() + off;
+
+	__asm__ goto(".pushsection __rseq_cs, \"aw?\"\n\t"
+		     ".balign 32\n"
+		     "3:\t.long 0, 0\n\t"
+		     ".quad 1f, 2f - 1f, 4f\n\t"
+		     ".popsection\n\t"
+		     ".pushsection __rseq_failure, \"ax?\"\n\t"
+		     ".inst 0xd428bc00\n"
+		     "4:\tb %l[aborted]\n\t"
+		     ".popsection\n\t"
+		     "adrp x9, 3b\n\t"
+		     "add x9, x9, :lo12:3b\n\t"
+		     "str x9, [%[rseq], #8]\n"
+		     "1:\tldar x9, [%[word]]\n\t"
+		     "lsr x9, x9, #32\n\t"
+		     "cmp w9, %w[generation]\n\t"
+		     "b.ne %l[late]\n\t"
+		     "ldr w9, [%[rseq], #4]\n\t"
+		     "cmp w9, %[cpus]\n\t"
+		     "b.hs %l[unregistered]\n"
+		     /* Exclusive, not LSE: the one store that commits must be the last instruction. */
+		     "5:\tldxr x9, [%[cold]]\n\t"
+		     "add x9, x9, %[n]\n\t"
+		     "stxr w10, x9, [%[cold]]\n"
+		     "2:\tcbnz w10, %l[aborted]\n\t"
+		     "str xzr, [%[rseq], #8]\n\t"
+		     :
+		     : [rseq] "r"(rseq), [word] "r"(b->word), [cold] "r"(b->cold),
+		       [generation] "r"(b->generation), [n] "r"(n), [cpus] "i"(SHM_CPUS_MAX)
+		     : "x9", "x10", "cc", "memory"
+		     : late, aborted, unregistered);
+	return ADDED;
+late:
+	__asm__ volatile("str xzr, [%[rseq], #8]" : : [rseq] "r"(rseq) : "memory");
+	return LATE;
+aborted:
+	__asm__ volatile("str xzr, [%[rseq], #8]" : : [rseq] "r"(rseq) : "memory");
+	return ABORTED;
+unregistered:
+	return UNREGISTERED;
+}
+#endif
+
+static int64_t member_off; /* target_rseq_off(), set before the first member exists */
+
+void member_add(const struct bind *b, uint64_t n)
+{
+#if defined(__x86_64__) || defined(__aarch64__)
+	int64_t off = member_off;
+
+	/* An abort is a preemption, a migration or a signal: a few in a row are rare, and after
+	 * them the fallback is as exact, it only keeps the cell from being reused. */
+	for (int tries = 0; off && tries < 1000; tries++) {
+		switch (member_section(b, off, n)) {
+		case ADDED:
+			return;
+		case LATE:
+			shm_count_add(b->removed, n);
+			return;
+		case ABORTED:
+			continue;
+		case UNREGISTERED:
+			member_add_fallback(b, n);
+			return;
+		}
+	}
+#endif
+	member_add_fallback(b, n);
+}
+
+void talea_add_slow_(struct talea_target_ *target, uint64_t n)
+{
+	/* ORDER(bind): a record is complete before a target points to it. */
+	const struct bind *b = shm_take_ptr((struct bind **)&target->bind);
+
+	if (__builtin_expect(b->kind == BIND_MEMBER, 0))
+		member_add(b, n);
+	else
+		shm_count_add(b->cold, n);
+}
+
+void talea_inc_fn(struct talea_counter c)
+{
+	talea_inc(c);
+}
+
+void talea_add_fn(struct talea_counter c, uint64_t n)
+{
+	talea_add(c, n);
+}
+
+void talea_level_add_fn(struct talea_level l, int64_t n)
+{
+	talea_level_add(l, n);
+}
+
+/* --- binding ------------------------------------------------------------------------------------ */
+
+void target_init(struct talea_target_ *t, struct bind *bind)
+{
+	member_off = target_rseq_off(NULL);
+	t->word = &target_no_row;
+	t->rseq_off = member_off;
+	t->bind = bind;
+}
+
+static void hot_fields(struct talea_target_ *t, const struct bind *b)
+{
+	char *s = b->region->view.s;
+
+	t->bias = (uint64_t)b->generation << 32;
+	t->lane0 = s ? s + SHM_S_LANES : NULL;
+}
+
+static void word_publish(struct talea_target_ *t, const uint64_t *word)
+{
+	/* ORDER(target): the section loads the word first; the fields behind it are in place. */
+	shm_publish_ptr((const uint64_t **)&t->word, word);
+}
+
+void target_rebind(struct key **keys, struct bind **binds, size_t nr)
+{
+	bool rebound = false;
+
+	for (size_t i = 0; i < nr; i++) {
+		struct talea_target_ *t = &keys[i]->target;
+		const struct bind *b = binds[i];
+
+		if (keys[i]->was_hot) {
+			word_publish(t, &target_no_row);
+			rebound = true;
+		}
+		/* ORDER(bind) */
+		shm_publish_ptr(&t->bind, binds[i]);
+		shm_publish_ptr(&t->total, (const uint64_t *)((const char *)b->region->view.t +
+							      SHM_T_TOTALS) + b->slot);
+	}
+	if (rebound && target_membarrier())
+		sections_end();
+	for (size_t i = 0; i < nr; i++)
+		if (!keys[i]->was_hot || target_membarrier())
+			hot_fields(&keys[i]->target, binds[i]);
+	if (rebound && target_membarrier())
+		sections_end();
+	for (size_t i = 0; i < nr; i++) {
+		struct key *k = keys[i];
+
+		if (k->was_hot && !target_membarrier()) {
+			k->out_of_line = true;
+			continue;
+		}
+		if (binds[i]->region->writable)
+			word_publish(&k->target, binds[i]->word);
+		k->was_hot = true;
+	}
+}
