@@ -21,7 +21,7 @@ $(BUILD)/libtalea.a: $(lib_obj) $(BUILD)/libtalea.names
 
 $(lib_so): $(lib_obj) $(BUILD)/libtalea.names
 	$(call say,SO)$(CC) -shared $(cflags) $(ldflags) $(if $(SAN),,-Wl$(comma)-z$(comma)defs) \
-		-Wl,-soname,libtalea.so.$(SOVERSION),--version-script=client/libtalea.map \
+		-Wl,-z,nodelete -Wl,-soname,libtalea.so.$(SOVERSION),--version-script=client/libtalea.map \
 		-o $@ $(lib_obj)
 	$(Q)ln -sf $(@F) $(BUILD)/libtalea.so.$(SOVERSION)
 	$(Q)ln -sf $(@F) $(BUILD)/libtalea.so

@@ -281,7 +281,6 @@ void target_init(struct talea_target_ *t, struct bind *bind)
 {
 	member_off = target_rseq_off(NULL);
 	t->word = &target_no_row;
-	t->rseq_off = member_off;
 	t->bind = bind;
 }
 

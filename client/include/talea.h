@@ -32,6 +32,8 @@
  * - Do not add between vfork and exec, nor from a thread that shares another's thread-local storage
  *   (clone without CLONE_SETTLS): the kernel registers rseq per thread, and such an add may be lost.
  * - mlockall(MCL_CURRENT) after talea_open may commit the whole sparse reserve; MCL_FUTURE does not.
+ * - A plug-in that is unloaded must use the shared library, which stays loaded for ever: targets that
+ *   other threads may hold lie in it. A static copy inside the plug-in would be unmapped with it.
  * - gdb cannot single-step through an add (the kernel aborts the section at every stop; the add then
  *   takes the out-of-line path and still counts). valgrind and ThreadSanitizer see only that path.
  * - After fork the child inherits every handle. Its adds count; its first other call gives it a
