@@ -82,6 +82,7 @@ int attach_poll(struct attach *a, int64_t deadline_ns, char *text)
 	struct region *region = NULL;
 	int err;
 
+	text[0] = '\0';
 	if (lock_forked())
 		for (struct attach *other = attaches; other; other = other->next)
 			conn_close(other);

@@ -64,7 +64,7 @@ static int send_by(struct attach *a, const void *msg, int64_t deadline_ns)
 		if (err)
 			return err;
 	}
-	return err;
+	return err == -EPIPE ? -ECONNRESET : err;
 }
 
 static int send_hello(struct attach *a, int64_t deadline_ns)

@@ -236,6 +236,8 @@ static int family_declare(struct talea *t, struct talea_family *ret, uint8_t typ
 	} else if (!f) {
 		f = family_make(t->attach, type, name, help, label);
 	}
+	if (f)
+		f->timeout_ms = t->timeout_ms;
 	unlock_table();
 	if (f) {
 		if (!err)

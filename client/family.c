@@ -87,7 +87,7 @@ static int private_add(struct talea_family_ *f, const void *value, size_t len, u
 /* Registers what is new among keys and adds to all of them; what cannot be had counts in `other`. */
 static int new_keys_add(struct talea_family_ *f, const struct talea_key *const *keys, size_t nr)
 {
-	int64_t now = clock_mono_ns(), deadline = now + 1000000000;
+	int64_t now = clock_mono_ns(), deadline = now + (int64_t)f->timeout_ms * 1000000;
 	int err = 0, locked;
 	char text[TEXT_MAX];
 
@@ -187,7 +187,7 @@ int talea_family_get_many(struct talea_family *f, const struct talea_key *keys, 
 			  struct talea_counter *ret)
 {
 	struct talea_family_ *fam = f->family_;
-	int64_t deadline = clock_mono_ns() + 1000000000;
+	int64_t deadline = clock_mono_ns() + (int64_t)fam->timeout_ms * 1000000;
 	struct key **made = malloc((nr + 1) * sizeof(*made));
 	char text[TEXT_MAX];
 	int err, locked;

@@ -85,6 +85,7 @@ struct talea_family_ {
 	struct family_bind *bind; /* published; NULL before the first attachment */
 	struct key *other;	  /* private until attached: keys past the cap */
 	char *name, *help, *label;
+	int timeout_ms;
 	uint64_t full_until_ns; /* CLOCK_MONOTONIC: the daemon said that no more keys fit */
 	uint8_t type;	   /* SHM_FAMILY or SHM_LEVEL_FAMILY */
 	uint8_t key_kind;
