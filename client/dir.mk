@@ -1,6 +1,6 @@
 # libtalea: static (one object, only public names global) and shared.
 client_src := $(wildcard client/*.c)
-public_headers := talea.h talea_add.h
+public_headers := talea.h talea_add.h talea.hpp
 
 # Position-independent, but calls inside the library stay direct.
 pic_src := $(shm_src) $(client_src)
@@ -25,3 +25,5 @@ $(lib_so): $(lib_obj) $(BUILD)/libtalea.names
 		-o $@ $(lib_obj)
 	$(Q)ln -sf $(@F) $(BUILD)/libtalea.so.$(SOVERSION)
 	$(Q)ln -sf $(@F) $(BUILD)/libtalea.so
+
+$(BUILD)/libtalea.so: $(lib_so) ;

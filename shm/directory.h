@@ -131,6 +131,8 @@ static inline uint32_t dir_find(const struct dir_shm *d, uint32_t owner, const v
 		const uint32_t *table = dir_index(d, word);
 		uint64_t mask = (1ull << index_order(word)) - 1;
 
+		if (index_order(word) > SHM_INDEX_ORDER_MAX)
+			return SHM_SLOT_NONE;
 		for (uint64_t i = 0; i <= mask; i++) {
 			/* ORDER(entry): the slot is complete before its entry. */
 			uint32_t e = shm_take32(&table[(hash + i) & mask]);

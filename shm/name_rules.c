@@ -111,11 +111,11 @@ static const struct unit {
 static const char *better_unit(const char *word, size_t len)
 {
 	for (size_t u = 0; u < sizeof(units) / sizeof(units[0]); u++) {
+		/* Few words end in a unit: the prefixes are tried for those alone. */
+		if (!ends_with(word, len, units[u].name))
+			continue;
 		for (size_t p = 0; p < sizeof(unit_prefixes) / sizeof(unit_prefixes[0]); p++) {
-			size_t n = strlen(unit_prefixes[p]);
-
-			if (!begins_with(word, len, unit_prefixes[p]) ||
-			    !equals(word + n, len - n, units[u].name))
+			if (!equals(word, len - strlen(units[u].name), unit_prefixes[p]))
 				continue;
 			return equals(word, len, units[u].base) ? NULL : units[u].base;
 		}
