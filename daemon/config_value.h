@@ -1,0 +1,41 @@
+/*
+ * The values of single configuration keys: a table of all keys, how each is parsed and checked, and
+ * how it is written again. Knows no file and no section syntax; called by config.c alone.
+ */
+#ifndef DAEMON_CONFIG_VALUE_H
+#define DAEMON_CONFIG_VALUE_H
+
+#include <stddef.h>
+
+#include "daemon/config.h"
+
+enum config_section { CONFIG_DAEMON, CONFIG_NAMESPACE, CONFIG_COUNTER, CONFIG_SECTIONS_NR };
+
+#define CONFIG_KEYS_MAX 8 /* of one section */
+#define CONFIG_WHY_MAX 512
+#define CONFIG_VALUE_MAX 2048
+
+struct config_key {
+	enum config_section section;
+	const char *name;
+	const char *expects; /* "a time from 1ms to 10s, such as 10ms" */
+	size_t offset;	     /* in struct config, config_namespace or config_rule */
+	uint64_t min, max;   /* in the units of the value */
+
+	/* 0, or -EINVAL with what is wrong in why; why left empty: "expected" and `expects` */
+	int (*parse)(const struct config_key *key, void *section, const char *text, char *why);
+	void (*show)(const struct config_key *key, const void *section, char *buf, size_t size);
+};
+
+/* The keys of a section in the order in which they are shown; ends with a NULL name. */
+extern const struct config_key config_keys[CONFIG_SECTIONS_NR][CONFIG_KEYS_MAX];
+
+/* The one of the names (NULL at the end) that was most likely meant; NULL when none is near. */
+const char *config_nearest(const char *text, const char *const *names);
+
+/* Makes the values that hold where no file says otherwise. They may need the environment: 0, or
+ * -ENOENT for a path that it does not tell; that path is then "". */
+void config_default_paths(struct config *c);
+void config_default_user(struct config *c);
+
+#endif

@@ -1,0 +1,78 @@
+/* talead --stop: finds the keeper by its lock, asks it to end, and waits until it has. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+
+#include "daemon/keeper/keeper.h"
+#include "daemon/log.h"
+
+#define STOP_PATIENCE_NS (20 * NS_PER_S)
+#define EXIT_NO_DAEMON 3
+
+static int say_none(const struct config *config)
+{
+	log_line("no talead runs on the state folder %s. fix: --state DIR, or the -c FILE that it "
+		 "was started with", config->state);
+	return EXIT_NO_DAEMON;
+}
+
+static int say_failed(const struct config *config, pid_t pid, int err)
+{
+	log_line("talead pid %d on the state folder %s cannot be stopped: %s%s", pid, config->state,
+		 strerror(-err), err == -EPERM || err == -EACCES ? ". fix: as the user that started "
+								   "it, or root" : "");
+	return 1;
+}
+
+/*
+ * One keeper's end: 0, or -errno; -ESRCH when the lock changed hands meanwhile. The pid is used only
+ * through a pidfd, and the lock is asked again after that was opened: then it is the holder's.
+ */
+static int stop_one(int state_fd, pid_t pid, uint64_t end)
+{
+	int fd = pidfd_open(pid, 0), err = 0;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	uint64_t now;
+
+	if (fd < 0)
+		return -errno;
+	if (state_is_locked(state_fd, NULL) <= 0 || state_holder(state_fd) != pid)
+		err = -ESRCH;
+	else if (pidfd_send_signal(fd, SIGTERM, NULL, 0))
+		err = -errno;
+	now = now_ns();
+	if (!err && poll(&p, 1, now < end ? (int)((end - now) / 1000000) : 0) == 0)
+		err = -ETIMEDOUT;
+	close(fd);
+	return err;
+}
+
+int stop_run(const struct config *config)
+{
+	int fd = open(config->state, O_PATH | O_DIRECTORY | O_CLOEXEC), is_locked, err;
+	uint64_t end = now_ns() + STOP_PATIENCE_NS;
+	pid_t pid = 0;
+
+	if (fd < 0)
+		return say_none(config);
+	/* Again while it is held: a spare may take over between the look and the signal. */
+	while ((is_locked = state_is_locked(fd, NULL)) > 0) {
+		pid_t holder = state_holder(fd);
+
+		err = holder ? stop_one(fd, holder, end) : -ESRCH;
+		if (holder)
+			pid = holder;
+		if ((err && err != -ESRCH) || now_ns() >= end)
+			return say_failed(config, pid, err ? err : -ETIMEDOUT);
+		poll(NULL, 0, 1);
+	}
+	close(fd);
+	if (is_locked < 0)
+		return say_failed(config, pid, is_locked);
+	return pid ? 0 : say_none(config);
+}

@@ -1,0 +1,100 @@
+/* talead's command line. All else is the keeper's. */
+#define _GNU_SOURCE
+#include <argp.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "daemon/config.h"
+#include "daemon/keeper/keeper.h"
+#include "daemon/log.h"
+#include "talea.h"
+
+const char *argp_program_version = "talead " TALEA_VERSION;
+
+enum { OPTION_SOCKET = 256, OPTION_STATE, OPTION_CHECK, OPTION_PRINT, OPTION_STOP };
+#define EXIT_USAGE 2
+
+struct arguments {
+	struct config_source source;
+	int action; /* 0, or OPTION_CHECK, OPTION_PRINT, OPTION_STOP */
+};
+
+static const struct argp_option options[] = {
+	{ "config", 'c', "FILE", 0, "read FILE, and neither " CONFIG_FILE " nor conf.d", 0 },
+	{ "socket", OPTION_SOCKET, "PATH", 0, "serve clients on this socket", 0 },
+	{ "state", OPTION_STATE, "DIR", 0, "keep locks and state in this folder", 0 },
+	{ "check-config", OPTION_CHECK, NULL, 0, "read the configuration, say what is wrong, end", 1 },
+	{ "print-config", OPTION_PRINT, NULL, 0,
+	  "print the effective values and where each came from", 1 },
+	{ "stop", OPTION_STOP, NULL, 0,
+	  "end the talead that runs on the state folder, and wait until it has", 1 },
+	{ NULL, 0, NULL, 0, NULL, 0 },
+};
+
+static error_t take_option(int key, char *text, struct argp_state *state)
+{
+	struct arguments *a = state->input;
+
+	switch (key) {
+	case 'c':
+		a->source.file = text;
+		return 0;
+	case OPTION_SOCKET:
+		a->source.socket = text;
+		return 0;
+	case OPTION_STATE:
+		a->source.state = text;
+		return 0;
+	case OPTION_CHECK:
+	case OPTION_PRINT:
+	case OPTION_STOP:
+		if (a->action && a->action != key)
+			argp_error(state, "--check-config, --print-config and --stop exclude each other");
+		a->action = key;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "unexpected argument %s", text);
+		return EINVAL;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static const struct argp argp = {
+	.options = options,
+	.parser = take_option,
+	.doc = "Counts at memory speed: serves shared counters to the processes of this host, beside "
+	       "those of the kernel.\vRuns in the foreground. SIGHUP reads the configuration again, "
+	       "SIGTERM and SIGINT end it. Exit status: 0 ended as asked, 1 failed, 2 usage, 3 "
+	       "(--stop) no talead runs.",
+};
+
+static void say(const char *text)
+{
+	log_line("%s", text);
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments a = { 0 };
+	struct config_origins *origins;
+	static struct config config;
+
+	argp_err_exit_status = EXIT_USAGE;
+	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	umask(022);
+	if (config_load(&a.source, &config, &origins, say))
+		return 1;
+	if (a.action == OPTION_PRINT)
+		config_print(&config, origins, stdout);
+	config_origins_free(origins);
+	switch (a.action) {
+	case OPTION_CHECK:
+		log_line("the configuration is right");
+		return 0;
+	case OPTION_PRINT:
+		return fflush(stdout) || ferror(stdout);
+	case OPTION_STOP:
+		return stop_run(&config);
+	}
+	return keeper_run(&config, &a.source);
+}

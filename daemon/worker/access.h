@@ -1,0 +1,22 @@
+/*
+ * Who may attach: the credentials of a socket against a namespace's lists. Owns no state; control
+ * calls it for each HELLO, before any fd is sent.
+ */
+#ifndef WORKER_ACCESS_H
+#define WORKER_ACCESS_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "daemon/config.h"
+#include "shm/wire.h"
+
+/*
+ * May the peer of `sock` have `access` (WIRE_READ, WIRE_WRITE) to ns? 0 with its uid, or -EACCES
+ * with a sentence that says who may and which line lets it in, or what asking the kernel failed
+ * with.
+ */
+int access_check(int sock, const struct config *config, const struct config_namespace *ns,
+		 uint32_t access, uid_t *ret_uid, char *why, size_t why_size);
+
+#endif

@@ -1,0 +1,23 @@
+/*
+ * The rates of the last minute: once a second the fold looks which totals changed, keeps the 1,024
+ * busiest with 60 seconds of history each, and publishes them in T (struct busy_shm). Fixed memory
+ * but for one word a slot that ever was listed. The fold thread alone calls this.
+ */
+#ifndef WORKER_BUSY_H
+#define WORKER_BUSY_H
+
+#include <stdint.h>
+
+struct busy;
+struct space;
+
+int busy_open(struct busy **ret);
+void busy_close(struct busy *b);
+
+/* Goes on with the list that the former worker published. */
+void busy_recover(struct space *space);
+
+/* Compares the newest totals with those of the last call, elapsed_ns ago, and publishes. */
+void busy_tick(struct space *space, uint64_t elapsed_ns);
+
+#endif

@@ -1,0 +1,289 @@
+/* See fold.h. */
+#define _GNU_SOURCE
+#include "daemon/worker/fold.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "daemon/worker/busy.h"
+#include "daemon/worker/message.h"
+#include "daemon/worker/totals.h"
+
+#define SECOND_NS 1000000000ull
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
+}
+
+/* --- folding ---------------------------------------------------------------------------------- */
+
+static void fold_second(struct fold *f, uint64_t now_ns, uint64_t cpu_ns)
+{
+	uint64_t elapsed_ns = now_ns - f->second_ns;
+
+	for (uint32_t i = 0; i < f->spaces_nr; i++) {
+		busy_tick(f->spaces[i], elapsed_ns);
+		pages_lanes_check(f->spaces[i]);
+	}
+	shm_set32(&f->cpu_permille, (uint32_t)((cpu_ns - f->second_cpu_ns) * 1000 / elapsed_ns));
+	f->second_ns = now_ns;
+	f->second_cpu_ns = cpu_ns;
+}
+
+static void fold_run(struct fold *f)
+{
+	struct fold_times times = {
+		.mono_ns = clock_ns(CLOCK_MONOTONIC),
+		.real_ns = clock_ns(CLOCK_REALTIME),
+		.duration_ns = f->duration_ns,
+		.cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID),
+	};
+	uint64_t cpu_ns, cost_ns;
+
+	times.interval_ns = times.mono_ns - f->began_ns;
+	f->began_ns = times.mono_ns;
+	registry_read_begin();
+	kernel_fold(&f->kernel);
+	for (uint32_t i = 0; i < f->spaces_nr; i++)
+		totals_fold(f->spaces[i], &times);
+	if (times.mono_ns - f->second_ns >= SECOND_NS)
+		fold_second(f, times.mono_ns, times.cpu_ns);
+	registry_read_end();
+	f->duration_ns = clock_ns(CLOCK_MONOTONIC) - times.mono_ns;
+
+	/* A fold costs what the thread used since the last one ended, wake-up included, without
+	 * what it spent on requests. */
+	cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	cost_ns = cpu_ns - f->folded_cpu_ns - f->served_cpu_ns;
+	f->cost_ns = f->cost_ns ? (f->cost_ns * 7 + cost_ns) / 8 : cost_ns;
+	f->folded_cpu_ns = cpu_ns;
+	f->served_cpu_ns = 0;
+}
+
+/* When the next fold begins: on the configured raster, or later if that is over the CPU budget. */
+static uint64_t fold_next(const struct fold *f)
+{
+	const struct config *config;
+	uint64_t raster_ns, budget_ns;
+
+	registry_read_begin();
+	config = registry_config(f->registry);
+	raster_ns = config->fold_ns;
+	budget_ns = config->fold_cpu_permille ? f->cost_ns * 1000 / config->fold_cpu_permille : 0;
+	registry_read_end();
+	return (f->began_ns / raster_ns + 1) * raster_ns < f->began_ns + budget_ns ?
+		f->began_ns + budget_ns : (f->began_ns / raster_ns + 1) * raster_ns;
+}
+
+/* --- requests --------------------------------------------------------------------------------- */
+
+static int fold_space(struct fold *f, const struct region_fds *region,
+		      const struct config *config, struct space **ret)
+{
+	int err;
+
+	if (f->spaces_nr == SPACES_MAX)
+		return -ENOSPC;
+	err = space_open(ret, region, f->spaces_nr, f->registry, config);
+	if (err) {
+		log_line("namespace %s: its memory cannot be used: %s", region->name,
+			 strerror(-err));
+		return err;
+	}
+	shm_count_set(&(*ret)->t->incarnation, f->incarnation);
+	f->spaces[f->spaces_nr++] = *ret;
+	return 0;
+}
+
+static void request_serve(struct fold *f, struct request *r)
+{
+	const struct config *config;
+
+	registry_read_begin();
+	config = registry_config(f->registry);
+	r->err = 0;
+	switch (r->kind) {
+	case REQUEST_REGISTER:
+		message_register(r, config);
+		break;
+	case REQUEST_CONFIGURE:
+		for (uint32_t i = 0; i < f->spaces_nr; i++)
+			space_configure(f->spaces[i], config);
+		kernel_configure(&f->kernel, config);
+		break;
+	case REQUEST_SPACE:
+		r->err = fold_space(f, &r->region, config, &r->space);
+		break;
+	case REQUEST_PROBE:
+		r->err = kernel_attach(&f->kernel, r->probe, &r->live);
+		break;
+	case REQUEST_STOP:
+		f->is_stopping = true;
+		break;
+	}
+	registry_read_end();
+}
+
+/* Serves what is there until the next fold is due: a flood of requests delays it by one. */
+static void requests_serve(struct fold *f, uint64_t next_ns)
+{
+	uint64_t cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	struct cds_wfcq_node *node;
+	bool is_any = false;
+
+	while (clock_ns(CLOCK_MONOTONIC) < next_ns) {
+		struct request *r;
+
+		node = __cds_wfcq_dequeue_blocking(&f->requests, &f->requests_tail);
+		if (!node)
+			break;
+		r = caa_container_of(node, struct request, node);
+		request_serve(f, r);
+		cds_wfcq_node_init(&r->node);
+		cds_wfcq_enqueue(&f->done, &f->done_tail, &r->node);
+		is_any = true;
+	}
+	if (is_any)
+		eventfd_write(f->done_event, 1);
+	f->served_cpu_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns;
+}
+
+void fold_ask(struct fold *f, struct request *r)
+{
+	cds_wfcq_node_init(&r->node);
+	cds_wfcq_enqueue(&f->requests, &f->requests_tail, &r->node);
+	eventfd_write(f->requests_event, 1);
+}
+
+struct request *fold_answered(struct fold *f)
+{
+	struct cds_wfcq_node *node = __cds_wfcq_dequeue_blocking(&f->done, &f->done_tail);
+
+	return node ? caa_container_of(node, struct request, node) : NULL;
+}
+
+uint32_t fold_cpu_permille(const struct fold *f)
+{
+	return shm_read32(&f->cpu_permille);
+}
+
+/* --- the thread ------------------------------------------------------------------------------- */
+
+static void fold_wait(struct fold *f, uint64_t next_ns)
+{
+	struct pollfd p = { .fd = f->requests_event, .events = POLLIN };
+	uint64_t now_ns = clock_ns(CLOCK_MONOTONIC), left_ns;
+	struct timespec timeout;
+	eventfd_t nr;
+
+	left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
+	timeout = (struct timespec){ (time_t)(left_ns / SECOND_NS), (long)(left_ns % SECOND_NS) };
+	if (ppoll(&p, 1, &timeout, NULL) > 0)
+		eventfd_read(f->requests_event, &nr);
+}
+
+static void *fold_thread(void *arg)
+{
+	struct fold *f = arg;
+	uint64_t next_ns;
+
+	prctl(PR_SET_NAME, "talea-fold");
+	registry_enter();
+	f->cost_ns = 0;
+	f->folded_cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	f->second_cpu_ns = f->folded_cpu_ns;
+	next_ns = fold_next(f);
+	while (!f->is_stopping) {
+		fold_wait(f, next_ns);
+		requests_serve(f, next_ns);
+		if (clock_ns(CLOCK_MONOTONIC) < next_ns)
+			continue;
+		fold_run(f);
+		next_ns = fold_next(f);
+		if (!cds_wfcq_empty(&f->requests, &f->requests_tail))
+			eventfd_write(f->requests_event, 1);
+	}
+	fold_run(f);
+	registry_leave();
+	return NULL;
+}
+
+int fold_start(struct fold *f)
+{
+	return -pthread_create(&f->thread, NULL, fold_thread, f);
+}
+
+void fold_join(struct fold *f)
+{
+	pthread_join(f->thread, NULL);
+}
+
+static int spaces_open(struct fold *f, const struct worker_start *ws)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; i < ws->regions_nr && !err; i++) {
+		struct space *space;
+
+		err = fold_space(f, &ws->regions[i], &ws->config, &space);
+	}
+	if (!err)
+		err = kernel_open(&f->kernel, f->spaces[0]);
+	if (err)
+		return err;
+	registry_read_begin();
+	kernel_configure(&f->kernel, &ws->config);
+	registry_read_end();
+	return 0;
+}
+
+int fold_init(struct fold *f, struct worker_start *ws, struct registry *registry)
+{
+	const struct totals_shm *t;
+	uint64_t last_ns;
+	int err;
+
+	memset(f, 0, sizeof(*f));
+	f->registry = registry;
+	f->incarnation = ws->incarnation;
+	__cds_wfcq_init(&f->requests, &f->requests_tail);
+	__cds_wfcq_init(&f->done, &f->done_tail);
+	f->requests_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	f->done_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (f->requests_event < 0 || f->done_event < 0)
+		return -errno;
+	err = spaces_open(f, ws);
+	if (err)
+		return err;
+	for (unsigned int id = 0; id < PROBE_NR; id++) {
+		err = kernel_attach(&f->kernel, id, &ws->probes[id]);
+		if (err)
+			log_line("probe %s: its map cannot be mapped: %s", probe_types[id].name,
+				 strerror(-err));
+	}
+	/* Rates go on from the totals of the former worker, so from their time. */
+	t = f->spaces[0]->t;
+	last_ns = shm_count_read(&t->fold_mono_ns[shm_count_read(&t->epoch) & 1]);
+	f->began_ns = f->second_ns = last_ns ? last_ns : clock_ns(CLOCK_MONOTONIC);
+	fold_run(f);
+	return 0;
+}
+
+void fold_fini(struct fold *f)
+{
+	kernel_close(&f->kernel);
+	for (uint32_t i = 0; i < f->spaces_nr; i++)
+		space_close(f->spaces[i]);
+	close(f->requests_event);
+	close(f->done_event);
+}

@@ -1,0 +1,540 @@
+/* See register.h. */
+#include "daemon/worker/register.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shm/names.h"
+
+static uint32_t round8(uint32_t n)
+{
+	return (n + 7) & ~7u;
+}
+
+static bool type_is_member(uint8_t type)
+{
+	return type == SHM_MEMBER || type == SHM_LEVEL_MEMBER;
+}
+
+static bool type_is_family(uint8_t type)
+{
+	return type == SHM_FAMILY || type == SHM_LEVEL_FAMILY;
+}
+
+static uint32_t overflow_of(uint8_t type)
+{
+	return type == SHM_LEVEL || type == SHM_LEVEL_FAMILY || type == SHM_LEVEL_MEMBER ?
+		SHM_SLOT_OVERFLOW_LEVEL : SHM_SLOT_OVERFLOW;
+}
+
+static void result_set(const struct space *space, uint32_t slot, int err, struct wire_result *ret)
+{
+	ret->slot = slot;
+	ret->generation = slot_generation(shm_take(&space_slot(space, slot)->route));
+	ret->err = err;
+	ret->text_at = 0;
+}
+
+/* --- finding ---------------------------------------------------------------------------------- */
+
+struct key {
+	const struct space *space;
+	uint32_t owner;
+	const struct claim *claim;
+};
+
+static bool record_matches(const struct record *rec, const void *key)
+{
+	const struct key *k = key;
+	uint32_t generation;
+
+	return rec->where >> 24 == k->space->idx &&
+	       dir_matches(k->space->d, rec->where & (SHM_SLOTS_MAX - 1), k->owner,
+			   k->claim->name, k->claim->name_len, &generation);
+}
+
+static uint32_t slot_find(const struct space *space, const struct claim *c, uint32_t owner,
+			  uint64_t hash)
+{
+	struct key k = { space, owner, c };
+	const struct record *rec = registry_find(space->registry, hash, record_matches, &k);
+
+	return rec ? rec->where & (SHM_SLOTS_MAX - 1) : SHM_SLOT_NONE;
+}
+
+static const char *type_word(uint8_t type)
+{
+	switch (type) {
+	case SHM_COUNTER:
+		return "counter";
+	case SHM_LEVEL:
+		return "level";
+	case SHM_FAMILY:
+		return "family";
+	default:
+		return "level family";
+	}
+}
+
+static const char *help_of(const struct space *space, const struct name_shm *n, uint32_t *ret_len)
+{
+	*ret_len = name_length(n->help);
+	return (const char *)space->d + SHM_D_NAMES + name_offset(n->help);
+}
+
+static bool help_is(const struct space *space, const struct name_shm *n, const struct claim *c)
+{
+	uint32_t len;
+	const char *help = help_of(space, n, &len);
+
+	return len == c->help_len && memcmp(help, c->help, len) == 0;
+}
+
+/* Says both sides of a conflict between a claim and the slot that has its name or its base. */
+static int conflict(const struct space *space, const struct claim *c, uint32_t slot, char *why)
+{
+	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
+	const struct name_shm *n = dir_name(space->d, name);
+	uint8_t type = name_type(name);
+	uint32_t len;
+	const char *help = help_of(space, n, &len), *label = n->text + name_length(name);
+	int same_label = n->label_len == c->label_len &&
+			 memcmp(label, c->label, c->label_len) == 0;
+
+	if (type != c->type)
+		snprintf(why, REGISTER_WHY_MAX, "%.*s is registered as a %s, asked for as a %s. "
+			 "fix: another name", n->base_len, n->text, type_word(type),
+			 type_word(c->type));
+	else if (!same_label || n->key_kind != c->key_kind)
+		snprintf(why, REGISTER_WHY_MAX, "family %.*s is registered with label \"%.*s%s\", "
+			 "asked for with \"%.*s%s\". fix: the same label, or another name",
+			 n->base_len, n->text, n->label_len, label,
+			 n->key_kind == SHM_KEY_U64 ? ":u64" : "", (int)c->label_len, c->label,
+			 c->key_kind == SHM_KEY_U64 ? ":u64" : "");
+	else
+		snprintf(why, REGISTER_WHY_MAX, "%.*s is registered with help \"%.*s\", asked for "
+			 "with help \"%.*s\". fix: the same help, or another name", n->base_len,
+			 n->text, len > 160 ? 160 : (int)len, help,
+			 c->help_len > 160 ? 160 : (int)c->help_len, c->help);
+	return -EEXIST;
+}
+
+static bool name_is_as_claimed(const struct space *space, const struct claim *c, uint32_t slot)
+{
+	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
+	const struct name_shm *n = dir_name(space->d, name);
+
+	return name_type(name) == c->type && n->key_kind == c->key_kind &&
+	       n->label_len == c->label_len &&
+	       memcmp(n->text + name_length(name), c->label, c->label_len) == 0 &&
+	       help_is(space, n, c);
+}
+
+/* The family that a member names: 0, or why it is none. */
+static int family_check(const struct space *space, const struct claim *c, char *why)
+{
+	uint8_t type = c->type == SHM_MEMBER ? SHM_FAMILY : SHM_LEVEL_FAMILY;
+	const struct slot_shm *s = space_slot(space, c->family);
+
+	if (c->family == SHM_SLOT_NONE || c->family >= space_slots_nr(space) ||
+	    name_type(shm_count_read(&s->name)) != type) {
+		snprintf(why, REGISTER_WHY_MAX, "slot %u is no %s", c->family, type_word(type));
+		return -EINVAL;
+	}
+	if (!(c->family_generation & 1) ||
+	    slot_generation(shm_take(&s->route)) != c->family_generation) {
+		snprintf(why, REGISTER_WHY_MAX, "the family in slot %u was removed", c->family);
+		return -ESTALE;
+	}
+	return 0;
+}
+
+static const struct name_shm *family_name(const struct space *space, uint32_t family)
+{
+	return dir_name(space->d, shm_count_read(&space_slot(space, family)->name));
+}
+
+int register_find(const struct space *space, const struct claim *c, struct wire_result *ret,
+		  char *why)
+{
+	uint32_t owner = 0, slot;
+	int err = 0;
+
+	if (!type_is_member(c->type) && !type_is_family(c->type) && c->type != SHM_COUNTER &&
+	    c->type != SHM_LEVEL) {
+		snprintf(why, REGISTER_WHY_MAX, "type %u is not known to this version", c->type);
+		result_set(space, SHM_SLOT_OVERFLOW, -EOPNOTSUPP, ret);
+		return -EOPNOTSUPP;
+	}
+	if (type_is_member(c->type)) {
+		err = family_check(space, c, why);
+		if (err) {
+			result_set(space, overflow_of(c->type), err, ret);
+			return err;
+		}
+		owner = c->family;
+	}
+	slot = slot_find(space, c, owner, dir_hash(space->d, owner, c->name, c->name_len));
+	if (slot == SHM_SLOT_NONE)
+		return 0;
+	if (!owner && !name_is_as_claimed(space, c, slot)) {
+		err = conflict(space, c, slot, why);
+		slot = overflow_of(c->type);
+	}
+	result_set(space, slot, err, ret);
+	return err ? err : 1;
+}
+
+/* --- counting what there is ------------------------------------------------------------------- */
+
+static struct uid_count *uid_count(struct space *space, uid_t uid)
+{
+	struct uid_count *more;
+
+	for (uint32_t i = 0; i < space->uids_nr; i++)
+		if (space->uids[i].uid == uid)
+			return &space->uids[i];
+	more = realloc(space->uids, (space->uids_nr + 1) * sizeof(*more));
+	if (!more)
+		return NULL;
+	space->uids = more;
+	more[space->uids_nr] = (struct uid_count){ uid, 0 };
+	return &more[space->uids_nr++];
+}
+
+static void row_account(struct space *space, uint32_t slot, uint32_t row, bool wants_row)
+{
+	if (row == SHM_ROW_NONE) {
+		space->rows_waiting += wants_row && space->rows_max;
+		return;
+	}
+	row /= 8;
+	if (row >= space->rows_nr)
+		space->rows_nr = row + 1;
+	space->row_of[slot] = row + 1;
+	space->rows_in_block[slot / SPACE_BLOCK]++;
+}
+
+void register_account(struct space *space, uint32_t slot)
+{
+	const struct slot_shm *s = space_slot(space, slot);
+	uint64_t name = shm_count_read(&s->name);
+	uint8_t type = name_type(name), origin = SHM_ORIGIN_USER;
+	struct uid_count *count;
+	uid_t uid;
+
+	if (type == SHM_OTHER || type == SHM_REMOVED)
+		return;
+	if (type_is_member(type)) {
+		const struct member_shm *m = dir_member(space->d, name);
+
+		uid = m->uid;
+		space->members_nr++;
+		space->members_of[m->family]++;
+	} else {
+		const struct name_shm *n = dir_name(space->d, name);
+
+		uid = n->uid;
+		origin = n->origin;
+		if (type_is_family(type))
+			space->families_nr++;
+		else
+			space->counters_nr++;
+		row_account(space, slot, slot_row(shm_count_read(&s->state)),
+			    origin == SHM_ORIGIN_USER && !type_is_family(type));
+	}
+	if (origin != SHM_ORIGIN_USER)
+		return;
+	space->quota_nr++;
+	count = uid_count(space, uid);
+	if (count)
+		count->nr++;
+}
+
+/* --- quotas ----------------------------------------------------------------------------------- */
+
+void quota_init(struct quota *q, const struct space *space, const struct config *config)
+{
+	q->config = config;
+	q->ns = config_namespace_find(config, space->name);
+	q->family = SHM_SLOT_NONE;
+	q->labels_max = 0;
+}
+
+static uint32_t labels_max(struct quota *q, const struct space *space, uint32_t family)
+{
+	uint64_t word = shm_count_read(&space_slot(space, family)->name);
+	char name[SHM_NAME_MAX + 1];
+
+	if (q->family == family)
+		return q->labels_max;
+	memcpy(name, family_name(space, family)->text, name_length(word));
+	name[name_length(word)] = '\0';
+	q->family = family;
+	q->labels_max = config_labels_max(q->config, name);
+	return q->labels_max;
+}
+
+static int quota_check(struct space *space, struct quota *q, const struct claim *c, char *why)
+{
+	const struct uid_count *count = uid_count(space, c->uid);
+
+	if (!q->ns) {
+		snprintf(why, REGISTER_WHY_MAX, "namespace %s is no longer in the configuration: "
+			 "it takes no new counters", space->name);
+		return -EDQUOT;
+	}
+	if (type_is_member(c->type) &&
+	    space->members_of[c->family] >= labels_max(q, space, c->family)) {
+		const struct name_shm *n = family_name(space, c->family);
+
+		snprintf(why, REGISTER_WHY_MAX, "family %.*s has its labels-max of %u keys: new "
+			 "ones count in %.*s{talea=\"other\"}. fix: [counter %.*s] labels-max = "
+			 "%llu", n->base_len, n->text, q->labels_max, n->base_len, n->text,
+			 n->base_len, n->text, 2ull * q->labels_max);
+		return -EDQUOT;
+	}
+	if (space->quota_nr >= q->ns->counters_max) {
+		snprintf(why, REGISTER_WHY_MAX, "namespace %s has its counters-max of %u: new ones "
+			 "count in overflow. fix: [namespace %s] counters-max = %llu", space->name,
+			 q->ns->counters_max, space->name, 2ull * q->ns->counters_max);
+		return -EDQUOT;
+	}
+	if (!count)
+		return -ENOMEM;
+	if (count->nr >= q->ns->counters_max_per_uid) {
+		snprintf(why, REGISTER_WHY_MAX, "uid %u has its counters-max-per-uid of %u in "
+			 "namespace %s: new ones count in overflow. fix: [namespace %s] "
+			 "counters-max-per-uid = %llu", (unsigned int)c->uid,
+			 q->ns->counters_max_per_uid, space->name, space->name,
+			 2ull * q->ns->counters_max_per_uid);
+		return -EDQUOT;
+	}
+	return 0;
+}
+
+/* --- making ----------------------------------------------------------------------------------- */
+
+/*
+ * Takes nr slots and `bytes` of names for good. They are counted as taken before anything is
+ * stored in them, so that a worker killed in between wastes them and nothing is ever used twice.
+ */
+static int slots_take(struct space *space, uint32_t nr, uint32_t bytes, uint32_t *ret_slot,
+		      uint64_t *ret_at)
+{
+	uint32_t slot = space_slots_nr(space);
+	uint64_t at = shm_count_read(&space->d->names_bytes);
+
+	if (pages_slots(space, slot + nr) || pages_names(space, at + bytes) ||
+	    index_reserve(space) || bases_reserve(space))
+		return -ENOMEM;
+	/* ORDER(taken): a new worker must find the counts no lower than what is stored below. */
+	shm_publish(&space->d->names_bytes, at + bytes);
+	shm_publish(&space->d->slots_nr, slot + nr);
+	*ret_slot = slot;
+	*ret_at = at;
+	return 0;
+}
+
+/* A row for this claim, as its byte offset in a lane. */
+static uint32_t row_take(struct space *space, const struct claim *c)
+{
+	if (c->is_cold || c->origin != SHM_ORIGIN_USER ||
+	    (c->type != SHM_COUNTER && c->type != SHM_LEVEL) ||
+	    space->rows_nr >= space->rows_max ||
+	    (shm_read32(&space->d->promotion) & SHM_ROWS_OFF) ||
+	    pages_rows(space, space->rows_nr + 1))
+		return SHM_ROW_NONE;
+	return space->rows_nr * 8; /* register_account() moves rows_nr */
+}
+
+/* Everything of a slot is stored before its generation turns odd; that store is the commit. */
+static void slot_publish(struct space *space, uint32_t slot, uint64_t name, uint32_t row,
+			 uint8_t flags)
+{
+	struct slot_shm *s = space_slot(space, slot);
+	uint32_t generation = slot_generation(shm_count_read(&s->route)) + 1;
+
+	shm_count_set((uint64_t *)&s->base[0], 0);
+	shm_count_set(&s->name, name);
+	/* ORDER(state): the base stands before the state that makes it valid. */
+	shm_publish(&s->state, state_make(0, flags, row));
+	shm_set8(&space_states(space)[slot],
+		 SHM_T_OK | (row != SHM_ROW_NONE ? SHM_T_HOT : 0));
+	/* ORDER(generation): name, base and state stand before the generation that shows them. */
+	shm_publish(&s->route, slot_route(generation, row));
+}
+
+static struct name_shm *name_store(struct space *space, const struct claim *c, uint64_t at,
+				   uint64_t help)
+{
+	struct name_shm *n = (struct name_shm *)((char *)space->d + SHM_D_NAMES + at);
+	const char *brace = memchr(c->name, '{', c->name_len);
+
+	*n = (struct name_shm){
+		.help = help, .uid = c->uid, .origin = c->origin, .key_kind = c->key_kind,
+		.base_len = (uint16_t)(brace ? (uint32_t)(brace - c->name) : c->name_len),
+		.label_len = (uint16_t)c->label_len,
+	};
+	memcpy(n->text, c->name, c->name_len);
+	if (c->label_len)
+		memcpy(n->text + c->name_len, c->label, c->label_len);
+	return n;
+}
+
+static void member_store(struct space *space, uint64_t at, uint32_t family, uid_t uid,
+			 const void *key, uint32_t len)
+{
+	struct member_shm *m = (struct member_shm *)((char *)space->d + SHM_D_NAMES + at);
+
+	m->family = family;
+	m->uid = uid;
+	memcpy(m->value, key, len);
+}
+
+static int member_make(struct space *space, const struct claim *c, uint32_t *ret_slot)
+{
+	uint64_t at;
+	int err = slots_take(space, 1, sizeof(struct member_shm) + round8(c->name_len), ret_slot,
+			     &at);
+
+	if (err)
+		return err;
+	member_store(space, at, c->family, c->uid, c->name, c->name_len);
+	slot_publish(space, *ret_slot, name_make(at, c->name_len, c->type), SHM_ROW_NONE, 0);
+	register_account(space, *ret_slot);
+	index_put(space, *ret_slot, dir_hash(space->d, c->family, c->name, c->name_len));
+	return 0;
+}
+
+/* A counter, level or family. All label sets of a base name share the first one's help text. */
+static int name_make_slot(struct space *space, const struct claim *c, uint32_t base_slot,
+			  uint32_t *ret_slot)
+{
+	const uint32_t head_bytes = sizeof(struct name_shm) + round8(c->name_len + c->label_len);
+	bool is_family = type_is_family(c->type);
+	uint32_t bytes = head_bytes, slot;
+	uint64_t at, help, members_at;
+	struct name_shm *n;
+	int err;
+
+	if (base_slot == SHM_SLOT_NONE)
+		bytes += round8(c->help_len + 1); /* a NUL ends it: readers hand it out as it is */
+	members_at = bytes;
+	if (is_family)
+		bytes += 2 * sizeof(struct member_shm);
+	err = slots_take(space, is_family ? 3 : 1, bytes, &slot, &at);
+	if (err)
+		return err;
+	if (base_slot != SHM_SLOT_NONE) {
+		help = family_name(space, base_slot)->help;
+	} else {
+		help = name_make(at + head_bytes, c->help_len, 0);
+		memcpy((char *)space->d + SHM_D_NAMES + at + head_bytes, c->help, c->help_len);
+	}
+	n = name_store(space, c, at, help);
+	if (is_family) {
+		/* Committed before their family: who finds the family finds both. */
+		members_at += at;
+		n->other = slot + 1;
+		n->removed = slot + 2;
+		member_store(space, members_at, slot, c->uid, "", 0);
+		slot_publish(space, slot + 1, name_make(members_at, 0, SHM_OTHER), SHM_ROW_NONE, 0);
+		members_at += sizeof(struct member_shm);
+		member_store(space, members_at, slot, c->uid, "", 0);
+		slot_publish(space, slot + 2, name_make(members_at, 0, SHM_REMOVED), SHM_ROW_NONE,
+			     0);
+	}
+	slot_publish(space, slot, name_make(at, c->name_len, c->type), row_take(space, c),
+		     c->origin == SHM_ORIGIN_KERNEL ? SHM_F_KERNEL : 0);
+	register_account(space, slot);
+	if (base_slot == SHM_SLOT_NONE)
+		bases_put(space, slot);
+	index_put(space, slot, dir_hash(space->d, 0, c->name, c->name_len));
+	*ret_slot = slot;
+	return 0;
+}
+
+/* Is the base name free for this claim, or used with the same type and help? */
+static int base_check(const struct space *space, const struct claim *c, uint32_t *ret_slot,
+		      char *why)
+{
+	const char *brace = memchr(c->name, '{', c->name_len);
+	uint32_t len = brace ? (uint32_t)(brace - c->name) : c->name_len;
+	uint32_t slot = bases_find(space, c->name, len);
+
+	if (slot != SHM_SLOT_NONE) {
+		uint64_t name = shm_count_read(&space_slot(space, slot)->name);
+
+		if (name_type(name) != c->type || type_is_family(c->type) ||
+		    !help_is(space, dir_name(space->d, name), c))
+			return conflict(space, c, slot, why);
+	}
+	*ret_slot = slot;
+	return 0;
+}
+
+/* The rules and the quotas for a claim that is new; then it is made. */
+static int claim_make(struct space *space, struct quota *q, const struct claim *c,
+		      uint32_t *ret_slot, char *why)
+{
+	uint32_t base_slot;
+	int err;
+
+	if (type_is_member(c->type))
+		err = name_check_value(family_name(space, c->family)->key_kind, c->name,
+				       c->name_len, why, REGISTER_WHY_MAX);
+	else
+		err = name_check(c->type, c->name, c->name_len, c->help, c->help_len, c->label,
+				 c->label_len, why, REGISTER_WHY_MAX);
+	if (err)
+		return err;
+	if (!type_is_member(c->type)) {
+		err = base_check(space, c, &base_slot, why);
+		if (err)
+			return err;
+	}
+	err = quota_check(space, q, c, why);
+	if (err)
+		return err;
+	if (type_is_member(c->type))
+		return member_make(space, c, ret_slot);
+	return name_make_slot(space, c, base_slot, ret_slot);
+}
+
+void register_claim(struct space *space, struct quota *q, const struct claim *c,
+		    struct wire_result *ret, char *why)
+{
+	uint32_t slot;
+	int err;
+
+	why[0] = '\0';
+	if (register_find(space, c, ret, why) == 0) {
+		err = claim_make(space, q, c, &slot, why);
+		if (err == -ENOMEM && !why[0])
+			snprintf(why, REGISTER_WHY_MAX, "the daemon has no memory for it");
+		if (err)
+			slot = type_is_member(c->type) ? family_name(space, c->family)->other :
+							 overflow_of(c->type);
+		result_set(space, slot, err, ret);
+	}
+	if (ret->err)
+		shm_count_set(&space->d->refusals, shm_count_read(&space->d->refusals) + 1);
+}
+
+int register_own(struct space *space, const struct claim *c, uint32_t *ret_slot)
+{
+	uint32_t base_slot, slot;
+	char why[REGISTER_WHY_MAX];
+	int err;
+
+	slot = slot_find(space, c, 0, dir_hash(space->d, 0, c->name, c->name_len));
+	if (slot != SHM_SLOT_NONE) {
+		*ret_slot = slot;
+		return 0;
+	}
+	err = base_check(space, c, &base_slot, why);
+	return err ? err : name_make_slot(space, c, base_slot, ret_slot);
+}
