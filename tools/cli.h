@@ -1,0 +1,227 @@
+/*
+ * What the verbs of `talea` share: the parsed command line, the tables of verbs and options, the
+ * exit codes, and the helpers that attach, select, format and draw. Owns nothing; talea.c owns the
+ * table of verbs, options.c the table of options, and every other file is one verb or one helper.
+ *
+ * Data goes to stdout, words to stderr; a verb returns one of enum cli_exit.
+ */
+#ifndef TOOLS_CLI_H
+#define TOOLS_CLI_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <talea.h>
+
+#include "shm/names.h"
+#include "shm/wire.h"
+
+#define CLI_SCHEMA 1
+
+enum cli_exit {
+	CLI_OK = 0,
+	CLI_FAILED = 1,
+	CLI_USAGE = 2,
+	CLI_NO_DAEMON = 3,
+	CLI_NO_MATCH = 4,
+	CLI_STALE = 5,
+	CLI_PERMISSION = 7,
+	CLI_PIPE = 141, /* what a shell shows for SIGPIPE */
+};
+
+enum option_id {
+	OPTION_HELP,
+	OPTION_JSON,
+	OPTION_NAMESPACE,
+	OPTION_SOCKET,
+	OPTION_EXCLUDE,
+	OPTION_SUM,
+	OPTION_COMPACTED,
+	OPTION_MAX_AGE,
+	OPTION_WATCH,
+	OPTION_DESCRIBE,
+	OPTION_NR,
+};
+
+struct option_spec {
+	const char *name; /* without the dashes */
+	char letter;	  /* 0: none */
+	const char *arg;  /* NULL: takes none; "[=INTERVAL]": optional, joined by '=' */
+	const char *help;
+};
+extern const struct option_spec cli_options[OPTION_NR];
+#define OPTION_BIT(id)	(1u << (id))
+#define OPTIONS_GLOBAL                                                           \
+	(OPTION_BIT(OPTION_HELP) | OPTION_BIT(OPTION_JSON) | OPTION_BIT(OPTION_NAMESPACE) | \
+	 OPTION_BIT(OPTION_SOCKET))
+
+struct cli;
+struct verb {
+	const char *name;
+	const char *args;   /* as shown in the usage line */
+	const char *help;   /* one line */
+	const char *detail; /* the rest of `talea help VERB` */
+	uint32_t options;   /* besides the global ones */
+	uint32_t args_min, args_max;
+	int (*run)(struct cli *c);
+};
+extern const struct verb cli_verbs[];
+extern const size_t cli_verbs_nr;
+
+struct cli {
+	const struct verb *verb; /* NULL: `talea` alone */
+	const char *ns, *socket; /* NULL: the library's defaults */
+	bool json, help;
+	enum talea_how how;
+	uint64_t max_age_ns; /* 0: any */
+	uint64_t watch_ns;   /* 0: once */
+	const char *describe;
+	char **args;
+	size_t args_nr;
+	char **excludes;
+	size_t excludes_nr;
+};
+
+/* --- options.c: the command line ----------------------------------------------------------- */
+
+/* Fills *c from the arguments. CLI_OK, or CLI_USAGE after saying what is wrong. */
+int cli_parse(struct cli *c, int argc, char **argv);
+const struct verb *cli_verb_find(const char *name);
+/* "50ms", "1.5s", "2m"; a bare number is seconds. 0 or -EINVAL. */
+int cli_duration(const char *text, uint64_t *ret_ns);
+/* The distance between two words in single edits; near enough to be meant, or not. */
+size_t cli_distance(const char *a, const char *b);
+bool cli_is_near(size_t distance, const char *word);
+/* Says "no such VERB here; did you mean ...?" on stderr. CLI_USAGE. */
+int cli_unknown_verb(const char *word);
+
+/* --- attach.c: the daemon ------------------------------------------------------------------ */
+
+/* Opens the library on the daemon that the options name. CLI_OK, or the exit code after saying why
+ * not. The result is closed with talea_close. */
+int attach_open(const struct cli *c, unsigned int flags, struct talea **ret,
+		struct talea_status *ret_status);
+/* The exit code for an error of the library, after saying what it means. */
+int attach_failed(const struct talea *t, const char *what, int err);
+/* Asks the worker over a connection of its own. *ret_records is malloced. */
+int attach_query(const struct talea_status *st, enum wire_query_what what, size_t record_bytes,
+		 void **ret_records, uint32_t *ret_nr);
+
+/* --- select.c: which counters -------------------------------------------------------------- */
+
+typedef int select_visit(const char *name, const struct talea_total *total, void *arg);
+/* Visits the counters that the arguments include and do not exclude, in order of registration.
+ * CLI_OK; CLI_NO_MATCH (after naming the nearest, unless quiet) when an argument matched nothing;
+ * otherwise the exit code of what failed, or what visit returned. */
+int select_each(const struct cli *c, struct talea *t, bool is_quiet, select_visit *visit,
+		void *arg);
+/* talea_each, again while folds overtake it. */
+int select_walk(struct talea *t, const char *glob, enum talea_how how, select_visit *visit,
+		void *arg);
+/* Rewrites NAME{label=value} with the quotes that shells take away. Malloced. */
+char *select_quote(const char *text);
+
+/* --- show.c: words and numbers for people -------------------------------------------------- */
+
+enum show_style { SHOW_PLAIN, SHOW_BOLD, SHOW_GREY, SHOW_GOOD, SHOW_BAD, SHOW_RATE };
+
+struct show {
+	bool is_tty;  /* stdout is a terminal */
+	bool color;   /* may use SGR */
+	bool utf8;    /* may use more than ASCII */
+	int columns;
+	int lines;
+};
+extern struct show show;
+#define SHOW_TEXT 40
+
+void show_init(void);
+void show_measure(void); /* the size of the terminal, again */
+void show_style(FILE *f, enum show_style style);
+/* Each writes into a buffer of SHOW_TEXT bytes and returns it. */
+const char *show_exact(char *buf, int64_t value);     /* 12,345,678 */
+const char *show_human(char *buf, int64_t value);     /* 12.35 M */
+const char *show_rate(char *buf, double rate);	      /* 1.234 k, or - when not known */
+const char *show_ns(char *buf, uint64_t ns);	      /* 41 us, 6 ms, 2 h 14 min */
+const char *show_bytes(char *buf, uint64_t bytes);    /* 12.3 MiB */
+const char *show_time(char *buf, uint64_t real_ns);   /* 2026-11-23 20:06:39, local */
+const char *show_clock(char *buf, uint64_t real_ns);  /* 20:06:39, local */
+const char *show_utc(char *buf, uint64_t real_ns);    /* RFC 3339 */
+/* Writes text in exactly `width` columns: padded, or cut in its middle; control characters, which
+ * could drive the terminal, shown as '?'. */
+void show_padded(FILE *f, const char *text, int width);
+int show_width(const char *text);
+void show_spark(FILE *f, const float *history, size_t nr, int columns);
+uint64_t show_now_ns(void); /* CLOCK_REALTIME */
+
+/* --- table.c: counters in aligned columns -------------------------------------------------- */
+
+struct row {
+	char *name;
+	struct talea_total total;
+};
+struct table {
+	struct row *rows;
+	size_t nr, max;
+};
+enum table_flags { TABLE_AGE = 1, TABLE_GREY = 2, TABLE_HEAD = 4, TABLE_FRAME = 8 };
+int table_put(struct table *table, const char *name, const struct talea_total *total);
+void table_cut(struct table *table, size_t nr); /* keeps the first nr */
+void table_clear(struct table *table);
+void table_fini(struct table *table);
+/* name_width keeps columns steady from batch to batch; 0 at first. TABLE_FRAME ends each line by
+ * erasing what an earlier frame left there. */
+void table_print(FILE *f, const struct table *table, size_t nr, unsigned int flags,
+		 int *name_width);
+
+/* --- group.c: many counters on one screen -------------------------------------------------- */
+
+struct groups {
+	void *tree;
+};
+void groups_begin(struct groups *groups);
+int groups_add(struct groups *groups, const char *name, const struct talea_total *total);
+void groups_fini(struct groups *groups);
+/* Puts at most room lines into *ret: rows in their order, label sets of one name as their sum and the
+ * first of them in `busiest`, which holds the same rows by rate. *ret_hidden: rows not shown. */
+int groups_fit(const struct groups *groups, const struct table *rows, const struct table *busiest,
+	       size_t room, struct table *ret, size_t *ret_hidden);
+
+/* --- json.c -------------------------------------------------------------------------------- */
+
+/* The object of one counter; NULL when memory is short. */
+json_t *json_counter(const char *name, const struct talea_total *total);
+/* Writes one document and a newline, frees it; CLI_OK or CLI_FAILED. */
+int json_finish(json_t *doc);
+json_t *json_text(const char *text); /* invalid UTF-8 replaced */
+json_t *json_schema(void);	     /* {"schema": 1} */
+
+/* --- term.c: the terminal of `talea watch` ------------------------------------------------- */
+
+/* What happened while waiting for the next frame. */
+enum term_event { TERM_TICK, TERM_QUIT, TERM_RESIZE };
+int term_open(void); /* alternate screen, no echo; 0 or -errno */
+void term_close(void);
+enum term_event term_wait(uint64_t until_mono_ns);
+uint64_t term_now_ns(void); /* CLOCK_MONOTONIC */
+
+/* --- verbs --------------------------------------------------------------------------------- */
+
+int verb_overview(struct cli *c);
+int verb_status(struct cli *c);
+int verb_list(struct cli *c);
+int verb_get(struct cli *c);
+int verb_watch(struct cli *c);
+int verb_add(struct cli *c);
+int verb_probes(struct cli *c);
+int verb_version(struct cli *c);
+int verb_help(struct cli *c);
+int verb_completion(struct cli *c);
+
+/* The probes as JSON, for status and probes; NULL when memory is short. */
+json_t *probes_json(const struct wire_probe *probes, uint32_t nr);
+
+#endif

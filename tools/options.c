@@ -1,0 +1,306 @@
+/*
+ * The command line: the table of options, and from argv to struct cli, with the nearest match for
+ * what is not known. Owns no verb. getopt is not used because `-5` is an argument of `talea add`,
+ * because options may stand before the verb, and because each verb takes its own.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+const struct option_spec cli_options[OPTION_NR] = {
+	[OPTION_HELP] = { "help", 'h', NULL, "Say what talea, or the verb, does." },
+	[OPTION_JSON] = { "json", 0, NULL, "Print JSON, \"schema\": 1." },
+	[OPTION_NAMESPACE] = { "namespace", 'n', "NAME",
+			       "The namespace; else $TALEA_NAMESPACE, else default." },
+	[OPTION_SOCKET] = { "socket", 0, "PATH",
+			    "The daemon's socket; else $TALEA_SOCKET, the user's, the system's." },
+	[OPTION_EXCLUDE] = { "exclude", 0, "GLOB", "Leave these out. May be repeated." },
+	[OPTION_SUM] = { "sum", 0, NULL, "Add up the shards now." },
+	[OPTION_COMPACTED] = { "compacted", 0, NULL, "Read the newest fold (the default)." },
+	[OPTION_MAX_AGE] = { "max-age", 0, "AGE",
+			     "End with 5 when the totals are older, as 50ms." },
+	[OPTION_WATCH] = { "watch", 0, "[=INTERVAL]",
+			   "Again and again, each second if not said otherwise." },
+	[OPTION_DESCRIBE] = { "describe", 0, "TEXT", "The help of a name that is new." },
+};
+
+size_t cli_distance(const char *a, const char *b)
+{
+	size_t n = strlen(a), m = strlen(b), width = m + 1;
+	size_t rows[3][128];
+
+	if (n >= 128 || m >= 128)
+		return SIZE_MAX;
+	for (size_t j = 0; j < width; j++)
+		rows[0][j] = j;
+	for (size_t i = 1; i <= n; i++) {
+		size_t *now = rows[i % 3], *before = rows[(i + 2) % 3], *older = rows[(i + 1) % 3];
+
+		now[0] = i;
+		for (size_t j = 1; j <= m; j++) {
+			size_t best = before[j - 1] + (a[i - 1] != b[j - 1]);
+
+			if (before[j] + 1 < best)
+				best = before[j] + 1;
+			if (now[j - 1] + 1 < best)
+				best = now[j - 1] + 1;
+			/* Two letters swapped are one slip of the hand. */
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+			    older[j - 2] + 1 < best)
+				best = older[j - 2] + 1;
+			now[j] = best;
+		}
+	}
+	return rows[n % 3][m];
+}
+
+bool cli_is_near(size_t distance, const char *word)
+{
+	size_t limit = strlen(word) / 3;
+
+	return distance <= (limit < 1 ? 1 : limit > 4 ? 4 : limit);
+}
+
+const struct verb *cli_verb_find(const char *name)
+{
+	for (size_t i = 0; i < cli_verbs_nr; i++)
+		if (!strcmp(cli_verbs[i].name, name))
+			return &cli_verbs[i];
+	return NULL;
+}
+
+int cli_unknown_verb(const char *word)
+{
+	const char *nearest = NULL;
+	size_t best = SIZE_MAX;
+
+	for (size_t i = 0; i < cli_verbs_nr; i++) {
+		size_t d = cli_distance(word, cli_verbs[i].name);
+
+		/* A word cut short is meant as its beginning. */
+		if (*word && !strncmp(word, cli_verbs[i].name, strlen(word)))
+			d = 0;
+		if (d < best) {
+			best = d;
+			nearest = cli_verbs[i].name;
+		}
+	}
+	fprintf(stderr, "talea: no verb %s", word);
+	if (cli_is_near(best, word))
+		fprintf(stderr, "; did you mean %s?\n", nearest);
+	else
+		fprintf(stderr, ". try: talea help\n");
+	return CLI_USAGE;
+}
+
+static const char *verb_name(const struct cli *c)
+{
+	return c->verb ? c->verb->name : "";
+}
+
+static const char *verb_space(const struct cli *c)
+{
+	return c->verb ? " " : "";
+}
+
+static int unknown_option(const struct cli *c, const char *word)
+{
+	uint32_t allowed = c->verb ? c->verb->options | OPTIONS_GLOBAL : UINT32_MAX;
+	const char *name = word + strspn(word, "-");
+	const char *nearest = NULL;
+	size_t best = SIZE_MAX;
+
+	for (int i = 0; i < OPTION_NR; i++) {
+		size_t d = cli_distance(name, cli_options[i].name);
+
+		if (!(allowed & OPTION_BIT(i)) || d >= best)
+			continue;
+		best = d;
+		nearest = cli_options[i].name;
+	}
+	fprintf(stderr, "talea%s%s: no option %s", verb_space(c), verb_name(c), word);
+	if (cli_is_near(best, name))
+		fprintf(stderr, "; did you mean --%s?\n", nearest);
+	else
+		fprintf(stderr, ". try: talea help%s%s\n", verb_space(c), verb_name(c));
+	return CLI_USAGE;
+}
+
+int cli_duration(const char *text, uint64_t *ret_ns)
+{
+	static const struct {
+		const char *unit;
+		double ns;
+	} units[] = { { "ns", 1 }, { "us", 1e3 }, { "ms", 1e6 },  { "s", 1e9 },
+		      { "", 1e9 }, { "m", 60e9 }, { "h", 3600e9 } };
+	char *end;
+	double n = strtod(text, &end);
+
+	if (end == text || !isfinite(n) || n < 0 || n > 1e9)
+		return -EINVAL;
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+		if (!strcmp(end, units[i].unit)) {
+			*ret_ns = (uint64_t)(n * units[i].ns);
+			return 0;
+		}
+	return -EINVAL;
+}
+
+static int set_duration(const struct cli *c, enum option_id id, const char *value,
+			uint64_t least_ns, uint64_t *ret_ns)
+{
+	if (cli_duration(value, ret_ns) == 0 && *ret_ns >= least_ns)
+		return CLI_OK;
+	fprintf(stderr, "talea%s%s: --%s: %s is not a time such as 50ms, 1s or 2m%s\n",
+		verb_space(c), verb_name(c), cli_options[id].name, value,
+		least_ns > 1 ? ", 10ms at least" : "");
+	return CLI_USAGE;
+}
+
+static int set_option(struct cli *c, enum option_id id, char *value)
+{
+	switch (id) {
+	case OPTION_HELP:
+		c->help = true;
+		return CLI_OK;
+	case OPTION_JSON:
+		c->json = true;
+		return CLI_OK;
+	case OPTION_NAMESPACE:
+		c->ns = value;
+		return CLI_OK;
+	case OPTION_SOCKET:
+		c->socket = value;
+		return CLI_OK;
+	case OPTION_EXCLUDE:
+		c->excludes[c->excludes_nr] = select_quote(value);
+		return c->excludes[c->excludes_nr++] ? CLI_OK : CLI_FAILED;
+	case OPTION_SUM:
+		c->how = TALEA_SUM;
+		return CLI_OK;
+	case OPTION_COMPACTED:
+		c->how = TALEA_COMPACTED;
+		return CLI_OK;
+	case OPTION_MAX_AGE:
+		return set_duration(c, id, value, 1, &c->max_age_ns);
+	case OPTION_WATCH:
+		return set_duration(c, id, value ? value : "1s", 10000000, &c->watch_ns);
+	case OPTION_DESCRIBE:
+		c->describe = value;
+		return CLI_OK;
+	case OPTION_NR:
+		break;
+	}
+	return CLI_USAGE;
+}
+
+/* Which option is `word` (up to len)? OPTION_NR: none. */
+static enum option_id find_option(const char *word, size_t len)
+{
+	for (int i = 0; i < OPTION_NR; i++) {
+		const struct option_spec *o = &cli_options[i];
+
+		if (word[1] == '-' && strlen(o->name) == len - 2 &&
+		    !strncmp(word + 2, o->name, len - 2))
+			return i;
+		if (word[1] != '-' && o->letter && word[1] == o->letter)
+			return i;
+	}
+	return OPTION_NR;
+}
+
+/* Takes the option at argv[*at], and its value. */
+static int take_option(struct cli *c, int argc, char **argv, int *at, uint32_t *seen)
+{
+	char *word = argv[*at];
+	bool is_long = word[1] == '-';
+	char *joined = is_long ? strchr(word, '=') : word[2] ? word + 2 : NULL;
+	size_t len = joined && is_long ? (size_t)(joined - word) : is_long ? strlen(word) : 2;
+	enum option_id id = find_option(word, len);
+	const struct option_spec *o = &cli_options[id];
+
+	if (id == OPTION_NR) {
+		word[len] = '\0';
+		return unknown_option(c, word);
+	}
+	if (joined && is_long)
+		joined++;
+	*seen |= OPTION_BIT(id);
+	if (!o->arg) {
+		if (!joined)
+			return set_option(c, id, NULL);
+		fprintf(stderr, "talea%s%s: --%s takes no value\n", verb_space(c), verb_name(c),
+			o->name);
+		return CLI_USAGE;
+	}
+	if (!joined && o->arg[0] != '[') {
+		if (*at + 1 >= argc) {
+			fprintf(stderr, "talea%s%s: --%s needs %s\n", verb_space(c), verb_name(c),
+				o->name, o->arg);
+			return CLI_USAGE;
+		}
+		joined = argv[++*at];
+	}
+	return set_option(c, id, joined);
+}
+
+/* Does the verb take these options and that many arguments? */
+static int check_verb(const struct cli *c, uint32_t seen)
+{
+	uint32_t wrong = seen & ~(OPTIONS_GLOBAL | (c->verb ? c->verb->options : 0));
+
+	if (c->help)
+		return CLI_OK;
+	if (wrong) {
+		fprintf(stderr, "talea%s%s does not take --%s. try: talea help%s%s\n",
+			verb_space(c), verb_name(c), cli_options[__builtin_ctz(wrong)].name,
+			verb_space(c), verb_name(c));
+		return CLI_USAGE;
+	}
+	if (!c->verb || (c->args_nr >= c->verb->args_min && c->args_nr <= c->verb->args_max))
+		return CLI_OK;
+	fprintf(stderr, "talea %s: %s. usage: talea %s %s\n", c->verb->name,
+		c->args_nr < c->verb->args_min ? "an argument is missing" : "too many arguments",
+		c->verb->name, c->verb->args);
+	return CLI_USAGE;
+}
+
+static bool is_option(const char *word)
+{
+	return word[0] == '-' && word[1] && !(word[1] >= '0' && word[1] <= '9');
+}
+
+int cli_parse(struct cli *c, int argc, char **argv)
+{
+	bool is_open = true; /* no "--" yet */
+	uint32_t seen = 0;
+	int rc;
+
+	c->args = calloc((size_t)argc + 1, sizeof(*c->args));
+	c->excludes = calloc((size_t)argc + 1, sizeof(*c->excludes));
+	if (!c->args || !c->excludes)
+		return CLI_FAILED;
+	for (int i = 1; i < argc; i++) {
+		if (is_open && !strcmp(argv[i], "--")) {
+			is_open = false;
+		} else if (!c->verb && !strcmp(argv[i], "--version")) {
+			c->verb = cli_verb_find("version");
+		} else if (is_open && is_option(argv[i])) {
+			rc = take_option(c, argc, argv, &i, &seen);
+			if (rc != CLI_OK)
+				return rc;
+		} else if (!c->verb) {
+			c->verb = cli_verb_find(argv[i]);
+			if (!c->verb)
+				return cli_unknown_verb(argv[i]);
+		} else {
+			c->args[c->args_nr] = select_quote(argv[i]);
+			if (!c->args[c->args_nr++])
+				return CLI_FAILED;
+		}
+	}
+	return check_verb(c, seen);
+}

@@ -1,0 +1,332 @@
+/*
+ * The verbs `status` and `probes`, and `talea` alone: what the worker says about the daemon, and
+ * what the library sees of it. Owns nothing; called from the table of verbs.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+#define PROBE_COLUMNS 63 /* of `talea probes`, before the counter's name */
+
+/* What all three verbs ask. */
+struct facts {
+	struct talea *t;
+	struct talea_status st;
+	struct wire_status *daemon;
+	struct wire_probe *probes;
+	uint32_t probes_nr;
+};
+
+static void facts_fini(struct facts *f)
+{
+	free(f->daemon);
+	free(f->probes);
+	talea_close(f->t);
+}
+
+static int facts_init(const struct cli *c, struct facts *f)
+{
+	uint32_t nr = 0;
+	int rc;
+
+	*f = (struct facts){ 0 };
+	rc = attach_open(c, TALEA_READ_ONLY, &f->t, &f->st);
+	if (rc != CLI_OK)
+		return rc;
+	rc = attach_query(&f->st, WIRE_STATUS, sizeof(*f->daemon), (void **)&f->daemon, &nr);
+	if (rc == CLI_OK && nr != 1) {
+		fprintf(stderr, "talea: the daemon's answer is of another version\n");
+		rc = CLI_FAILED;
+	}
+	if (rc == CLI_OK)
+		rc = attach_query(&f->st, WIRE_PROBES, sizeof(*f->probes), (void **)&f->probes,
+				  &f->probes_nr);
+	if (rc != CLI_OK)
+		facts_fini(f);
+	return rc;
+}
+
+/* --- probes --------------------------------------------------------------------------------- */
+
+static const char *probe_state(const struct wire_probe *p)
+{
+	return p->state == WIRE_PROBE_ATTACHED ? "attached" :
+	       p->state == WIRE_PROBE_FAILED   ? "not attached" :
+						 "off";
+}
+
+json_t *probes_json(const struct wire_probe *probes, uint32_t nr)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; list && i < nr; i++) {
+		const struct wire_probe *p = &probes[i];
+		bool is_on = p->state == WIRE_PROBE_ATTACHED;
+
+		json_array_append_new(
+			list, json_pack("{s:o, s:s, s:o, s:o, s:I, s:o, s:o, s:o, s:o}", "name",
+					json_text(p->name), "state",
+					is_on				  ? "attached" :
+					p->state == WIRE_PROBE_FAILED ? "failed" :
+									    "off",
+					"attach", json_text(p->attach), "counter",
+					json_text(p->counter), "keys", (json_int_t)p->keys_nr,
+					"events",
+					is_on ? json_integer((json_int_t)p->events) : json_null(),
+					"missed",
+					is_on ? json_integer((json_int_t)p->missed) : json_null(),
+					"reason", json_text(p->reason), "fix", json_text(p->fix)));
+	}
+	return list;
+}
+
+static void print_probe(const struct wire_probe *p)
+{
+	bool is_on = p->state == WIRE_PROBE_ATTACHED;
+	int width = show_width(p->counter), left = show.columns - PROBE_COLUMNS;
+	int counter = show.is_tty && left >= 8 && left < width ? left : width;
+	char events[SHOW_TEXT] = "-", missed[SHOW_TEXT] = "-", keys[SHOW_TEXT] = "-";
+
+	if (is_on) {
+		show_exact(events, (int64_t)p->events);
+		show_exact(missed, (int64_t)p->missed);
+		show_exact(keys, p->keys_nr);
+	}
+	show_padded(stdout, p->name, 16);
+	show_style(stdout, is_on ? SHOW_GOOD : p->state == WIRE_PROBE_FAILED ? SHOW_BAD : SHOW_GREY);
+	printf("  %-12s", probe_state(p));
+	show_style(stdout, SHOW_PLAIN);
+	printf("  %14s  %6s  %5s  ", events, missed, keys);
+	show_padded(stdout, p->counter, counter);
+	putchar('\n');
+	if (is_on)
+		return;
+	if (p->reason[0])
+		printf("  why: %s\n", p->reason);
+	if (p->fix[0])
+		printf("  fix: %s\n", p->fix);
+}
+
+int verb_probes(struct cli *c)
+{
+	struct facts f;
+	json_t *doc;
+	int rc;
+
+	rc = facts_init(c, &f);
+	if (rc != CLI_OK)
+		return rc;
+	if (c->json) {
+		doc = json_schema();
+		json_object_set_new(doc, "probes", probes_json(f.probes, f.probes_nr));
+		rc = json_finish(doc);
+		goto out_fini;
+	}
+	show_style(stdout, SHOW_BOLD);
+	printf("%-16s  %-12s  %14s  %6s  %5s  %s", "PROBE", "STATE", "EVENTS", "MISSED", "KEYS",
+	       "COUNTER");
+	show_style(stdout, SHOW_PLAIN);
+	putchar('\n');
+	for (uint32_t i = 0; i < f.probes_nr; i++)
+		print_probe(&f.probes[i]);
+out_fini:
+	facts_fini(&f);
+	return rc;
+}
+
+/* --- status --------------------------------------------------------------------------------- */
+
+static json_t *status_json(const struct facts *f)
+{
+	const struct wire_status *d = f->daemon;
+	const struct talea_status *st = &f->st;
+	char started[SHOW_TEXT], worker[SHOW_TEXT];
+	json_t *doc = json_schema(), *daemon, *region, *fold;
+
+	daemon = json_pack("{s:o, s:o, s:o, s:i, s:i, s:i, s:I, s:i, s:i, s:s, s:i, s:i}",
+			   "version", json_text(d->version), "socket", json_text(d->socket),
+			   "state_folder", json_text(d->state_folder), "keeper_pid",
+			   (int)d->keeper_pid, "spare_pid", (int)d->spare_pid, "worker_pid",
+			   (int)d->worker_pid, "incarnation", (json_int_t)d->incarnation,
+			   "worker_restarts", (int)d->worker_restarts, "keeper_takeovers",
+			   (int)d->keeper_takeovers, "worker_started",
+			   show_utc(worker, d->worker_started_real_ns), "clients",
+			   (int)d->clients_nr, "namespaces", (int)d->namespaces_nr);
+	region = json_pack("{s:s, s:i, s:i, s:i, s:i, s:I, s:I}", "started",
+			   show_utc(started, d->started_real_ns), "counters", (int)d->counters_nr,
+			   "members", (int)d->members_nr, "rows_used", (int)d->rows_used,
+			   "rows_max", (int)d->rows_max, "refusals", (json_int_t)d->refusals,
+			   "memory_bytes", (json_int_t)d->memory_bytes);
+	fold = json_pack("{s:I, s:I, s:f, s:o, s:i}", "interval_ns",
+			 (json_int_t)d->fold_interval_ns, "duration_ns",
+			 (json_int_t)d->fold_duration_ns, "cpu_share",
+			 d->fold_cpu_permille / 1000.0, "vector", json_text(d->vector), "cpus",
+			 (int)d->cpus_nr);
+	json_object_set_new(doc, "namespace", json_text(st->namespace_name));
+	json_object_set_new(doc, "durable", json_false());
+	json_object_set_new(doc, "epoch", json_integer((json_int_t)st->epoch));
+	json_object_set_new(doc, "age_ns", json_integer((json_int_t)st->age_ns));
+	json_object_set_new(doc, "daemon", daemon);
+	json_object_set_new(doc, "region", region);
+	json_object_set_new(doc, "fold", fold);
+	json_object_set_new(doc, "probes", probes_json(f->probes, f->probes_nr));
+	json_object_set_new(doc, "client",
+			    json_pack("{s:b, s:o}", "rseq", st->rseq, "rseq_why",
+				      json_text(st->rseq_why ? st->rseq_why : "")));
+	return doc;
+}
+
+__attribute__((format(printf, 2, 3))) static void line(const char *label, const char *format, ...)
+{
+	va_list args;
+
+	show_style(stdout, SHOW_BOLD);
+	printf("%-10s", label);
+	show_style(stdout, SHOW_PLAIN);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	putchar('\n');
+}
+
+static const char *plural(uint64_t nr)
+{
+	return nr == 1 ? "" : "s";
+}
+
+static void print_daemon(const struct facts *f)
+{
+	const struct wire_status *d = f->daemon;
+	uint64_t now = show_now_ns();
+	char a[SHOW_TEXT], b[SHOW_TEXT];
+
+	line("daemon", "talead %s at %s", d->version, d->socket);
+	line("totals", "not durable: they live as long as the daemon's region");
+	line("region", "since %s (%s)", show_time(a, d->started_real_ns),
+	     show_ns(b, now > d->started_real_ns ? now - d->started_real_ns : 0));
+	line("folder", "%s", d->state_folder);
+	line("keeper", "pid %u, taken over %u time%s", d->keeper_pid, d->keeper_takeovers,
+	     plural(d->keeper_takeovers));
+	if (d->spare_pid)
+		line("spare", "pid %u", d->spare_pid);
+	else
+		line("spare", "none");
+	line("worker", "pid %u, restarted %u time%s, running for %s", d->worker_pid,
+	     d->worker_restarts, plural(d->worker_restarts),
+	     show_ns(a, now > d->worker_started_real_ns ? now - d->worker_started_real_ns : 0));
+	line("clients", "%u in %u namespace%s", d->clients_nr, d->namespaces_nr,
+	     plural(d->namespaces_nr));
+}
+
+static void print_fold(const struct facts *f)
+{
+	const struct wire_status *d = f->daemon;
+	char a[SHOW_TEXT], b[SHOW_TEXT];
+
+	line("epoch", "%s, age %s", show_exact(a, (int64_t)f->st.epoch), show_ns(b, f->st.age_ns));
+	show_ns(a, d->fold_interval_ns);
+	show_ns(b, d->fold_duration_ns);
+	line("fold", "every %s, takes %s, %.1f %% of a core; %u CPU%s, %s", a, b,
+	     d->fold_cpu_permille / 10.0, d->cpus_nr, plural(d->cpus_nr), d->vector);
+}
+
+static void print_region(const struct facts *f)
+{
+	const struct wire_status *d = f->daemon;
+	char a[SHOW_TEXT], b[SHOW_TEXT];
+
+	line("namespace", "%s", f->st.namespace_name);
+	show_exact(a, d->counters_nr);
+	show_exact(b, d->members_nr);
+	line("counters", "%s, and %s member%s of families", a, b, plural(d->members_nr));
+	show_exact(a, d->rows_used);
+	show_exact(b, d->rows_max);
+	line("rows", "%s of %s in use", a, b);
+	line("refusals", "%s", show_exact(a, (int64_t)d->refusals));
+	line("memory", "%s", show_bytes(a, d->memory_bytes));
+	if (f->st.rseq)
+		line("adds", "restartable sequences");
+	else
+		line("adds", "atomic, on cold cells: %s", f->st.rseq_why ? f->st.rseq_why : "");
+}
+
+static void print_probes(const struct facts *f)
+{
+	char number[SHOW_TEXT];
+
+	for (uint32_t i = 0; i < f->probes_nr; i++) {
+		const struct wire_probe *p = &f->probes[i];
+		const char *label = i ? "" : "probes";
+
+		if (p->state == WIRE_PROBE_ATTACHED)
+			line(label, "%s attached, %s events, %" PRIu64 " missed", p->name,
+			     show_exact(number, (int64_t)p->events), p->missed);
+		else if (p->state == WIRE_PROBE_FAILED)
+			line(label, "%s not attached: %s. try: talea probes", p->name, p->reason);
+		else
+			line(label, "%s off", p->name);
+	}
+}
+
+int verb_status(struct cli *c)
+{
+	struct facts f;
+	int rc;
+
+	rc = facts_init(c, &f);
+	if (rc != CLI_OK)
+		return rc;
+	if (c->json) {
+		rc = json_finish(status_json(&f));
+	} else {
+		print_daemon(&f);
+		print_fold(&f);
+		print_region(&f);
+		print_probes(&f);
+	}
+	facts_fini(&f);
+	return rc;
+}
+
+/* --- talea alone ---------------------------------------------------------------------------- */
+
+int verb_overview(struct cli *c)
+{
+	uint32_t attached = 0, wanted = 0;
+	char a[SHOW_TEXT], b[SHOW_TEXT], e[SHOW_TEXT];
+	struct facts f;
+	int rc;
+
+	rc = facts_init(c, &f);
+	if (rc != CLI_OK) {
+		fprintf(stderr, "next: talea help\n");
+		return rc;
+	}
+	if (c->json) {
+		rc = json_finish(status_json(&f));
+		goto out_fini;
+	}
+	for (uint32_t i = 0; i < f.probes_nr; i++) {
+		attached += f.probes[i].state == WIRE_PROBE_ATTACHED;
+		wanted += f.probes[i].state != WIRE_PROBE_OFF;
+	}
+	printf("talead %s counts since %s; age %s, epoch %s\n", f.daemon->version,
+	       show_time(a, f.daemon->started_real_ns), show_ns(b, f.st.age_ns),
+	       show_exact(e, (int64_t)f.st.epoch));
+	show_exact(a, f.daemon->counters_nr);
+	show_exact(b, f.daemon->members_nr);
+	printf("namespace %s: %s counters, %s members of families, %u client%s\n",
+	       f.st.namespace_name, a, b, f.daemon->clients_nr, plural(f.daemon->clients_nr));
+	if (wanted)
+		printf("kernel: %u of %u probe%s attached\n", attached, wanted, plural(wanted));
+	else
+		printf("kernel: no probes\n");
+	printf("not durable: totals live as long as the daemon's region\n");
+	printf("next: talea watch    talea get NAME    talea add NAME    talea help\n");
+out_fini:
+	facts_fini(&f);
+	return rc;
+}

@@ -1,0 +1,79 @@
+/*
+ * The command line `talea`: the table of verbs, and from arguments to the verb and its exit code.
+ * Every verb is one entry here; help, completion and the nearest match come from the same table, and
+ * tests/system/cli_docs.sh holds the manual page to it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+#define READ_OPTIONS                                                                        \
+	(OPTION_BIT(OPTION_EXCLUDE) | OPTION_BIT(OPTION_SUM) | OPTION_BIT(OPTION_COMPACTED) | \
+	 OPTION_BIT(OPTION_MAX_AGE))
+
+const struct verb cli_verbs[] = {
+	{ "status", "", "The daemon: epoch, age, processes, rows, memory, probes.",
+	  "Says that totals are not durable: they live as long as the daemon's region does.", 0, 0,
+	  0, verb_status },
+	{ "list", "[GLOB...]", "The names of counters, with type, origin and help.",
+	  "Piped: one name a line. A name without braces means all its label sets.",
+	  OPTION_BIT(OPTION_EXCLUDE), 0, UINT32_MAX, verb_list },
+	{ "get", "[GLOB...]", "The totals of counters.",
+	  "Piped: the bare integer when one counter matches, else a line `name{labels} value` each.\n"
+	  "On a terminal: a table with rate, age and the last minute.\n"
+	  "A name without braces means all its label sets; labels may be globs too:\n"
+	  "  talea get 'likes_total{post=\"4*\"}'",
+	  READ_OPTIONS | OPTION_BIT(OPTION_WATCH), 0, UINT32_MAX, verb_get },
+	{ "watch", "[GLOB...]", "Totals and rates, redrawn in place; q ends.",
+	  "Without a terminal it prints one frame after the other.",
+	  READ_OPTIONS | OPTION_BIT(OPTION_WATCH), 0, UINT32_MAX, verb_watch },
+	{ "add", "NAME[{labels}] [N]", "Add N (1) to a counter or a level, from the shell.",
+	  "A name that does not exist is declared: a counter when it ends in _total, else a level.\n"
+	  "N may be negative for levels. Returns when the add is in the published total.",
+	  OPTION_BIT(OPTION_DESCRIBE), 1, 2, verb_add },
+	{ "probes", "", "The kernel's probes: attached or not, why, and what to do.", NULL, 0, 0, 0,
+	  verb_probes },
+	{ "version", "", "The version of this program and of the library's ABI.", NULL, 0, 0, 0,
+	  verb_version },
+	{ "help", "[VERB]", "What talea can do, or what one verb does.", NULL, 0, 0, 1, verb_help },
+	{ "completion", "[SHELL]", "A completion script; SHELL is bash.",
+	  "Use it with:  source <(talea completion bash)", 0, 0, 1, verb_completion },
+};
+const size_t cli_verbs_nr = sizeof(cli_verbs) / sizeof(cli_verbs[0]);
+
+/* The verdict of stdout: what was written may have failed long before the end. */
+static int finish(int rc)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return rc;
+	if (errno == EPIPE)
+		return CLI_PIPE;
+	fprintf(stderr, "talea: stdout: %s\n", strerror(errno));
+	return CLI_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+	struct cli c = { .how = TALEA_COMPACTED };
+	int rc;
+
+	show_init();
+	rc = cli_parse(&c, argc, argv);
+	if (rc == CLI_OK) {
+		if (c.help)
+			rc = verb_help(&c);
+		else
+			rc = c.verb ? c.verb->run(&c) : verb_overview(&c);
+	}
+	rc = finish(rc);
+	for (size_t i = 0; i < c.args_nr; i++)
+		free(c.args[i]);
+	for (size_t i = 0; i < c.excludes_nr; i++)
+		free(c.excludes[i]);
+	free(c.args);
+	free(c.excludes);
+	return rc;
+}

@@ -1,0 +1,248 @@
+/*
+ * The verb `watch`: totals and rates redrawn in place, greyed with the time of the last answer when
+ * the daemon is gone or stands still. Owns the frame; term.c owns the terminal. Without a terminal
+ * it prints one frame after the other; with --json it is `get --watch --json`.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli.h"
+
+#define STALE_NS 2000000000u
+#define KEEP_MOST 8192 /* rows: more than that are sorted and the idle half is let go */
+
+enum health { HEALTH_LIVE, HEALTH_STALE, HEALTH_GONE };
+
+struct view {
+	const struct cli *c;
+	struct talea *t;
+	struct talea_status st;
+	struct table table, next;
+	struct groups groups;
+	enum health health;
+	uint64_t last_real_ns; /* the start of the newest fold that was seen */
+	size_t let_go, next_let_go;
+	bool is_screen;
+	int name_width;
+};
+
+static int by_rate(const void *a, const void *b)
+{
+	const struct row *x = a, *y = b;
+	double rx = isnan(x->total.rate) ? -1 : fabs(x->total.rate);
+	double ry = isnan(y->total.rate) ? -1 : fabs(y->total.rate);
+
+	return rx < ry ? 1 : rx > ry ? -1 : strcmp(x->name, y->name);
+}
+
+static int view_visit(const char *name, const struct talea_total *total, void *arg)
+{
+	struct view *v = arg;
+
+	if (v->next.nr == KEEP_MOST) {
+		qsort(v->next.rows, v->next.nr, sizeof(*v->next.rows), by_rate);
+		table_cut(&v->next, KEEP_MOST / 2);
+		v->next_let_go += KEEP_MOST - KEEP_MOST / 2;
+	}
+	if (groups_add(&v->groups, name, total) || table_put(&v->next, name, total))
+		return CLI_FAILED;
+	return 0;
+}
+
+/* Is the newest fold older than the viewer bears? */
+static bool is_stale(const struct view *v, uint64_t now)
+{
+	uint64_t most = v->c->max_age_ns ? v->c->max_age_ns : STALE_NS;
+
+	return now > v->last_real_ns + most;
+}
+
+/* The newest totals; the last ones stay when there are none. */
+static int view_read(struct view *v)
+{
+	uint64_t now = show_now_ns();
+	struct table old;
+	int rc;
+
+	v->st.size = sizeof(v->st);
+	if (talea_status(v->t, &v->st))
+		v->st.connected = 0;
+	if (v->st.age_ns != UINT64_MAX && now > v->st.age_ns)
+		v->last_real_ns = now - v->st.age_ns;
+	v->health = !v->st.connected ? HEALTH_GONE : is_stale(v, now) ? HEALTH_STALE : HEALTH_LIVE;
+	if (v->health == HEALTH_GONE)
+		return CLI_OK;
+	v->next_let_go = 0;
+	groups_begin(&v->groups);
+	rc = select_each(v->c, v->t, true, view_visit, v);
+	if (rc != CLI_OK && rc != CLI_NO_MATCH) {
+		table_clear(&v->next);
+		return rc;
+	}
+	old = v->table;
+	v->table = v->next;
+	v->let_go = v->next_let_go;
+	v->next = old;
+	table_clear(&v->next);
+	return CLI_OK;
+}
+
+static void end_line(const struct view *v)
+{
+	show_style(stdout, SHOW_PLAIN);
+	fputs(v->is_screen ? "\033[K\n" : "\n", stdout);
+}
+
+/* One line: which namespace, how old, and what to know about the daemon. */
+static void print_head(const struct view *v)
+{
+	const char *dot = show.utf8 ? "●" : "*";
+	uint64_t now = show_now_ns();
+	char age[SHOW_TEXT], since[SHOW_TEXT], number[SHOW_TEXT];
+	uint64_t behind = now > v->last_real_ns ? now - v->last_real_ns : 0;
+
+	show_style(stdout, SHOW_BOLD);
+	printf("talea");
+	show_style(stdout, SHOW_PLAIN);
+	printf(" %s  ", v->st.namespace_name);
+	show_style(stdout, v->health == HEALTH_LIVE ? SHOW_GOOD : SHOW_BAD);
+	if (v->health == HEALTH_LIVE) {
+		printf("%s live", dot);
+		show_style(stdout, SHOW_PLAIN);
+		printf("  age %s  epoch %s", show_ns(age, v->st.age_ns),
+		       show_exact(number, (int64_t)v->st.epoch));
+	} else {
+		printf("%s %s since %s", dot,
+		       v->health == HEALTH_GONE ? "no daemon" : "the daemon stands still",
+		       show_clock(since, v->last_real_ns));
+		show_style(stdout, SHOW_PLAIN);
+		printf("  (%s ago); these are its last totals", show_ns(age, behind));
+	}
+	show_style(stdout, SHOW_GREY);
+	printf("  %s%s", show_clock(since, now), v->is_screen ? "  q ends" : "");
+	end_line(v);
+}
+
+static void print_foot(const struct view *v, size_t hidden)
+{
+	char number[SHOW_TEXT];
+
+	show_style(stdout, SHOW_GREY);
+	if (hidden) {
+		printf("%s more, less busy. narrow it down: talea watch GLOB",
+		       show_exact(number, (int64_t)hidden));
+		end_line(v);
+	} else if (v->table.nr == 0) {
+		printf("nothing here yet%s. in another shell: talea add hello_total",
+		       v->c->args_nr ? " with such a name" : "");
+		end_line(v);
+	}
+	show_style(stdout, SHOW_PLAIN);
+}
+
+/* As many rows as fit, into v->next, which is free between two reads. */
+static size_t fit(struct view *v, size_t room)
+{
+	struct table busiest = { 0 };
+	size_t hidden = 0;
+
+	busiest.nr = v->table.nr;
+	busiest.rows = malloc((v->table.nr + 1) * sizeof(*busiest.rows));
+	if (!busiest.rows)
+		return v->table.nr;
+	memcpy(busiest.rows, v->table.rows, v->table.nr * sizeof(*busiest.rows));
+	qsort(busiest.rows, busiest.nr, sizeof(*busiest.rows), by_rate);
+	if (groups_fit(&v->groups, &v->table, &busiest, room, &v->next, &hidden))
+		hidden = v->table.nr;
+	free(busiest.rows); /* the names are the table's */
+	return hidden + v->let_go;
+}
+
+static void draw(struct view *v)
+{
+	unsigned int flags = TABLE_HEAD | (v->health == HEALTH_LIVE ? 0u : TABLE_GREY) |
+			     (v->is_screen ? TABLE_FRAME : 0u);
+	size_t room = (size_t)(show.lines > 5 ? show.lines - 5 : 1), hidden = 0;
+	bool is_fitted = v->is_screen && (v->table.nr > room || v->let_go);
+	const struct table *shown = is_fitted ? &v->next : &v->table;
+
+	if (is_fitted)
+		hidden = fit(v, room);
+	if (v->is_screen)
+		fputs("\033[?2026h\033[H", stdout);
+	print_head(v);
+	end_line(v);
+	if (shown->nr)
+		table_print(stdout, shown, shown->nr, flags, &v->name_width);
+	print_foot(v, hidden);
+	fputs(v->is_screen ? "\033[J\033[?2026l" : "\n", stdout);
+	fflush(stdout);
+	table_clear(&v->next);
+}
+
+static void sleep_until(uint64_t mono_ns)
+{
+	struct timespec until = { .tv_sec = (time_t)(mono_ns / 1000000000),
+				  .tv_nsec = (long)(mono_ns % 1000000000) };
+
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+}
+
+static int run(struct view *v)
+{
+	uint64_t next = term_now_ns();
+	enum term_event event = TERM_TICK;
+	int rc;
+
+	for (;;) {
+		rc = view_read(v);
+		if (rc != CLI_OK)
+			return rc;
+		draw(v);
+		if (ferror(stdout))
+			return CLI_OK;
+		next += v->c->watch_ns;
+		if (next < term_now_ns())
+			next = term_now_ns() + v->c->watch_ns;
+		if (!v->is_screen) {
+			sleep_until(next);
+			continue;
+		}
+		while ((event = term_wait(next)) == TERM_RESIZE) {
+			show_measure();
+			v->name_width = 0;
+			fputs("\033[2J", stdout);
+			draw(v);
+		}
+		if (event == TERM_QUIT)
+			return CLI_OK;
+	}
+}
+
+int verb_watch(struct cli *c)
+{
+	const char *term = getenv("TERM");
+	struct view v = { .c = c };
+	int rc;
+
+	if (!c->watch_ns)
+		c->watch_ns = 1000000000;
+	if (c->json)
+		return verb_get(c);
+	rc = attach_open(c, TALEA_READ_ONLY, &v.t, &v.st);
+	if (rc != CLI_OK)
+		return rc;
+	v.is_screen = show.is_tty && term && *term && strcmp(term, "dumb");
+	if (v.is_screen && term_open())
+		v.is_screen = false;
+	rc = run(&v);
+	if (v.is_screen)
+		term_close();
+	table_fini(&v.table);
+	table_fini(&v.next);
+	groups_fini(&v.groups);
+	talea_close(v.t);
+	return rc;
+}
