@@ -1,0 +1,54 @@
+#!/bin/bash
+# Two C++ units that share an inline function and a template that add link and run: sections of discarded
+# COMDAT functions must go with them. With both compilers, with and without optimisation, static and shared.
+# shellcheck source=tests/compile/common.bash
+. "$(dirname "$0")/common.bash"
+
+cat >"$scratch/shared.hh" <<'C'
+#include <talea.h>
+extern struct talea_counter hits;
+inline void count(void) { talea_inc(hits); }
+template <typename T> void count_many(T n) { talea_add(hits, n); }
+struct page { page() { talea_inc(hits); } };
+C
+cat >"$scratch/one.cc" <<'C'
+#include "shared.hh"
+struct talea_counter hits = TALEA_COUNTER_INIT;
+int other(void);
+int main() { count(); count_many(3u); page p; (void)p; return other(); }
+C
+cat >"$scratch/two.cc" <<'C'
+#include "shared.hh"
+int other(void) { count(); count_many(3u); page p; (void)p; return 0; }
+C
+
+links() { # COMPILER FLAGS... -- LIBRARIES
+	local compiler=$1 flags=()
+	shift
+	while [ "$1" != -- ]; do
+		flags+=("$1")
+		shift
+	done
+	shift
+	rm -f "$scratch/program"
+	for unit in one two; do
+		"$compiler" "${flags[@]}" -Wall -Iclient/include -c -o "$scratch/$unit.o" \
+			"$scratch/$unit.cc" || return
+	done
+	"$compiler" "${flags[@]}" -o "$scratch/program" "$scratch/one.o" "$scratch/two.o" "$@" &&
+		LD_LIBRARY_PATH=$build "$scratch/program"
+}
+
+plan 20
+for compiler in g++ "$clangxx"; do
+	for level in -O0 -O2; do
+		for mode in "" -fPIE "-ffunction-sections -Xlinker --gc-sections" -fPIC; do
+			# shellcheck disable=SC2086
+			step "units link and run: ${compiler##*/} $level $mode, static libtalea" \
+				links "$compiler" $level $mode -- "$build/libtalea.a"
+		done
+		step "units link and run: ${compiler##*/} $level, shared libtalea" \
+			links "$compiler" $level -- "-L$build" -ltalea
+	done
+done
+exit $failures

@@ -1,0 +1,64 @@
+# A test is a program or an executable script that prints TAP; tests/run runs them.
+#   tests/unit/X.c, tests/system/X.c, tests/torture/X.c   a cmocka program each
+#   tests/{compile,system}/X.sh, tests/lint/selftest      scripts; TALEA_BUILD names the build folder
+#   tests/lib/X.c      the harness: linked where a test uses it
+#   tests/helper/X.c   a program that tests start; tests/plugin/X.c a shared object they dlopen
+#   tests/bench/X.c    a program of tests/bench/run; tests/bench/lib is linked to all of them
+# Tests see libtalea's and the daemon's objects, internals included; libs_<program> adds libraries.
+test_src := $(wildcard tests/unit/*.c tests/system/*.c tests/torture/*.c)
+harness_src := $(wildcard tests/lib/*.c)
+helper_src := $(wildcard tests/helper/*.c)
+plugin_src := $(wildcard tests/plugin/*.c)
+bench_program_src := $(wildcard tests/bench/*.c)
+bench_lib_src := $(wildcard tests/bench/lib/*.c)
+bench_src := $(bench_program_src) $(bench_lib_src)
+test_scripts := $(wildcard tests/lint/selftest tests/compile/*.sh tests/system/*.sh)
+
+# ThreadSanitizer does not know liburcu's fences: only the library, shm and the fallback path. The
+# compile tests judge a plain build.
+ifneq ($(SAN),)
+test_scripts := $(filter-out tests/lint/% tests/compile/%,$(test_scripts))
+endif
+ifneq ($(findstring thread,$(SAN)),)
+test_src := $(filter-out tests/system/probes_%,$(test_src))
+test_scripts :=
+endif
+
+test_programs := $(patsubst %.c,$(BUILD)/%,$(test_src))
+helpers := $(patsubst %.c,$(BUILD)/%,$(helper_src))
+bench_programs := $(patsubst %.c,$(BUILD)/%,$(bench_program_src))
+plugins := $(patsubst %.c,$(BUILD)/%.so,$(plugin_src))
+
+inside_obj := $(lib_obj) $(filter-out $(BUILD)/daemon/main.o,$(daemon_obj))
+harness_obj := $(patsubst %.c,$(BUILD)/%.o,$(harness_src))
+
+$(BUILD)/inside.a: $(inside_obj)
+	$(call say,AR)rm -f $@ && $(AR) rcsD --thin $@ $^
+
+$(BUILD)/harness.a: $(harness_obj)
+	$(call say,AR)rm -f $@ && $(AR) rcsD --thin $@ $^
+
+$(test_programs): %: %.o $(BUILD)/harness.a $(BUILD)/inside.a
+	$(call say,LD)
+	$(call link,$(libs_$(patsubst $(BUILD)/%,%,$@)) $(daemon_libs) -lcmocka -ldl)
+
+# Helpers and plugins are what a user would write: they see libtalea as it is installed.
+$(helpers): %: %.o $(BUILD)/libtalea.a
+	$(call say,LD)
+	$(call link,$(libs_$(patsubst $(BUILD)/%,%,$@)) -lm -ldl)
+
+$(plugins): $(BUILD)/%.so: %.c $(lib_so)
+	$(call say,SO)mkdir -p $(@D)
+	$(Q)$(CC) $(cppflags) $(cflags) $(ldflags) -fPIC -shared -MMD -MP -MF $(@:.so=.d) -MT $@ \
+		-o $@ $< -L$(BUILD) -ltalea
+
+libs_tests/bench/add := -lpcp_mmv -lpcp
+# Loops inside the daemon and the library, on a simulated region; the others see libtalea as it is
+# installed.
+bench_inside := $(BUILD)/tests/bench/lanes
+$(bench_inside): $(BUILD)/daemon/worker/rows.o $(lib_obj)
+$(filter-out $(bench_inside),$(bench_programs)): $(BUILD)/libtalea.a
+
+$(bench_programs): %: %.o $(patsubst %.c,$(BUILD)/%.o,$(bench_lib_src) $(shm_src))
+	$(call say,LD)
+	$(call link,$(libs_$(patsubst $(BUILD)/%,%,$@)) -lm -ldl)

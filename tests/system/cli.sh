@@ -1,0 +1,281 @@
+#!/bin/bash
+# The command line against a private daemon: what goes to stdout, exit codes, JSON, pipes, and the live view
+# in a terminal of tmux's. TAP. Ends what it starts, by pid.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+build=${TALEA_BUILD:-$PWD/.build/dev}
+talea=$build/talea
+nr=0 keeper='' worker=''
+folder=$(mktemp -d "${TMPDIR:-/tmp}/talea-cli.XXXXXX") || exit 1
+chmod 755 "$folder"
+export TALEA_SOCKET=$folder/sock LC_ALL=C.UTF-8 TERM=xterm-256color
+unset TALEA_NAMESPACE NO_COLOR COLUMNS LINES
+
+# shellcheck disable=SC2317 # the trap calls it
+cleanup() {
+	tmux -L "talea-cli-$$" kill-server 2>/dev/null
+	[ -z "$keeper" ] || { kill -CONT "$worker"; kill "$keeper"; wait "$keeper"; } 2>/dev/null
+	rm -rf "$folder"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+ok() { # ok NAME: of the last command
+	local rc=$?
+	nr=$((nr + 1))
+	[ $rc = 0 ] && { echo "ok $nr - $1"; return; }
+	echo "not ok $nr - $1"
+	sed 's/^/# out: /' "$folder/out" | head -n 20
+	sed 's/^/# err: /' "$folder/err" | head -n 20
+	[ -z "${rc_seen-}" ] || echo "# exit: $rc_seen"
+}
+skip() { nr=$((nr + 1)); echo "ok $nr - $1 # SKIP $2"; }
+
+# run EXIT ARGUMENT...: talea with stdout and stderr kept; true when it ends with EXIT.
+run() {
+	local want=$1
+	shift
+	timeout 20 "$talea" "$@" >"$folder/out" 2>"$folder/err"
+	rc_seen=$?
+	[ $rc_seen = "$want" ]
+}
+out() { [ "$(cat "$folder/out")" = "$1" ]; }
+says() { grep -qF -- "$1" "$folder/err"; }
+silent() { [ ! -s "$folder/err" ]; }
+json() { jq -e "$1" "$folder/out" >/dev/null; }
+
+start() {
+	cat >"$folder/talea.conf" <<-END
+		[daemon]
+		socket = $folder/sock
+		state = $folder/state
+		probes = none
+		[namespace default]
+		users = $(id -u)
+		[namespace other]
+		users = $(id -u)
+	END
+	"$build/talead" -c "$folder/talea.conf" >"$folder/log" 2>&1 </dev/null &
+	keeper=$!
+	for _ in {1..100}; do
+		"$talea" status >/dev/null 2>&1 && break
+		sleep 0.1
+	done
+	worker=$("$talea" status --json | jq -r .daemon.worker_pid)
+}
+
+# --- without a daemon -----------------------------------------------------------------------------
+
+for verb in status list get watch probes; do
+	run 3 $verb && says 'no daemon answers' && out ''
+	ok "${verb}_without_a_daemon_ends_with_3_and_says_what_to_do"
+done
+run 3 add x_total && says talead; ok add_without_a_daemon_ends_with_3
+run 3 && says 'talea help'; ok talea_alone_without_a_daemon_ends_with_3
+run 0 version && silent; ok version_needs_no_daemon
+run 2 statsu && says 'did you mean status?' && out ''; ok an_unknown_verb_gets_the_nearest
+run 2 get --exlcude x && says 'did you mean --exclude?'; ok an_unknown_option_gets_the_nearest
+run 2 version --sum && says 'does not take --sum'; ok an_option_of_another_verb_is_refused
+run 2 add && says 'an argument is missing'; ok a_missing_argument_is_usage
+run 2 get --max-age soon && says 'not a time'; ok a_bad_time_is_usage
+run 2 get --watch=1us && says '10ms at least'; ok an_interval_too_short_is_usage
+run 2 get --json=1 && says 'takes no value'; ok a_value_for_a_flag_is_usage
+run 2 get --socket && says 'needs PATH'; ok an_option_without_its_value_is_usage
+run 2 completion fish && says bash; ok a_shell_without_completion_is_usage
+run 2 add 'x{' && says 'not a name'; ok a_name_that_does_not_parse_is_usage
+for verb in version help completion; do
+	run 0 $verb --json && json '.schema == 1'; ok "${verb}_prints_json_of_schema_1"
+done
+
+# --- adding and reading ---------------------------------------------------------------------------
+
+start
+run 0 add builds_total && out '' && silent; ok add_is_silent_in_a_pipe
+run 0 get builds_total && out 1 && silent; ok one_counter_piped_is_the_bare_integer
+run 0 add builds_total 41 --describe 'Not used.' && run 0 get builds_total && out 42
+ok add_finds_a_counter_by_its_name
+run 0 list --json builds_total && json '.counters[0].help == "Added from the shell."'
+ok add_keeps_the_help_of_a_name_that_exists
+run 0 add jobs -3 --describe 'Jobs that wait.' && run 0 get jobs && out -3; ok levels_go_below_zero
+run 0 list --json jobs && json '.counters[0] | .type == "level" and .help == "Jobs that wait."'
+ok a_new_name_takes_the_description
+run 2 add builds_total -1 && says 'only goes up' && run 0 get builds_total && out 42
+ok a_counter_refuses_to_go_down
+run 2 add builds_total 1.5 && says 'whole number'; ok a_fraction_is_usage
+run 1 add 'Bad-Name_total' && [ -s "$folder/err" ]; ok a_name_against_the_rules_is_refused_with_words
+run 0 add 'calls_total{path="/a",code="200"}' 5 && run 0 add 'calls_total{code=500,path=/a}' 2 &&
+	run 0 get calls_total && out 'calls_total{code="200",path="/a"} 5
+calls_total{code="500",path="/a"} 2'
+ok several_counters_are_lines_of_name_and_value
+run 0 get 'calls_total{code="5*"}' && out 2; ok labels_may_be_globs
+run 0 get 'calls_total{code=500}' && out 2; ok quotes_that_the_shell_took_are_put_back
+run 0 get '*_total' --exclude 'talea_*' --exclude 'calls_total{code=200}' &&
+	out 'builds_total 42
+calls_total{code="500",path="/a"} 2'
+ok exclude_leaves_label_sets_out
+run 0 get --sum builds_total && out 42; ok the_sum_is_the_same
+run 0 list calls_total jobs && out 'jobs
+calls_total{code="200",path="/a"}
+calls_total{code="500",path="/a"}'
+ok list_prints_names_in_order_of_registration
+run 0 add big_total 9223372036854775807 && run 0 get big_total && out 9223372036854775807
+ok values_are_exact_to_64_bits
+run 4 get build_total && says 'did you mean builds_total?' && out ''; ok no_match_ends_with_4_and_the_nearest
+run 4 get 'calls_total{code=404}' && says 'other labels'; ok no_match_of_labels_says_so
+run 0 get builds_total --max-age 1h && out 42; ok a_total_that_is_young_enough_ends_with_0
+run 5 get builds_total --max-age 1ns && says 'old' && out 42; ok a_stale_total_is_printed_and_ends_with_5
+run 0 -n other get && run 0 add hidden_total -n other && run 4 get hidden_total
+ok namespaces_are_apart
+run 0 -n other get hidden_total && out 1; ok options_may_stand_before_the_verb
+run 1 get -n nowhere && [ -s "$folder/err" ]; ok an_unknown_namespace_is_refused_with_words
+
+run 0 get talea_overflow_total && out 0; ok an_own_counter_that_is_zero_is_there_by_name
+"$build/try/writer" "$folder/sock" likes &
+writer=$!
+for _ in {1..100}; do
+	run 0 get 'demo_likes_total{post=3}' && break
+	sleep 0.1
+done
+kill $writer && wait $writer
+run 0 add 'demo_likes_total{post=3}' 0 && before=$("$talea" get 'demo_likes_total{post=3}') &&
+	run 0 add 'demo_likes_total{post=3}' 5 && run 0 get 'demo_likes_total{post=3}' && out $((before + 5))
+ok add_finds_a_member_of_a_family
+run 0 add 'demo_likes_total{post=900}' 7 && run 0 get 'demo_likes_total{post="900"}' && out 7
+ok add_makes_a_new_member_of_a_family
+run 0 list --json demo_likes_total && json 'all(.counters[]; .help == "Likes of a post.")'
+ok a_help_text_of_whole_words_ends_where_it_should
+run 1 add 'demo_likes_total{post=x}' && says post; ok a_key_of_the_wrong_kind_is_refused_with_words
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+for verb in get list; do
+	run 0 $verb --json '*' && json '.schema == 1 and .namespace == "default" and (.epoch > 0) and
+		(.as_of | test("^[0-9-]+T[0-9:.]+Z$")) and (.age_ns >= 0) and
+		all(.counters[]; (keys - ["help"]) == ["hot", "how", "labels", "name", "origin", "rate",
+		"state", "type", "value"])'
+	ok "${verb}_json_has_the_documented_keys"
+done
+run 0 get --json 'calls_total{code=200}' &&
+	json '.counters | length == 1 and .[0].labels == {"code": "200", "path": "/a"} and .[0].value == 5
+		and .[0].how == "compacted" and .[0].state == "ok" and .[0].origin == "user"'
+ok labels_are_an_object
+run 0 add 'odd_total{text="a\"b\\c\nd"}' && run 0 get --json odd_total &&
+	json '.counters[0].labels.text == "a\"b\\c\nd"'
+ok label_values_are_unescaped_in_json
+run 0 get --json big_total && grep -q '"value":9223372036854775807,' "$folder/out"
+ok json_values_are_exact_to_64_bits
+run 4 get --json nothing_here && json '.counters == []'; ok no_match_is_still_a_document
+run 0 get --sum --json builds_total && json '.counters[0].how == "sum"'; ok json_says_how_it_was_read
+run 0 status --json && json '.schema == 1 and .durable == false and .daemon.keeper_pid > 0 and
+	.daemon.worker_pid > 0 and .daemon.spare_pid > 0 and .region.counters > 0 and .fold.interval_ns > 0'
+ok status_json_has_the_processes_and_the_fold
+run 0 probes --json && json '.schema == 1 and (.probes | type) == "array"'; ok probes_print_json
+run 0 add jobs 4 --json && json '.added == 4 and .declared == false and .counter.value == 1'
+ok add_json_has_the_total_after_the_add
+run 0 --json && json '.schema == 1'; ok talea_alone_prints_json
+timeout 20 "$talea" watch --json --watch=20ms jobs 2>"$folder/err" | head -n 3 >"$folder/out"
+[ "$(jq -c .counters[0].value "$folder/out" | tr '\n' ' ')" = '1 1 1 ' ] && silent
+ok watch_json_is_one_document_a_line
+
+# --- words ----------------------------------------------------------------------------------------
+
+run 0 status && silent && grep -q 'not durable' "$folder/out"; ok status_says_not_durable
+run 0 && [ "$(wc -l <"$folder/out")" = 5 ] && grep -q 'talea watch' "$folder/out"
+ok talea_alone_says_five_lines
+run 0 probes && grep -q context_switches "$folder/out"; ok probes_that_are_off_are_listed
+
+# --- pipes ----------------------------------------------------------------------------------------
+
+timeout 20 "$talea" get --watch=10ms jobs 2>"$folder/err" | head -n 2 >"$folder/out"
+rc_seen=${PIPESTATUS[0]}
+[ "$rc_seen" = 141 ] && silent && out '1
+1'
+ok a_closed_pipe_ends_it_quietly
+(trap '' PIPE; timeout 20 "$talea" get --watch=10ms jobs 2>"$folder/err"; echo $? >"$folder/rc") |
+	head -n 2 >"$folder/out"
+[ "$(cat "$folder/rc")" = 141 ] && silent; ok a_closed_pipe_with_SIGPIPE_ignored_ends_it_quietly
+timeout 20 "$talea" get jobs >/dev/full 2>"$folder/err"
+rc_seen=$?
+[ $rc_seen = 1 ] && says 'No space left'; ok a_full_disk_is_a_failure_with_words
+timeout 20 "$talea" watch --watch=50ms jobs 2>"$folder/err" | head -n 8 >"$folder/out"
+[ "$(grep -c '^talea default' "$folder/out")" -ge 2 ] && ! grep -q $'\033' "$folder/out"
+ok watch_without_a_terminal_prints_frames
+
+if [ "$(id -u)" = 0 ]; then
+	setpriv --reuid=65533 --regid=65533 --clear-groups "$talea" get >"$folder/out" 2>"$folder/err"
+	rc_seen=$?
+	[ $rc_seen = 7 ] && [ -s "$folder/err" ] && out ''
+	ok a_user_who_is_not_let_in_gets_7_and_words
+else
+	skip a_user_who_is_not_let_in_gets_7_and_words 'needs root to be another user'
+fi
+
+# --- in a terminal --------------------------------------------------------------------------------
+
+tm() { tmux -L "talea-cli-$$" "$@"; }
+screen() { tm capture-pane -p -t t; }
+type_line() { tm send-keys -t t -l "$1"; tm send-keys -t t Enter; }
+# Waits up to 10 s for a line of the screen; keeps the screen for a failure's report.
+shows() {
+	: >"$folder/err"
+	for _ in {1..100}; do
+		screen >"$folder/out"
+		grep -qE -- "$1" "$folder/out" && return
+		sleep 0.1
+	done
+	return 1
+}
+hides() { ! grep -qE -- "$1" "$folder/out"; }
+alternate() { [ "$(tm display-message -p -t t '#{alternate_on}')" = "$1" ]; }
+
+terminal_tests() {
+	tm -f /dev/null new-session -d -s t -x 90 -y 16 "PS1='prompt> ' bash --norc --noprofile" || return 1
+	shows 'prompt>'
+	type_line "$talea get builds_total"
+	shows '^builds_total +42 .* [0-9]+ (ms|us)' && shows '^COUNTER +TOTAL +RATE/s +AGE +LAST MINUTE'
+	ok get_on_a_terminal_is_a_table
+	type_line "clear; NO_COLOR=1 $talea get builds_total"
+	shows '^builds_total +42' && ! tm capture-pane -e -p -t t | grep -q $'\033\\[[0-9;]*m.*builds_total'
+	ok NO_COLOR_is_honoured
+	type_line "clear; $talea watch '*_total' jobs --exclude 'talea_*' --watch=200ms"
+	shows 'talea default  ● live' && shows '^builds_total +42' && alternate 1
+	ok watch_takes_the_alternate_screen
+	"$talea" add builds_total 100
+	shows '^builds_total +142'; ok watch_redraws_in_place
+	tm resize-window -t t -x 50 -y 6
+	shows 'more, less busy' && [ "$(grep -c . "$folder/out")" -le 6 ]; ok watch_follows_a_resize
+	tm resize-window -t t -x 90 -y 16
+	shows '^builds_total +142'; ok watch_follows_a_resize_back
+	tm send-keys -t t q
+	shows 'prompt>' && hides 'live' && alternate 0; ok q_ends_and_restores_the_screen
+	type_line "$talea watch builds_total; echo ended \$?"
+	shows '● live'
+	tm send-keys -t t C-c
+	shows 'ended 0' && alternate 0; ok ctrl_c_ends_with_0_and_restores_the_screen
+	type_line "stty -a | grep -o -- '[-]*icanon'; stty -a | grep -o -- '[-]*echo '"
+	shows '^icanon' && shows '^echo'; ok the_terminal_settings_are_restored
+	type_line "$talea watch builds_total --watch=200ms"
+	shows '● live'
+	tm send-keys -t t C-z
+	shows 'Stopped' && alternate 0; ok ctrl_z_stops_with_the_screen_restored
+	type_line fg
+	shows '● live' && alternate 1; ok fg_takes_the_screen_again
+	kill -STOP "$worker"
+	shows 'stands still since|no daemon since'; ok watch_says_since_when_the_daemon_stands_still
+	kill -CONT "$worker"
+	shows '● live'; ok watch_goes_on_when_the_daemon_does
+	kill "$keeper" && wait "$keeper"
+	keeper=''
+	shows 'no daemon since [0-9:]+ .*ago' && shows '^builds_total +142'
+	ok watch_keeps_the_last_totals_when_the_daemon_is_gone
+	tm capture-pane -e -p -t t | grep -q $'\033\\[90mCOUNTER'; ok the_last_totals_are_grey
+	start
+	shows 'live'; ok watch_attaches_to_the_next_daemon
+	tm send-keys -t t q
+}
+if command -v tmux >/dev/null; then
+	terminal_tests
+else
+	skip the_live_view_in_a_terminal 'tmux is missing'
+fi
+echo "1..$nr"

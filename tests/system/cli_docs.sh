@@ -1,0 +1,87 @@
+#!/bin/bash
+# --help, the manual pages and the completion say the same: every verb, every option of every verb, every
+# exit code, every public call. Needs no daemon. TAP.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+build=${TALEA_BUILD:-$PWD/.build/dev}
+talea=$build/talea
+page=tools/man/talea.1.scd
+nr=0
+
+# check NAME EXPECTED ACTUAL: equal, or not ok with the difference.
+check() {
+	nr=$((nr + 1))
+	if [ "$2" = "$3" ]; then
+		echo "ok $nr - $1"
+	else
+		echo "not ok $nr - $1"
+		diff <(printf '%s\n' "$2") <(printf '%s\n' "$3") | sed 's/^/# /'
+	fi
+}
+
+# The part of a page below a heading.
+section() { sed -n "/^# $1\$/,/^# /p" "$page" | sed '1d;$d'; }
+
+verbs=$("$talea" help --json | jq -r '.verbs[].name')
+options_of() { "$talea" help --json | jq -r ".verbs[] | select(.name == \"$1\") | .options[].name"; }
+global=$'help\njson\nnamespace\nsocket'
+
+check 'help_lists_every_verb_of_the_table' "$verbs" \
+	"$("$talea" --help | sed -n '/^usage:/,/^$/s/^  \([a-z]*\) .*/\1/p')"
+check 'the_manual_page_has_every_verb_in_order' "$verbs" \
+	"$(section VERBS | sed -n 's/^\*\([a-z]*\)\*.*/\1/p')"
+check 'the_manual_page_has_every_option_and_no_other' \
+	"$("$talea" help --json | jq -r '.verbs[].options[].name' | sort -u)" \
+	"$(section OPTIONS | sed -n 's/^\(\*-[a-z]\*, \)\?\*--\([a-z-]\+\)\*.*/\2/p' | sort -u)"
+for verb in $verbs; do
+	check "talea_help_${verb}_lists_its_options" "$(options_of "$verb" | sort)" \
+		"$("$talea" help "$verb" | sed -n 's/^  [- ][a-z ][, ]* --\([a-z-]*\).*/\1/p' | sort)"
+	check "the_manual_page_says_what_${verb}_takes" \
+		"$(options_of "$verb" | grep -vxF "$global" | sort)" \
+		"$(section VERBS | sed -n "/^\*$verb\*/,/^\*[a-z]/p" | sed '2,${/^\*[a-z]/d}' |
+			sed -n '/Takes/,$p' | grep -o -- '--[a-z-]*' | sed 's/^--//' | sort -u)"
+	check "the_manual_page_has_the_arguments_of_$verb" \
+		"$("$talea" help --json | jq -r ".verbs[] | select(.name == \"$verb\") | .args")" \
+		"$(section VERBS | sed -n "s/^\*$verb\*//p" | sed 's/^ //; s/_\([A-Za-z]*\)_/\1/g')"
+	check "talea_${verb}_--help_is_talea_help_$verb" "$("$talea" help "$verb")" \
+		"$("$talea" "$verb" --help)"
+done
+
+# What completion offers behind `talea VERB --`, by the real function.
+offers() {
+	bash -c 'eval "$("$1" completion bash)"; COMP_WORDS=("${@:2}"); COMP_CWORD=$(($# - 2))
+		_talea; printf "%s\n" "${COMPREPLY[@]}"' _ "$talea" "$@"
+}
+check 'completion_offers_every_verb' "$(sort <<<"$verbs")" "$(offers talea '' | grep -v '^-' | sort)"
+for verb in $verbs; do
+	check "completion_offers_the_options_of_$verb" "$(options_of "$verb" | sed 's/^/--/' | sort)" \
+		"$(offers talea "$verb" -- | sort)"
+done
+
+check 'help_and_the_manual_page_have_the_same_exit_codes' \
+	"$("$talea" help | sed -n 's/^exit: //p' | grep -o '[0-9]' | sort)" \
+	"$(section 'EXIT STATUS' | sed -n 's/^|\?[:\[| ]*\([0-9]\)$/\1/p' | sort)"
+
+calls=$(sed 's|//.*||' client/include/talea.h client/include/talea_add.h |
+	grep -oE '\btalea_[a-z_]*[a-z]\(' | tr -d '(' | sort -u)
+missing=
+for call in $calls; do
+	case $call in
+	talea_target_*) continue ;;
+	esac
+	grep -q "\b$call\b" tools/man/libtalea.3.scd || missing+="$call "
+done
+check 'libtalea_3_names_every_public_call' '' "$missing"
+
+# daemon and its page: the flags that talead knows.
+if [ -x "$build/talead" ]; then
+	check 'talead_8_has_every_flag_of_talead' \
+		"$("$build/talead" --help 2>&1 | grep -oE -- '--[a-z-]+' | sort -u)" \
+		"$(sed -n '/^# OPTIONS/,/^# SIGNALS/p' tools/man/talead.8.scd | grep '^\*' |
+			grep -oE -- '--[a-z-]+' | sort -u)"
+	check 'talea_conf_5_has_every_key' \
+		"$("$build/talead" --print-config 2>/dev/null | sed -n 's/^#\? \?\([a-z-]*\)\( =\|:\).*/\1/p' | sort -u)" \
+		"$(sed -n 's/^\*\(.*\)\* = .*/\1/p' tools/man/talea.conf.5.scd | sed 's/\*, \*/\n/g' |
+			grep -vx 'labels-max' | sort -u)"
+fi
+echo "1..$nr"

@@ -1,0 +1,183 @@
+#!/bin/bash
+# What talead says to configurations, right and wrong: --check-config and --print-config. TAP.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+talead=${TALEA_BUILD:-$PWD/.build/dev}/talead
+folder=$(mktemp -d "${TMPDIR:-/tmp}/talea-config.XXXXXX") || exit 1
+trap 'rm -rf "$folder"' EXIT
+trap 'exit 1' INT TERM
+export XDG_RUNTIME_DIR=$folder HOME=$folder
+nr=0 failed=0
+
+result() { # result NAME: of the last command
+	local rc=$?
+	nr=$((nr + 1))
+	[ $rc = 0 ] && { echo "ok $nr - $1"; return; }
+	echo "not ok $nr - $1"
+	sed 's/^/# /' "$folder/out" | head -n 20
+	failed=1
+}
+skip() { nr=$((nr + 1)); echo "ok $nr - $1 # SKIP $2"; }
+
+# check EXIT: the configuration on stdin; what talead says is kept.
+check() {
+	cat >"$folder/t.conf"
+	"$talead" -c "$folder/t.conf" --check-config >"$folder/out" 2>&1
+	[ $? = "$1" ]
+}
+# refused NAME LINE WORDS: the configuration on stdin is refused in that line with these words.
+refused() {
+	check 1 && grep -F -- "t.conf:$2: " "$folder/out" | grep -qF -- "$3"
+	result "$1"
+}
+says() { grep -qF -- "$1" "$folder/out"; }
+print() { "$talead" "$@" --print-config >"$folder/out" 2>&1; }
+
+# --- wrong ones: file, line, what was expected
+
+refused unknown_key_is_refused_with_the_nearest 2 'unknown key flod in [daemon] (did you mean fold?)' \
+	<<<$'[daemon]\nflod = 10ms'
+refused unknown_section_is_refused_with_the_nearest 1 \
+	'unknown section [deamon] (did you mean daemon?); expected [daemon], [namespace NAME]' <<<'[deamon]'
+refused empty_section_of_an_unknown_kind_is_refused 2 'unknown section [http]' <<<$'[daemon]\n[http]'
+refused key_before_any_section_is_refused 1 'fold stands before the first section' <<<'fold = 10ms'
+refused line_without_a_value_is_refused 2 'expected KEY = VALUE or [SECTION]' <<<$'[daemon]\nfold'
+refused section_that_is_not_closed_is_refused 1 'expected ]' <<<'[daemon'
+refused time_without_unit_is_refused 2 'a time needs its unit' <<<$'[daemon]\nfold = 10'
+refused time_out_of_range_is_refused 2 'expected a time from 1ms to 10s' <<<$'[daemon]\nfold = 11s'
+refused huge_number_is_refused 2 'expected a time' <<<$'[daemon]\nfold = 99999999999999999999s'
+refused percent_out_of_range_is_refused 2 'expected a share of one core' <<<$'[daemon]\nfold-cpu = 101%'
+refused unknown_user_is_refused 2 'there is no user no-such-user' <<<$'[daemon]\nuser = no-such-user'
+refused unknown_group_is_refused 2 'there is no group no-such-group' \
+	<<<$'[namespace web]\ngroups = root, no-such-group'
+refused unknown_probe_is_refused_with_the_nearest 2 'did you mean context_switches?' \
+	<<<$'[daemon]\nprobes = context_swiches'
+refused relative_path_is_refused 2 'expected an absolute path' <<<$'[daemon]\nstate = here'
+refused rows_above_the_lane_are_refused 2 'expected a number from 0 to 131584' \
+	<<<$'[namespace default]\nrows-max = 131585'
+refused nameless_namespace_is_refused 1 'expected [namespace NAME]' <<<'[namespace]'
+refused namespace_with_a_slash_is_refused 1 'expected [namespace NAME]' <<<'[namespace a/b]'
+refused globless_counter_is_refused 1 'expected [counter GLOB]' <<<'[counter]'
+refused key_set_twice_is_refused 3 'fold is set twice in this file, first in line 2' \
+	<<<$'[daemon]\nfold = 10ms\nfold = 20ms'
+refused comment_behind_a_value_is_refused_with_the_way_out 2 'a comment stands on a line of its own' \
+	<<<$'[daemon]\nfold = 10ms ; often'
+refused more_users_than_fit_are_refused 2 'more than 16 users' \
+	<<<$'[namespace web]\nusers = '"$(seq -s ' ' 17)"
+refused overlong_line_is_refused_and_not_split 2 'the line is longer than 4096 bytes' \
+	< <(printf '[daemon]\nstate = /%05000d\nfold = 10ms\n' 0)
+refused socket_path_longer_than_the_kernel_takes_is_refused 2 'the path has 111 bytes, at most 107 fit' \
+	< <(printf '[daemon]\nsocket = /%0110d\n' 0)
+
+! "$talead" --socket "/$(printf '%0110d' 0)" --check-config >"$folder/out" 2>&1 && says 'at most 107 fit'
+result overlong_socket_on_the_command_line_is_refused
+
+check 1 <<<$'[daemon]\nfold = x\nbpf = y\nflod = z' && [ "$(wc -l <"$folder/out")" = 3 ]
+result every_mistake_of_a_file_is_named
+
+check 1 < <(head -c 600 /dev/urandom)
+result noise_is_refused
+check 1 < <(printf '[daemon]\nfold = 10ms\0\n') && says 'NUL byte'
+result file_with_a_nul_byte_is_refused
+
+! "$talead" -c "$folder/none.conf" --check-config >"$folder/out" 2>&1 && says 'cannot be opened'
+result file_that_was_asked_for_must_exist
+! "$talead" -c "$folder" --check-config >"$folder/out" 2>&1 && says 'not a file'
+result folder_is_no_configuration_file
+
+check 0 <<<'[daemon]' && chmod o+w "$folder/t.conf" &&
+	! "$talead" -c "$folder/t.conf" --check-config >"$folder/out" 2>&1 && says 'fix: chmod go-w'
+result file_that_others_may_write_is_refused
+rm -f "$folder/t.conf"
+if [ "$(id -u)" = 0 ]; then
+	check 0 <<<'[daemon]' && chown 4242 "$folder/t.conf" &&
+		! "$talead" -c "$folder/t.conf" --check-config >"$folder/out" 2>&1 && says 'owned by uid 4242'
+	result file_of_another_user_is_refused
+	rm -f "$folder/t.conf"
+else
+	skip file_of_another_user_is_refused 'needs root'
+fi
+
+"$talead" --flod >"$folder/out" 2>&1
+[ $? = 2 ]
+result unknown_option_is_a_usage_error
+"$talead" --stop --check-config >"$folder/out" 2>&1
+[ $? = 2 ]
+result two_actions_are_a_usage_error
+
+# --- right ones
+
+me=$(id -un)
+long=$(printf 'n%.0s' {1..47})
+cat >"$folder/all.conf" <<END
+; a comment
+# another
+[daemon]
+  socket = $folder/with blank ; and more
+state=$folder/state
+user = $me
+fold = 1500us
+fold-cpu = 2.5%
+bpf = auto
+probes = syscalls, context_switches
+[namespace $long]
+users =
+read-users = root, 4242
+counters-max = 7
+rows-max = 0
+[namespace empty]
+[counter likes_total{post="[1-9]*"}]
+labels-max = 12
+END
+print -c "$folder/all.conf" && says "socket = $folder/with blank ; and more" && says 'fold = 1500us' &&
+	says 'fold-cpu = 2.5%' && says 'probes = context_switches, syscalls'
+result values_come_out_as_they_went_in
+says "[namespace $long]" && says '[counter likes_total{post="[1-9]*"}]' && says '[namespace empty]'
+result long_section_names_are_not_cut_and_empty_sections_count
+says 'read-users = root, 4242' && grep -qx 'users =' "$folder/out"
+result users_are_shown_by_name_and_nobody_is_not_the_default
+says 'counters-max-per-uid = 7'
+result quota_of_a_user_is_the_namespace_s_when_unset
+says "# $folder/all.conf:7" && says '# default'
+result each_value_says_where_it_came_from
+
+cp "$folder/out" "$folder/again.conf"
+print -c "$folder/again.conf" && diff <(grep -v '^#' "$folder/again.conf") <(grep -v '^#' "$folder/out")
+result what_is_printed_means_the_same_when_read
+
+print -c "$folder/all.conf" --socket "$folder/s" --state rel && says '# command line' &&
+	says "socket = $folder/s" && says "state = $PWD/rel"
+result command_line_wins_and_its_paths_become_absolute
+check 0 < <(printf '\xef\xbb\xbf[daemon]\r\nfold = 10ms\r\n')
+result byte_order_mark_and_dos_lines_are_read
+check 0 <<<$'[daemon]\nbpf = off\nprobes = syscalls' && print -c "$folder/t.conf" && says 'probes = none'
+result without_bpf_there_are_no_probes
+
+# --- the default file and its folder, in a mount namespace with an /etc of its own
+
+etc() { # etc COMMAND...
+	# shellcheck disable=SC2016 # for the inner shell
+	unshare -m bash -c 'mount --bind "$1/etc" /etc && shift && "$@"' - "$folder" "$@" >"$folder/out" 2>&1
+}
+mkdir "$folder/etc" && cp /etc/passwd /etc/group "$folder/etc"
+if [ "$(id -u)" = 0 ] && etc true; then
+	etc "$talead" --print-config && says 'fold = 10ms'
+	result default_file_may_be_missing
+	mkdir -p "$folder/etc/talea/conf.d"
+	printf '[daemon]\nfold = 20ms\nfold-cpu = 7%%\n' >"$folder/etc/talea/talea.conf"
+	printf '[daemon]\nfold = 40ms\n' >"$folder/etc/talea/conf.d/20-b.conf"
+	printf '[daemon]\nfold = 30ms\n' >"$folder/etc/talea/conf.d/10-a.conf"
+	echo nonsense >"$folder/etc/talea/conf.d/README"
+	etc "$talead" --print-config && says 'fold = 40ms' && says '# /etc/talea/conf.d/20-b.conf:2' &&
+		says 'fold-cpu = 7%'
+	result later_files_of_the_folder_win
+	etc "$talead" -c "$folder/all.conf" --print-config && says 'fold-cpu = 2.5%' && says 'fold = 1500us'
+	result file_on_the_command_line_is_the_only_one
+else
+	for name in default_file_may_be_missing later_files_of_the_folder_win \
+		file_on_the_command_line_is_the_only_one; do
+		skip $name 'needs a mount namespace'
+	done
+fi
+echo "1..$nr"
+exit $failed
