@@ -41,7 +41,8 @@ LDFLAGS ?=
 VERSION := $(shell sed -n 's/^.define TALEA_VERSION "\(.*\)"$$/\1/p' client/include/talea.h)
 SOVERSION := $(firstword $(subst ., ,$(VERSION)))
 
-san_flags := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
+san_flags := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all \
+	$(if $(findstring thread,$(SAN)),-Wno-tsan))
 cppflags := -I. -Ishm -Iclient/include -I$(BUILD)
 warnings := -Wall -Wextra $(WERROR) -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
 cflags := -std=gnu11 -pthread $(CFLAGS) $(warnings) $(san_flags)
@@ -140,8 +141,12 @@ help: ## this list
 # --- rules --------------------------------------------------------------------------------------
 
 # Objects are built anew when the compiler or its flags change.
-$(shell mkdir -p $(BUILD); f='$(subst ','\'',$(CC) $(cppflags) $(cflags) $(ldflags))'; \
-	[ "$$(cat $(BUILD)/flags 2>/dev/null)" = "$$f" ] || echo "$$f" >$(BUILD)/flags)
+$(BUILD)/flags: force
+	@mkdir -p $(@D); f='$(subst ','\'',$(CC) $(cppflags) $(cflags) $(ldflags))'; \
+		[ "$$(cat $@ 2>/dev/null)" = "$$f" ] || echo "$$f" >$@
+
+.PHONY: force
+force:
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(call say,CC)mkdir -p $(@D)

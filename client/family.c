@@ -40,7 +40,7 @@ static inline bool shared_add(const struct family_bind *fb, const void *value, s
 	const struct region *r = fb->region;
 	uint32_t generation, slot;
 
-	slot = dir_find(r->view.d, fb->slot, value, len, &generation);
+	slot = dir_find_to_add(r->view.d, r->view.s, fb->slot, value, len, &generation);
 	if (slot == SHM_SLOT_NONE)
 		return false;
 	member_add(&(struct bind){

@@ -151,7 +151,8 @@ bool lock_forked(void); /* true once in a new child: its inherited sockets are n
 extern const uint64_t target_no_row;
 int64_t target_rseq_off(const char **ret_why);
 bool target_membarrier(void);
-void target_init(struct talea_target_ *t, struct bind *bind);
+void target_init(struct talea_target_ *t);
+void target_cold(struct talea_target_ *t, struct bind *b);
 uint64_t *cell_alloc(void);
 void member_add(const struct bind *b, uint64_t n);
 struct bind *bind_alloc(void);

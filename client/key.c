@@ -83,8 +83,7 @@ int key_private(struct key *k)
 	if (!k->cell || !b)
 		return -ENOMEM;
 	*b = (struct bind){ .kind = BIND_PRIVATE, .cold = k->cell, .word = &target_no_row };
-	/* ORDER(bind) */
-	shm_publish_ptr(&k->target.bind, b);
+	target_cold(&k->target, b);
 	return 0;
 }
 
@@ -106,7 +105,7 @@ struct key *key_make(struct attach *a, struct talea_family_ *f, uint8_t type, co
 	k->len = (uint32_t)len;
 	k->hash = key_hash(f, name, len);
 	memcpy(k->name, name, len);
-	target_init(&k->target, NULL);
+	target_init(&k->target);
 	if (help) {
 		k->help = strdup(help);
 		if (!k->help) {

@@ -31,6 +31,7 @@ static struct bind undeclared_bind = { .kind = BIND_PRIVATE, .cold = &undeclared
 
 struct talea_target_ talea_undeclared_ = {
 	.word = &target_no_row,
+	.cold = &undeclared_cell,
 	.bind = &undeclared_bind,
 };
 
@@ -277,11 +278,19 @@ void talea_level_add_fn(struct talea_level l, int64_t n)
 
 /* --- binding ------------------------------------------------------------------------------------ */
 
-void target_init(struct talea_target_ *t, struct bind *bind)
+void target_init(struct talea_target_ *t)
 {
 	member_off = target_rseq_off(NULL);
 	t->word = &target_no_row;
-	t->bind = bind;
+}
+
+/* Where the target's atomic adds go from now on. */
+void target_cold(struct talea_target_ *t, struct bind *b)
+{
+	/* ORDER(bind): the record first, because a NULL sends adds to it. */
+	shm_publish_ptr(&t->bind, b);
+	/* ORDER(cold): the cell is mapped for ever before a target names it. */
+	shm_publish_ptr(&t->cold, b->kind == BIND_MEMBER ? NULL : b->cold);
 }
 
 static void hot_fields(struct talea_target_ *t, const struct bind *b)
@@ -310,8 +319,7 @@ void target_rebind(struct key **keys, struct bind **binds, size_t nr)
 			word_publish(t, &target_no_row);
 			rebound = true;
 		}
-		/* ORDER(bind) */
-		shm_publish_ptr(&t->bind, binds[i]);
+		target_cold(t, binds[i]);
 		shm_publish_ptr(&t->total, (const uint64_t *)((const char *)b->region->view.t +
 							      SHM_T_TOTALS) + b->slot);
 	}

@@ -283,7 +283,8 @@ static bool is_safe(struct load *l, int fd)
 		return false;
 	}
 	if (st.st_mode & 022) {
-		mistake(l, "others may write it (mode %04o). fix: chmod go-w it", st.st_mode & 07777);
+		mistake(l, "others may write it (mode %04o). fix: chmod go-w it",
+			st.st_mode & 07777);
 		return false;
 	}
 	return true;

@@ -51,7 +51,7 @@ struct config {
 	char file[CONFIG_PATH_MAX]; /* the main file, there or not: for messages that name it */
 	uid_t user;		    /* of the worker */
 	gid_t group;		    /* its primary group */
-	uid_t keeper_uid;	    /* who started talead: "the daemon's own uid" of an access list */
+	uid_t keeper_uid;	    /* who started talead: the "own uid" of an access list */
 	uint64_t fold_ns;
 	uint32_t fold_cpu_permille; /* of one core */
 	uint32_t bpf_auto;	    /* 0: bpf = off */

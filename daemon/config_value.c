@@ -129,8 +129,8 @@ static int parse_path(const struct config_key *key, void *section, const char *t
 	if (text[0] != '/')
 		return -EINVAL;
 	if (strlen(text) >= key->max) {
-		snprintf(why, CONFIG_WHY_MAX, "the path has %zu bytes, at most %llu fit", strlen(text),
-			 (unsigned long long)key->max - 1);
+		snprintf(why, CONFIG_WHY_MAX, "the path has %zu bytes, at most %llu fit",
+			 strlen(text), (unsigned long long)key->max - 1);
 		return -EINVAL;
 	}
 	memcpy(at(key, section), text, strlen(text) + 1);

@@ -5,6 +5,11 @@ daemon_libs := -lurcu-memb -lurcu-cds -lurcu-common -lbpf -lelf -lz -linih -lcap
 daemon_obj := $(patsubst %.c,$(BUILD)/%.o,$(daemon_src))
 programs += $(if $(wildcard daemon/main.c),$(BUILD)/talead)
 
+# The version without the header that it stands in: the daemon includes nothing of the library's.
+versioned := daemon/main daemon/worker/answer
+$(foreach f,$(versioned),$(eval cflags_$f := -DTALEA_VERSION='"$$(VERSION)"'))
+$(versioned:%=$(BUILD)/%.o): client/include/talea.h
+
 $(daemon_obj): | $(skeletons)
 
 $(BUILD)/talead: $(daemon_obj) $(patsubst %.c,$(BUILD)/%.o,$(shm_src))

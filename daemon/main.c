@@ -7,8 +7,8 @@
 #include "daemon/config.h"
 #include "daemon/keeper/keeper.h"
 #include "daemon/log.h"
-#include "talea.h"
 
+/* TALEA_VERSION comes from the build: talea.h is the library's. */
 const char *argp_program_version = "talead " TALEA_VERSION;
 
 enum { OPTION_SOCKET = 256, OPTION_STATE, OPTION_CHECK, OPTION_PRINT, OPTION_STOP };
@@ -49,7 +49,8 @@ static error_t take_option(int key, char *text, struct argp_state *state)
 	case OPTION_PRINT:
 	case OPTION_STOP:
 		if (a->action && a->action != key)
-			argp_error(state, "--check-config, --print-config and --stop exclude each other");
+			argp_error(state, "--check-config, --print-config and --stop are one "
+					  "at a time");
 		a->action = key;
 		return 0;
 	case ARGP_KEY_ARG:

@@ -119,9 +119,12 @@ static inline int dir_matches(const struct dir_shm *d, uint32_t slot, uint32_t o
 	return 1;
 }
 
-/* The slot of a key, or SHM_SLOT_NONE. */
-static inline uint32_t dir_find(const struct dir_shm *d, uint32_t owner, const void *key,
-				size_t len, uint32_t *ret_generation)
+/*
+ * dir_find for a caller that adds to what it finds: the cell is fetched for writing while the name
+ * is still compared, because its address needs the slot's number alone. s may be NULL.
+ */
+static inline uint32_t dir_find_to_add(const struct dir_shm *d, const char *s, uint32_t owner,
+				       const void *key, size_t len, uint32_t *ret_generation)
 {
 	uint64_t hash = dir_hash(d, owner, key, len);
 
@@ -140,13 +143,23 @@ static inline uint32_t dir_find(const struct dir_shm *d, uint32_t owner, const v
 
 			if (!e)
 				break;
-			if (slot && e == index_entry(hash, slot) &&
-			    dir_matches(d, slot, owner, key, len, ret_generation))
+			if (!slot || e != index_entry(hash, slot))
+				continue;
+			if (s)
+				__builtin_prefetch(s + shards_cold(slot), 1);
+			if (dir_matches(d, slot, owner, key, len, ret_generation))
 				return slot;
 		}
 		if (shm_take(&d->index_word) == word)
 			return SHM_SLOT_NONE;
 	}
+}
+
+/* The slot of a key, or SHM_SLOT_NONE. */
+static inline uint32_t dir_find(const struct dir_shm *d, uint32_t owner, const void *key,
+				size_t len, uint32_t *ret_generation)
+{
+	return dir_find_to_add(d, NULL, owner, key, len, ret_generation);
 }
 
 #endif

@@ -27,13 +27,28 @@ struct talea_target_ {
 	const uint64_t *word; /* the slot's route: generation:32 | row byte offset:32 */
 	uint64_t bias;	      /* generation << 32 */
 	char *lane0;	      /* the first CPU's lane */
+	uint64_t *cold;	      /* a cell for atomic adds; NULL: only the out-of-line path knows */
 	void *bind;	      /* immutable record for the out-of-line path */
 	const uint64_t *total; /* the slot in the first copy of T, or NULL */
-	uint64_t reserved[3];
+	uint64_t reserved[2];
 } __attribute__((aligned(64)));
 
-/* The out-of-line path: cold cell, family member, private cell. Wait-free, signal safe. */
+/* The out-of-line path: members of families, and every cell for other languages. Wait-free, signal
+ * safe. */
 void talea_add_slow_(struct talea_target_ *target, uint64_t n);
+
+/* What the section turned away: no row, no rseq, aborted. */
+static inline __attribute__((always_inline)) void talea_target_add_cold_(struct talea_target_ *t,
+									 uint64_t n)
+{
+	/* ORDER(cold): the pointer alone is enough, and both cells it may name are good. */
+	uint64_t *cold = __atomic_load_n(&t->cold, __ATOMIC_RELAXED);
+
+	if (__builtin_expect(cold != NULL, 1))
+		__atomic_fetch_add(cold, n, __ATOMIC_RELAXED);
+	else
+		talea_add_slow_(t, n);
+}
 
 /*
  * The add of a hot counter: one restartable sequence (rseq). A thread that is preempted, migrated or
@@ -92,7 +107,7 @@ static inline __attribute__((always_inline)) void talea_target_add_(struct talea
 		     : slow);
 	return;
 slow:
-	talea_add_slow_(t, n);
+	talea_target_add_cold_(t, n);
 }
 #elif defined(TALEA_INLINE_) && defined(__aarch64__)
 static inline __attribute__((always_inline)) void talea_target_add_(struct talea_target_ *t,
@@ -143,13 +158,13 @@ static inline __attribute__((always_inline)) void talea_target_add_(struct talea
 		     : slow);
 	return;
 slow:
-	talea_add_slow_(t, n);
+	talea_target_add_cold_(t, n);
 }
 #else
 static inline __attribute__((always_inline)) void talea_target_add_(struct talea_target_ *t,
 								    uint64_t n)
 {
-	talea_add_slow_(t, n);
+	talea_target_add_cold_(t, n);
 }
 #endif
 
@@ -194,8 +209,14 @@ static inline __attribute__((always_inline)) int talea_peek(struct talea_counter
 	const char *t = (const char *)((uintptr_t)total & ~(uintptr_t)(TALEA_TOTALS_ALIGN_ - 1));
 	uint64_t epoch, again, value, as_of;
 
-	if (__builtin_expect(!total, 0))
-		return talea_peek_fn(c, ret);
+	if (__builtin_expect(!total, 0)) {
+		struct talea_stamp out; /* *ret must not escape, or it cannot live in registers */
+		int err = talea_peek_fn(c, &out);
+
+		if (!err)
+			*ret = out;
+		return err;
+	}
 	do {
 		/* ORDER(epoch): the copy is read between two reads of one epoch. */
 		epoch = __atomic_load_n((const uint64_t *)(t + TALEA_TOTALS_EPOCH_),

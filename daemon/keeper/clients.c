@@ -215,7 +215,7 @@ void clients_push(struct keeper *k)
 	k->push_ns = NEVER;
 	for (c = TAILQ_FIRST(&k->pending); c; c = next) {
 		next = TAILQ_NEXT(c, entry);
-		if (c->at == CLIENT_NEW && !k->spare.pid)
+		if (c->at < CLIENT_HELD && !k->spare.pid)
 			c->at = CLIENT_HELD;
 		if (c->at == CLIENT_NEW && !spare_err) {
 			spare_err = client_send(k->spare.link, c);

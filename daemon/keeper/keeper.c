@@ -60,6 +60,15 @@ static void phase_to(struct keeper *k, enum phase phase, struct child *child, ui
 }
 
 /* The spare first, or it would take the end of the keeper for its death. */
+static void stop_begin(struct keeper *k)
+{
+	if (k->phase != PHASE_RUN)
+		return;
+	keeper_unwatch(k, k->listen_fd); /* who comes now waits, and does not wake the loop */
+	k->listen_ns = NEVER;
+	phase_to(k, PHASE_STOP_SPARE, &k->spare, STOP_SPARE_NS);
+}
+
 static void phase_step(struct keeper *k)
 {
 	if (k->phase == PHASE_STOP_SPARE && !k->spare.pid)
@@ -96,8 +105,7 @@ static void take_signals(struct keeper *k)
 				reload(k);
 			break;
 		default:
-			if (k->phase == PHASE_RUN)
-				phase_to(k, PHASE_STOP_SPARE, &k->spare, STOP_SPARE_NS);
+			stop_begin(k);
 		}
 }
 
@@ -114,7 +122,8 @@ static void take_link(struct keeper *k, struct child *child)
 		if (got == 1 && child == &k->spare && msg.kind == LINK_HELD) {
 			clients_held(k, msg.id);
 		} else if (got == 1 && child == &k->worker && msg.kind == LINK_READY) {
-			log_line("ready on %s (pid %d, worker %d)", k->config.socket, k->pid, child->pid);
+			log_line("ready on %s (pid %d, worker %d)", k->config.socket, k->pid,
+				 child->pid);
 		} else if (got == 1 && child == &k->worker && msg.kind == LINK_DONE) {
 			continue; /* its end, which follows, is what is waited for */
 		} else {
@@ -134,8 +143,7 @@ static void dispatch(struct keeper *k, uint64_t data)
 		take_signals(k);
 		break;
 	case EVENT_LISTEN:
-		if (k->phase == PHASE_RUN)
-			clients_accept(k);
+		clients_accept(k);
 		break;
 	case EVENT_WORKER:
 		take_link(k, &k->worker);
@@ -234,7 +242,7 @@ int keeper_serve_open(struct keeper *k)
 	sigemptyset(&set);
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		sigaddset(&set, signals[i]);
-	/* Blocked before they are no longer ignored: one that comes between waits for the signalfd. */
+	/* Blocked before they are no longer ignored: one in between waits for the signalfd. */
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		signal(signals[i], SIG_DFL);
@@ -301,12 +309,18 @@ static int keeper_lock(struct keeper *k)
 		return err;
 	err = state_write_pid(k->lock_fd, k->pid);
 	if (err)
-		log_line("the state folder %s cannot be written: %s", k->config.state, strerror(-err));
+		log_line("the state folder %s cannot be written: %s", k->config.state,
+			 strerror(-err));
 	if (!err)
 		err = state_worker_lock_make(k->state_fd, &k->config);
-	if (!err && state_worker_wait(k->state_fd, LEFT_OVER_NS)) {
+	if (!err && state_worker_wait(k->state_fd, NS_PER_S / 5)) {
+		log_line("waiting for the worker of a former talead to end");
+		err = state_worker_wait(k->state_fd, LEFT_OVER_NS);
+	}
+	if (err == -ETIMEDOUT) {
 		log_line("a worker of a former talead still has the state folder %s. fix: end that "
-			 "process (fuser %s/" LINK_WORKER_LOCK ")", k->config.state, k->config.state);
+			 "process (fuser %s/" LINK_WORKER_LOCK ")", k->config.state,
+			 k->config.state);
 		err = -EBUSY;
 	}
 	return err;

@@ -9,7 +9,7 @@
  *   spare.c     waiting, and taking over               reload.c    SIGHUP: configuration, probes
  *   stop.c      talead --stop                          probe.c     loading BPF (see probes.h)
  *
- * Functions give 0 or -errno; those that can fail have said why, through log_line, when they return.
+ * Functions give 0 or -errno; those that can fail have said why through log_line when they return.
  */
 #ifndef DAEMON_KEEPER_H
 #define DAEMON_KEEPER_H
@@ -74,9 +74,9 @@ struct keeper {
 	int state_fd, lock_fd;
 	dev_t socket_dev; /* of the socket's file: only that one is removed at the end */
 	ino_t socket_ino;
-	uint64_t listen_ns; /* when to listen again after accept failed for good; NEVER: listening */
+	uint64_t listen_ns; /* when to listen again after accept failed; NEVER: listening */
 	uint64_t push_ns;   /* when to try handing over again; NEVER: nothing waits */
-	uint64_t tick_ns;   /* when to ask the probes again what they missed; NEVER: none attached */
+	uint64_t tick_ns;   /* when to ask the probes what they missed; NEVER: none attached */
 
 	struct region_fds regions[LINK_REGIONS_MAX];
 	uint32_t regions_nr;
@@ -110,7 +110,7 @@ int keeper_serve_open(struct keeper *k);
 
 /* state.c: the folder is made and checked; its locks are as PROTOCOL 7 has them. */
 int state_open(const struct config *config, int *ret_fd);
-int state_lock(int state_fd, int *ret_fd);  /* keeper.lock: -EAGAIN (nothing said) when it is held */
+int state_lock(int state_fd, int *ret_fd);  /* keeper.lock: -EAGAIN (nothing said): it is held */
 pid_t state_holder(int state_fd);	    /* the pid in keeper.lock, 0 when it names none */
 int state_is_locked(int state_fd, const char *name);
 int state_write_pid(int lock_fd, pid_t pid);

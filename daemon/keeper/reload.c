@@ -42,7 +42,8 @@ static int region_add(struct keeper *k, const char *name)
 		int err = region_make(part, name, &r.rw[part], &r.ro[part]);
 
 		if (err) {
-			log_line("the memory of namespace %s cannot be made: %s", name, strerror(-err));
+			log_line("the memory of namespace %s cannot be made: %s", name,
+				 strerror(-err));
 			region_close(&r);
 			return err;
 		}

@@ -78,7 +78,8 @@ int socket_listen(struct keeper *k)
 	if (!err && (listen(fd, SOMAXCONN) || lstat(path, &st)))
 		err = -errno;
 	if (err) {
-		log_line("the socket %s cannot be made: %s. fix: --socket PATH", path, strerror(-err));
+		log_line("the socket %s cannot be made: %s. fix: --socket PATH", path,
+			 strerror(-err));
 		if (fd >= 0)
 			close(fd);
 		return err;

@@ -100,6 +100,15 @@ static int worker_heard(struct keeper *k, const struct link_msg *msg, int pidfd)
 	return 0;
 }
 
+/* Waits while the keeper is behind: it reads between two batches and never waits for this spare. */
+static void say_held(struct keeper *k, uint64_t id)
+{
+	struct pollfd p = { .fd = k->spare.link, .events = POLLOUT };
+
+	while (link_say(k->spare.link, LINK_HELD, 0, id) == -EAGAIN)
+		poll(&p, 1, -1);
+}
+
 /* Takes over the fds, or closes them on failure. */
 static int heard(struct keeper *k, const struct link_msg *msg, const int *fds, unsigned int fds_nr)
 {
@@ -113,9 +122,10 @@ static int heard(struct keeper *k, const struct link_msg *msg, const int *fds, u
 	case LINK_CLIENT:
 		if (fds_nr == 1)
 			err = client_heard(k, msg->id, fds[0]);
-		if (!err)
-			return link_say(k->spare.link, LINK_HELD, 0, msg->id) == -EAGAIN ? -EAGAIN : 0;
-		break;
+		if (err)
+			break;
+		say_held(k, msg->id);
+		return 0;
 	case LINK_WORKER:
 		if (fds_nr == 1)
 			return worker_heard(k, msg, fds[0]);

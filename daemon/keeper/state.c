@@ -137,7 +137,8 @@ static int lock_file_open(int state_fd, const char *name, uid_t other)
 	}
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_nlink != 1 ||
 	    (st.st_uid != geteuid() && st.st_uid != other)) {
-		log_line("%s in the state folder is not a file that talead made. fix: remove it", name);
+		log_line("%s in the state folder is not a file that talead made. fix: remove it",
+			 name);
 		close(fd);
 		return -EPERM;
 	}

@@ -245,7 +245,8 @@ static void track_lanes(struct space *space, struct track *t)
 {
 	struct busy *b = space->busy;
 	uint64_t *was = b->lanes + (uint64_t)(t - b->tracks) * b->lanes_nr;
-	const char *cell = space->s + SHM_S_LANES + (space->row_of[t->slot] - 1) * 8ull;
+	const char *cell = space->s + SHM_S_LANES +
+			   slot_row(shm_count_read(&space_slot(space, t->slot)->state));
 	uint64_t busiest = 0;
 	double sum = 0;
 
@@ -283,7 +284,7 @@ static void lanes_look(struct space *space)
 	for (uint32_t i = 0; i < b->nr && b->lanes_nr; i++) {
 		struct track *t = &b->tracks[b->order[i]];
 
-		if (!space->row_of[t->slot])
+		if (slot_row(shm_count_read(&space_slot(space, t->slot)->state)) == SHM_ROW_NONE)
 			continue;
 		if (t->delta) {
 			track_lanes(space, t);

@@ -46,7 +46,7 @@ static void fold_run(struct fold *f)
 		.mono_ns = clock_ns(CLOCK_MONOTONIC),
 		.real_ns = clock_ns(CLOCK_REALTIME),
 		.duration_ns = f->duration_ns,
-		.cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID),
+		.cpu_ns = f->folded_cpu_ns,
 	};
 	uint64_t cpu_ns, cost_ns;
 
@@ -137,10 +137,13 @@ static void request_serve(struct fold *f, struct request *r)
 /* Serves what is there until the next fold is due: a flood of requests delays it by one. */
 static void requests_serve(struct fold *f, uint64_t next_ns)
 {
-	uint64_t cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	struct cds_wfcq_node *node;
 	bool is_any = false;
+	uint64_t cpu_ns;
 
+	if (cds_wfcq_empty(&f->requests, &f->requests_tail))
+		return;
+	cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	while (clock_ns(CLOCK_MONOTONIC) < next_ns) {
 		struct request *r;
 

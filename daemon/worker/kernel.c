@@ -166,7 +166,7 @@ static void probe_fold(struct kernel *k, enum probe_id id)
 			continue;
 		if (p->slots[key] == SHM_SLOT_NONE && key_make(k, id, key))
 			continue; /* no memory: the next fold tries again, nothing is lost */
-		k->space->apart[p->slots[key]] += (int64_t)(sum - p->applied[key]);
+		space_apart_add(k->space, p->slots[key], (int64_t)(sum - p->applied[key]));
 		p->applied[key] = sum;
 	}
 	shm_count_set(&p->events, events);

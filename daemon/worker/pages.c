@@ -20,8 +20,9 @@
 
 #define PAGE_BYTES 4096ull
 
-/* Handed out in steps, because each commit is a handful of system calls. */
-#define SLOTS_STEP 1024u
+/* Handed out in steps, because each commit is a handful of system calls. The fold reads whole
+ * blocks of slots. */
+#define SLOTS_STEP SPACE_BLOCK
 #define ROWS_STEP  512u
 #define NAMES_STEP (64ull << 10)
 

@@ -206,6 +206,8 @@ static struct uid_count *uid_count(struct space *space, uid_t uid)
 
 static void row_account(struct space *space, uint32_t slot, uint32_t row, bool wants_row)
 {
+	struct row_run *last;
+
 	if (row == SHM_ROW_NONE) {
 		space->rows_waiting += wants_row && space->rows_max;
 		return;
@@ -213,8 +215,12 @@ static void row_account(struct space *space, uint32_t slot, uint32_t row, bool w
 	row /= 8;
 	if (row >= space->rows_nr)
 		space->rows_nr = row + 1;
-	space->row_of[slot] = row + 1;
-	space->rows_in_block[slot / SPACE_BLOCK]++;
+	/* Slots are handed out, and found again, in their order. */
+	last = space->runs_nr ? &space->runs[space->runs_nr - 1] : NULL;
+	if (last && last->slot + last->nr == slot && last->row + last->nr == row)
+		last->nr++;
+	else
+		space->runs[space->runs_nr++] = (struct row_run){ slot, row, 1 };
 }
 
 void register_account(struct space *space, uint32_t slot)

@@ -1,6 +1,7 @@
 /* See rows.h. */
 #include "rows.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 /*
@@ -10,7 +11,6 @@
  * page is too short for the prefetcher).
  */
 #define ROWS_BLOCK 2048
-#define LANES_AT_ONCE 8
 
 /* gcc keeps a loop of eight as a loop at -O2, at half the speed of the portable body. */
 #ifdef __clang__
@@ -26,25 +26,28 @@ typedef uint64_t vec16 __attribute__((vector_size(16), aligned(8), may_alias));
 typedef uint64_t vec32 __attribute__((vector_size(32), aligned(8), may_alias));
 typedef uint64_t vec64 __attribute__((vector_size(64), aligned(8), may_alias));
 
-/* sums += the same rows of `lanes` lanes; lanes is a constant, so that the inner loop unrolls. */
+/* sums += the same rows of `lanes` lanes, or = for the first ones; both are constants, so that the
+ * inner loop unrolls. */
 #define DEFINE_ROWS(name, target, vec)                                                             \
 	target ALWAYS_INLINE void name##_add(const char *rows, size_t stride, unsigned int lanes,  \
-					     size_t rows_nr, uint64_t *sums)                       \
+					     bool is_first, size_t rows_nr, uint64_t *sums)        \
 	{                                                                                          \
 		const size_t step = sizeof(vec) / sizeof(uint64_t);                                \
 		size_t i = 0;                                                                      \
                                                                                                    \
 		for (; i + step <= rows_nr; i += step) {                                           \
-			vec sum = *(vec *)(sums + i);                                              \
+			vec sum = is_first ? (vec){ 0 } : *(vec *)(sums + i);                      \
                                                                                                    \
 			UNROLL                                                                     \
 			for (unsigned int l = 0; l < lanes; l++)                                   \
 				sum += *(const vec *)(rows + l * stride + i * 8);                  \
 			*(vec *)(sums + i) = sum;                                                  \
 		}                                                                                  \
-		for (; i < rows_nr; i++)                                                           \
+		for (; i < rows_nr; i++) {                                                         \
+			sums[i] = is_first ? 0 : sums[i];                                          \
 			for (unsigned int l = 0; l < lanes; l++)                                   \
 				sums[i] += *(const volatile uint64_t *)(rows + l * stride + i * 8); \
+		}                                                                                  \
 	}                                                                                          \
                                                                                                    \
 	target static void name(const char *lane0, size_t stride, unsigned int cpus_nr,            \
@@ -53,25 +56,27 @@ typedef uint64_t vec64 __attribute__((vector_size(64), aligned(8), may_alias));
 		for (size_t at = 0; at < rows_nr; at += ROWS_BLOCK) {                              \
 			size_t nr = rows_nr - at < ROWS_BLOCK ? rows_nr - at : ROWS_BLOCK;         \
 			const char *rows = lane0 + (first_row + at) * 8;                           \
-			unsigned int left = cpus_nr;                                               \
+			bool first = true;                                                         \
                                                                                                    \
-			memset(ret + at, 0, nr * 8);                                               \
-			for (; left >= LANES_AT_ONCE; left -= LANES_AT_ONCE) {                     \
-				name##_add(rows, stride, LANES_AT_ONCE, nr, ret + at);             \
-				rows += LANES_AT_ONCE * stride;                                    \
+			if (!cpus_nr)                                                              \
+				memset(ret + at, 0, nr * 8);                                       \
+			for (unsigned int left = cpus_nr, step; left; left -= step) {              \
+				step = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;          \
+				ROWS_STEP(name, 8)                                                 \
+				ROWS_STEP(name, 4)                                                 \
+				ROWS_STEP(name, 2)                                                 \
+				ROWS_STEP(name, 1)                                                 \
+				rows += step * stride;                                             \
+				first = false;                                                     \
 			}                                                                          \
-			if (left & 4) {                                                            \
-				name##_add(rows, stride, 4, nr, ret + at);                         \
-				rows += 4 * stride;                                                \
-			}                                                                          \
-			if (left & 2) {                                                            \
-				name##_add(rows, stride, 2, nr, ret + at);                         \
-				rows += 2 * stride;                                                \
-			}                                                                          \
-			if (left & 1)                                                              \
-				name##_add(rows, stride, 1, nr, ret + at);                         \
 		}                                                                                  \
 	}
+
+#define ROWS_STEP(name, lanes)                                                                     \
+	if (step == (lanes) && first)                                                              \
+		name##_add(rows, stride, lanes, true, nr, ret + at);                               \
+	else if (step == (lanes))                                                                  \
+		name##_add(rows, stride, lanes, false, nr, ret + at);
 
 #define NO_TARGET
 DEFINE_ROWS(rows_portable, NO_TARGET, vec16)

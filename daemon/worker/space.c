@@ -15,6 +15,8 @@
 #include "daemon/worker/busy.h"
 #include "daemon/worker/register.h"
 
+#define BLOCKS_MAX (SHM_SLOTS_MAX / SPACE_BLOCK)
+
 uint32_t cpus_possible_nr(void)
 {
 	char text[4096], *last;
@@ -66,13 +68,12 @@ static int space_reserve(struct space *space)
 {
 	space->records = reserve(sizeof(*space->records), SHM_SLOTS_MAX);
 	space->apart = reserve(sizeof(*space->apart), SHM_SLOTS_MAX);
-	space->row_of = reserve(sizeof(*space->row_of), SHM_SLOTS_MAX);
 	space->members_of = reserve(sizeof(*space->members_of), SHM_SLOTS_MAX);
 	space->last_second = reserve(sizeof(*space->last_second), SHM_SLOTS_MAX);
-	space->rows_in_block = reserve(sizeof(*space->rows_in_block), SHM_SLOTS_MAX / SPACE_BLOCK);
-	space->row_sums = reserve(sizeof(*space->row_sums), SHM_ROWS_MAX);
-	if (!space->records || !space->apart || !space->row_of || !space->members_of ||
-	    !space->last_second || !space->rows_in_block || !space->row_sums)
+	space->is_block_apart = reserve(sizeof(*space->is_block_apart), BLOCKS_MAX);
+	space->runs = reserve(sizeof(*space->runs), SHM_ROWS_MAX);
+	if (!space->records || !space->apart || !space->members_of || !space->last_second ||
+	    !space->is_block_apart || !space->runs)
 		return -ENOMEM;
 	return busy_open(&space->busy);
 }
@@ -107,12 +108,10 @@ void space_close(struct space *space)
 		munmap((void *)(uintptr_t)space->s, region_bytes(REGION_S));
 	unreserve(space->records, sizeof(*space->records), SHM_SLOTS_MAX);
 	unreserve(space->apart, sizeof(*space->apart), SHM_SLOTS_MAX);
-	unreserve(space->row_of, sizeof(*space->row_of), SHM_SLOTS_MAX);
 	unreserve(space->members_of, sizeof(*space->members_of), SHM_SLOTS_MAX);
 	unreserve(space->last_second, sizeof(*space->last_second), SHM_SLOTS_MAX);
-	unreserve(space->rows_in_block, sizeof(*space->rows_in_block),
-		  SHM_SLOTS_MAX / SPACE_BLOCK);
-	unreserve(space->row_sums, sizeof(*space->row_sums), SHM_ROWS_MAX);
+	unreserve(space->is_block_apart, sizeof(*space->is_block_apart), BLOCKS_MAX);
+	unreserve(space->runs, sizeof(*space->runs), SHM_ROWS_MAX);
 	busy_close(space->busy);
 	free(space->uids);
 	free(space->bases);
@@ -202,10 +201,13 @@ static void slot_recover(struct space *space, uint32_t slot)
 	const struct member_shm *m = dir_member(space->d, name);
 	const struct name_shm *n = dir_name(space->d, name);
 	uint8_t type = name_type(name);
+	int64_t apart;
 
-	space->apart[slot] = s->base[state_version(state) & 1];
+	apart = s->base[state_version(state) & 1];
 	if (state_flags(state) & SHM_F_ADJ)
-		space->apart[slot] += dir_adj(space->d)[slot];
+		apart += dir_adj(space->d)[slot];
+	if (apart)
+		space_apart_add(space, slot, apart);
 	register_account(space, slot);
 	if (type == SHM_OTHER || type == SHM_REMOVED)
 		return; /* found through their family alone */

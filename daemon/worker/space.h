@@ -22,9 +22,14 @@
 #include "shm/directory.h"
 
 #define SPACES_MAX LINK_REGIONS_MAX
-#define SPACE_BLOCK 512u /* slots folded at a time */
+#define SPACE_BLOCK 2048u /* slots folded at a time */
 
 struct busy;
+
+/* nr slots in a row whose rows are also in a row: plain counters registered one after another. */
+struct row_run {
+	uint32_t slot, row, nr;
+};
 
 struct uid_count {
 	uid_t uid;
@@ -43,12 +48,12 @@ struct space {
 	/* By slot. */
 	struct record *records;	  /* the registry's; hash_low is used by index.c */
 	int64_t *apart;		  /* what does not lie in S: base + adj + kernel part */
-	uint32_t *row_of;	  /* row number + 1; 0: none */
 	uint32_t *members_of;	  /* families: how many members */
 	int64_t *last_second;	  /* totals at the last tick */
-	uint16_t *rows_in_block;  /* by block: slots with a row */
+	uint8_t *is_block_apart;  /* by block: apart may not be zero */
 
-	uint64_t *row_sums; /* by row: the sums of this fold */
+	struct row_run *runs; /* which slots have a row, in the order of slots */
+	uint32_t runs_nr;
 	uint32_t rows_nr;   /* rows below this were handed out */
 	uint32_t rows_max;  /* of this namespace, from the configuration */
 	uint32_t rows_waiting;
@@ -106,6 +111,13 @@ static inline uint64_t *space_totals(const struct space *space, unsigned int cop
 static inline uint8_t *space_states(const struct space *space)
 {
 	return (uint8_t *)space->t + SHM_T_STATES;
+}
+
+/* Changes what a slot counts besides its cells. */
+static inline void space_apart_add(struct space *space, uint32_t slot, int64_t n)
+{
+	space->apart[slot] += n;
+	space->is_block_apart[slot / SPACE_BLOCK] = 1;
 }
 
 /* The number of lanes that this machine can have: the highest possible CPU + 1. */

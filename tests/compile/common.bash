@@ -3,7 +3,8 @@
 # A script sources this, calls `plan N`, then `step TITLE COMMAND...`, and ends with `exit $failures`.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-build=${TALEA_BUILD:-$PWD/.build/dev}
+build=${TALEA_BUILD:-.build/dev}
+build=${build#"$PWD/"} # as make was called: another spelling is another set of flags
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 unset MAKEFLAGS CC CFLAGS LDFLAGS SAN BUILD V

@@ -494,6 +494,8 @@ static void under_mlockall_adds_count_and_the_reserve_is_not_committed(void **st
 	(void)state;
 	if (getuid() != 0)
 		test_skip("needs root, for mlockall without a limit");
+	if (TEST_IS_SANITIZED)
+		test_skip("needs a build without sanitizer, which would lock its shadow memory");
 	harness_run(&h, add_with_locked_memory, NULL);
 	expect("default", "locked_total", 1000);
 	harness_status(&h, &s);

@@ -43,7 +43,7 @@ static struct ledger *ledger;
 static int start(void **state)
 {
 	(void)state;
-	harness_start(&h, NULL, "[namespace cold]\nrows-max = 0\n");
+	harness_start(&h, NULL, "[namespace cold]\nrows-max = 0\n[namespace few]\nrows-max = 100\n");
 	ledger = mmap(NULL, sizeof(*ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	return ledger == MAP_FAILED;
 }
@@ -429,6 +429,111 @@ static void killing_clients_keeps_what_they_did_and_nothing_else(void **state)
 	harness_stop(&h);
 }
 
+/* --- registering while the worker dies ----------------------------------------------------- */
+
+#define NAMES 3000
+#define REGISTRARS 3
+
+/* Declares the same names as the others, in another order, and adds 1 to each. */
+static int registrar(void *arg)
+{
+	static const uint32_t steps[REGISTRARS] = { 1, 7, 1009 };
+	uint32_t step = steps[*(int *)arg];
+	struct talea_options options = { .size = sizeof(options), .ns = "few", .timeout_ms = 30000 };
+	struct talea_family f;
+	struct talea *t;
+
+	CHECK(talea_open(&t, &options) == 0);
+	CHECK(talea_family(t, &f, "made_keys_total", "Of a test.", "key") == 0);
+	for (uint32_t i = 0; i < NAMES; i++) {
+		struct talea_counter c;
+		char name[64];
+		int n = snprintf(name, sizeof(name), "made_%u_total", i * step % NAMES);
+
+		CHECK(talea_counter(t, &c, name, "Of a test.", NULL) == 0);
+		talea_inc(c);
+		CHECK(talea_family_add(&f, name, (size_t)n, 1) == 0);
+		shm_count_add(&ledger->ready, 1);
+	}
+	settle(t);
+	talea_close(t);
+	return 0;
+}
+
+struct made {
+	unsigned char counters[NAMES], members[NAMES];
+	int others;
+};
+
+static int note_made(const char *name, const struct talea_total *total, void *arg)
+{
+	struct made *m = arg;
+	unsigned int i;
+
+	CHECK(total->value == REGISTRARS || !strncmp(name, "talea_", 6));
+	if (sscanf(name, "made_%u_total", &i) == 1 && i < NAMES)
+		m->counters[i]++;
+	else if (sscanf(name, "made_keys_total{key=\"made_%u_total\"}", &i) == 1 && i < NAMES)
+		m->members[i]++;
+	else
+		m->others += strncmp(name, "talea_", 6) != 0;
+	return 0;
+}
+
+static int each_name_is_there_once(void *arg)
+{
+	static const enum talea_how hows[] = { TALEA_SUM, TALEA_COMPACTED };
+	struct talea *t = open_in("few");
+
+	(void)arg;
+	CHECK(talea_sync(t, 10000) == 0);
+	for (int how = 0; how < 2; how++) {
+		struct made m = { .others = 0 };
+
+		CHECK(talea_each(t, "*", hows[how], note_made, &m) == 0);
+		CHECK(m.others == 0);
+		for (int i = 0; i < NAMES; i++)
+			CHECK(m.counters[i] == 1 && m.members[i] == 1);
+	}
+	talea_close(t);
+	return 0;
+}
+
+static void names_made_while_the_worker_dies_are_made_once(void **state)
+{
+	int numbers[REGISTRARS], kills = 0;
+	pid_t pids[REGISTRARS];
+
+	(void)state;
+	srandom(2);
+	for (int i = 0; i < REGISTRARS; i++) {
+		numbers[i] = i;
+		pids[i] = harness_client(&h, registrar, &numbers[i]);
+	}
+	while (shm_count_read(&ledger->ready) < (uint64_t)NAMES * REGISTRARS) {
+		bool is_alive = false;
+
+		for (int i = 0; i < REGISTRARS; i++)
+			is_alive |= !harness_is_gone(pids[i]);
+		if (!is_alive)
+			break;
+		usleep((useconds_t)random() % 8000);
+		if (random() % 5)
+			harness_kill_worker(&h);
+		else
+			harness_kill_keeper(&h);
+		kills++;
+	}
+	for (int i = 0; i < REGISTRARS; i++)
+		assert_int_equal(harness_wait(pids[i]), 0);
+	harness_run(&h, each_name_is_there_once, NULL);
+	harness_kill_worker(&h);
+	harness_run(&h, each_name_is_there_once, NULL);
+	print_message("# %d names made during %d kills\n", 2 * NAMES, kills);
+	assert_true(kills > 3);
+	harness_stop(&h);
+}
+
 #define KILL_TEST(f) cmocka_unit_test_setup_teardown(f, start, clean_up)
 
 int main(void)
@@ -436,6 +541,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		KILL_TEST(killing_the_worker_loses_nothing),
 		KILL_TEST(killing_the_keeper_loses_nothing),
+		KILL_TEST(names_made_while_the_worker_dies_are_made_once),
 		KILL_TEST(killing_clients_keeps_what_they_did_and_nothing_else),
 	};
 
