@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <talea.h>
 #include <time.h>
 
@@ -100,22 +99,20 @@ static void *add_chunks(void *arg)
 	return NULL;
 }
 
-/* Moves the threads about, and a timer interrupts them, while they add. */
+/* Moves the threads about and interrupts them while they add. */
 static int add_process(void *arg)
 {
 	struct job *job = arg;
 	struct thread_job jobs[THREADS];
 	pthread_t threads[THREADS];
 	struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
-	struct itimerval every = { { 0, 997 }, { 0, 997 } };
-	struct timespec nap = { .tv_nsec = 300000 };
+	struct timespec nap = { .tv_nsec = 200000 };
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	struct talea *t;
 
 	ledger = job->ledger;
 	declare_all(&t);
-	sigaction(SIGPROF, &sa, NULL);
-	setitimer(ITIMER_PROF, &every, NULL);
+	sigaction(SIGUSR1, &sa, NULL);
 	for (int i = 0; i < THREADS; i++) {
 		jobs[i] = (struct thread_job){ job, i, 0 };
 		CHECK(pthread_create(&threads[i], NULL, add_chunks, &jobs[i]) == 0);
@@ -131,8 +128,10 @@ static int add_process(void *arg)
 				   (uint64_t)job->chunks * (CHUNK / KINDS);
 			CPU_ZERO(&set);
 			CPU_SET((round + (unsigned int)i) % (unsigned int)cpus, &set);
-			if (tid)
-				sched_setaffinity(tid, sizeof(set), &set);
+			if (!tid)
+				continue;
+			sched_setaffinity(tid, sizeof(set), &set);
+			syscall(SYS_tgkill, getpid(), tid, SIGUSR1);
 		}
 		if (is_done)
 			break;
@@ -140,8 +139,6 @@ static int add_process(void *arg)
 	}
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
-	setitimer(ITIMER_PROF, &(struct itimerval){ 0 }, NULL);
-	signal(SIGPROF, SIG_IGN);
 	talea_close(t);
 	return 0;
 }
@@ -221,7 +218,7 @@ static int check_process(void *arg)
 
 static void every_add_of_threads_signals_and_migrations_is_counted_once(void **state)
 {
-	long adds = harness_times(10000000, 1000000000);
+	long adds = harness_times(100000000, 1000000000);
 	struct job jobs[PROCESSES];
 	struct harness h;
 	pid_t pids[PROCESSES], reader;
