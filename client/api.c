@@ -40,7 +40,8 @@ const char *talea_strerror(const struct talea *t, int err)
 	case EEXIST:
 		return "the name is registered with another type or help text";
 	case EDQUOT:
-		return "over quota: adds count in the overflow counter; raise counters-max or labels-max";
+		return "over quota: adds count in the overflow counter; raise counters-max or "
+		       "labels-max";
 	case ENOENT:
 		return "there is no such counter; `talea list` shows what there is";
 	case EINVAL:

@@ -367,7 +367,8 @@ int bind_family(struct attach *a, struct talea_family_ *f, int64_t deadline_ns, 
 	n = dir_name(d, shm_count_read(&dir_slot(d, slot)->name));
 	if (!err && (n->key_kind != f->key_kind || n->label_len != strlen(f->label) ||
 		     memcmp(n->text + n->base_len, f->label, n->label_len) != 0)) {
-		snprintf(text, TEXT_MAX, "%s is registered with label \"%.*s\"%s, this program declares "
+		snprintf(text, TEXT_MAX,
+			 "%s is registered with label \"%.*s\"%s, this program declares "
 			 "\"%s\"%s", f->name, (int)n->label_len, n->text + n->base_len,
 			 n->key_kind == SHM_KEY_U64 ? ":u64" : "", f->label,
 			 f->key_kind == SHM_KEY_U64 ? ":u64" : "");

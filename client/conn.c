@@ -96,13 +96,15 @@ static int map_region(const struct wire_welcome *w, const int *fds, struct regio
 	for (int i = 0; i < REGION_PARTS && !err; i++) {
 		err = region_check(fds[i], i, &why);
 		if (err)
-			text_set(text, "the daemon's memory is refused: %s; upgrade libtalea and talead together", why);
+			text_set(text, "the daemon's memory is refused: %s; upgrade libtalea and "
+				 "talead together", why);
 	}
 	for (int i = 0; i < REGION_PARTS && !err; i++) {
 		err = region_map(fds[i], i, i == REGION_S && w->access == WIRE_WRITE, &at[i]);
 		if (err)
-			text_set(text, "the shared memory cannot be mapped: %s; it needs 7 GiB of address "
-				 "space (not memory): raise `ulimit -v`, or `ulimit -l` under mlockall",
+			text_set(text, "the shared memory cannot be mapped: %s; it needs 7 GiB of "
+				 "address space (not memory): raise `ulimit -v`, or `ulimit -l` "
+				 "under mlockall",
 				 strerror(-err));
 	}
 	if (err) {
@@ -202,7 +204,8 @@ static int connect_socket(struct attach *a, char *text)
 
 		close(fd);
 		if (err == -ENOENT || err == -ECONNREFUSED) {
-			text_set(text, "no talead answers on %s; start it with `talead`, or set TALEA_SOCKET",
+			text_set(text, "no talead answers on %s; start it with `talead`, or set "
+				 "TALEA_SOCKET",
 				 a->socket);
 			return -ECONNREFUSED;
 		}

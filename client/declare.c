@@ -93,7 +93,8 @@ static int declare(struct talea *t, uint8_t type, struct talea_target_ **ret, co
 
 		snprintf(text, sizeof(text), bad == -EEXIST ?
 			 "%s is declared twice in this program with another type or help text" :
-			 "%s: labels must be name, value pairs, each name once, 1024 bytes in all", name);
+			 "%s: labels must be name, value pairs, each name once, 1024 bytes in "
+			 "all", name);
 		return fail(t, bad, text);
 	}
 	return fail(t, absent_is_fine(err), t->text);

@@ -111,7 +111,8 @@ static int new_keys_add(struct talea_family_ *f, const struct talea_key *const *
 		if (f->bind && f->bind->region->writable && f->bind->slot &&
 		    shared_add(f->bind, k->value, k->len, k->n))
 			continue;
-		if (err == -ECONNREFUSED || err == -ECONNRESET || !f->bind || !f->bind->region->writable)
+		if (err == -ECONNREFUSED || err == -ECONNRESET || !f->bind ||
+		    !f->bind->region->writable)
 			private_add(f, k->value, k->len, k->n);
 		else
 			other_add(f, k->n);

@@ -188,8 +188,9 @@ static int read_slot(const struct region *r, uint32_t slot, enum talea_how how, 
 	n->how = TALEA_COMPACTED;
 	read_describe(r, slot, n);
 	if (how == TALEA_SUM || (how == TALEA_CACHED && max_age_ns && n->age_ns > max_age_ns)) {
-		if (n->origin != TALEA_KERNEL && !(state_flags(shm_take(&dir_slot(r->view.d, slot)->state)) &
-						   SHM_F_KERNEL)) {
+		uint64_t state = shm_take(&dir_slot(r->view.d, slot)->state);
+
+		if (n->origin != TALEA_KERNEL && !(state_flags(state) & SHM_F_KERNEL)) {
 			n->as_of_ns = clock_real_ns();
 			err = read_sum(r, slot, &n->value);
 			n->age_ns = 0;
@@ -309,7 +310,8 @@ int talea_sync(struct talea *t, int timeout_ms)
 		struct timespec nap = { .tv_nsec = 500000 };
 
 		if (clock_mono_ns() >= deadline)
-			return fail(t, -ETIMEDOUT, "no second fold was published in time; see `talea status`");
+			return fail(t, -ETIMEDOUT, "no second fold was published in time; see "
+				    "`talea status`");
 		nanosleep(&nap, NULL);
 	}
 	return 0;

@@ -203,7 +203,8 @@ struct dir_shm {
 
 /*
  * Hostile memory: the daemon takes nothing from here but u64 values. fallback_used is set by the
- * first thread that adds to a family member without rseq (PROTOCOL 3).
+ * first thread that adds to a family member without rseq (PROTOCOL 3). ORDER(fallback): it is set
+ * before the generation is read; who makes a generation even reads it after that and a full fence.
  */
 struct shards_shm {
 	uint64_t fallback_used;

@@ -51,7 +51,8 @@ int name_normalise(const char *text, char *buf, size_t size);
 /*
  * The rules of registration: Prometheus' characters, counters end in _total and nothing else does,
  * base units only, help is one non-empty UTF-8 line, prefixes talea_ and kernel_ are talea's own. The
- * name must be canonical; label (families alone) is the label's name without a key kind. 0, or -EINVAL with one sentence in why that says what is wrong and what would be right.
+ * name must be canonical; label (families alone) is the label's name without a key kind. 0, or
+ * -EINVAL with one sentence in why that says what is wrong and what would be right.
  */
 int name_check(enum shm_slot_type type, const char *name, size_t name_len, const char *help,
 	       size_t help_len, const char *label, size_t label_len, char *why, size_t why_size);

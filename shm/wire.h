@@ -111,7 +111,7 @@ struct wire_resume {
  * then help then label. For members: the key bytes; `family` names the family's slot.
  */
 struct wire_entry {
-	uint8_t type; /* enum shm_slot_type: COUNTER, LEVEL, FAMILY, LEVEL_FAMILY, MEMBER, LEVEL_MEMBER */
+	uint8_t type; /* enum shm_slot_type: a counter, a level, a family or a member of one */
 	uint8_t key_kind; /* families: enum shm_key_kind */
 	uint16_t name_bytes;
 	uint16_t help_bytes;

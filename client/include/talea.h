@@ -8,7 +8,8 @@
  *		struct talea_counter reqs;
  *		struct talea_total n = { .size = sizeof n };
  *		if (talea_open(&t, NULL) ||
- *		    talea_counter(t, &reqs, "demo_requests_total", "Requests served.", "app", "demo", NULL))
+ *		    talea_counter(t, &reqs, "demo_requests_total", "Requests served.",
+ *				  "app", "demo", NULL))
  *			return 1;
  *		for (int i = 0; i < 1000000; i++)
  *			talea_inc(reqs);

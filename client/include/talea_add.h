@@ -53,8 +53,9 @@ static inline __attribute__((always_inline)) void talea_target_add_cold_(struct 
 /*
  * The add of a hot counter: one restartable sequence (rseq). A thread that is preempted, migrated or
  * signalled between 1: and 2: goes on at 4:, so what was loaded there is still true when the last
- * instruction commits. Inside: the route (its generation and that it names a row, in
- * one unsigned compare), then the CPU number, whose bound also turns threads away that have no rseq.
+ * instruction commits. Inside: the route (its generation and that it names a row, in one unsigned
+ * compare), then the CPU number, whose bound also turns threads away that have no rseq.
+ * ORDER(target): the word is loaded before bias and lane0.
  * The descriptor is taken back after the commit and on every way out: a thread asleep with it armed
  * would crash when the code is unloaded. Sections are "?" or C++ inline functions do not link.
  *

@@ -11,7 +11,6 @@
 
 #include "daemon/worker/control.h"
 #include "daemon/worker/rows.h"
-#include "talea.h"
 
 static uint64_t memory_bytes(const struct space *space)
 {

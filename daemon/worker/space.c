@@ -246,6 +246,7 @@ static bool is_orphan(const struct space *space, uint64_t name)
 static int space_recover(struct space *space)
 {
 	struct dir_shm *d = space->d;
+	/* ORDER(taken): every slot that a former worker began to store lies below this. */
 	uint32_t slots_nr = space_slots_nr(space);
 	uint32_t lanes_nr = shm_read32(&d->cpus_nr);
 	int err;

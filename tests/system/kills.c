@@ -241,6 +241,17 @@ static int read_kind(struct handles *hs, enum kind kind, enum talea_how how, int
 	return err;
 }
 
+static void check_between(enum kind kind, const char *how, int64_t low, int64_t v)
+{
+	int64_t high = begun(kind);
+
+	if (low <= v && v <= high)
+		return;
+	fprintf(stderr, "# %s, %s: %lld is not between %lld and %lld\n", names[kind], how,
+		(long long)v, (long long)low, (long long)high);
+	_exit(1);
+}
+
 static int reader(void *arg)
 {
 	int64_t compacted[KINDS] = { 0 };
@@ -253,16 +264,16 @@ static int reader(void *arg)
 			int64_t low = done(kind), v;
 
 			CHECK(read_kind(&hs, kind, TALEA_SUM, &v) == 0);
-			CHECK(low <= v && v <= begun(kind));
+			check_between(kind, "sum", low, v);
 			/* The compacted value may be old, but never falls nor runs ahead. */
 			CHECK(read_kind(&hs, kind, TALEA_COMPACTED, &v) == 0);
-			CHECK(compacted[kind] <= v && v <= begun(kind));
+			check_between(kind, "compacted", compacted[kind], v);
 			compacted[kind] = v;
 			low = done(kind);
 			if (shm_count_read(&ledger->reads) % 8 == 0 && talea_sync(hs.t, 200) == 0 &&
 			    talea_sync(hs.t_cold, 200) == 0) {
 				CHECK(read_kind(&hs, kind, TALEA_COMPACTED, &v) == 0);
-				CHECK(low <= v && v <= begun(kind));
+				check_between(kind, "compacted after sync", low, v);
 			}
 		}
 		shm_count_add(&ledger->reads, 1);
@@ -448,9 +459,13 @@ static int registrar(void *arg)
 	for (uint32_t i = 0; i < NAMES; i++) {
 		struct talea_counter c;
 		char name[64];
-		int n = snprintf(name, sizeof(name), "made_%u_total", i * step % NAMES);
+		int n = snprintf(name, sizeof(name), "made_%u_total", i * step % NAMES), err;
 
-		CHECK(talea_counter(t, &c, name, "Of a test.", NULL) == 0);
+		err = talea_counter(t, &c, name, "Of a test.", NULL);
+		if (err)
+			fprintf(stderr, "# %s: %s: %s\n", name, strerror(-err),
+				talea_strerror(t, err));
+		CHECK(err == 0);
 		talea_inc(c);
 		CHECK(talea_family_add(&f, name, (size_t)n, 1) == 0);
 		shm_count_add(&ledger->ready, 1);
