@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "read.h"
 
 #define TIMEOUT_MS 1000
 
@@ -66,19 +66,23 @@ static int options_take(struct talea_options *ret, const struct talea_options *o
 		return -EINVAL;
 	memcpy(ret, opt, opt->size < sizeof(*ret) ? opt->size : sizeof(*ret));
 	if (ret->flags & ~(unsigned int)(TALEA_NEED_DAEMON | TALEA_HELPER_THREAD | TALEA_READ_ONLY))
-		return -EOPNOTSUPP;
+		return -EINVAL;
 	return ret->timeout_ms < 0 ? -EINVAL : 0;
 }
 
 /* Attaches if it can; what the caller is told about a daemon that is not there. */
-static int first_poll(struct talea *t)
+static int first_poll(struct talea *t, struct talea_status *ret)
 {
 	int64_t deadline = deadline_of(t);
 	int err = lock_conn(deadline);
 
 	if (err)
-		return fail(t, err, "another thread waits for talead");
+		return fail(t, err, "another thread waits for talead; is it stopped? see `talea status`");
 	err = attach_poll(t->attach, deadline, t->text);
+	if (ret) {
+		ret->connected = t->attach->fd >= 0;
+		ret->incarnation = ret->connected ? t->attach->incarnation : 0;
+	}
 	unlock_conn();
 	return fail(t, err, t->text);
 }
@@ -108,7 +112,7 @@ int talea_open(struct talea **ret, const struct talea_options *opt)
 	unlock_table();
 	if (err)
 		goto out_free;
-	err = first_poll(t);
+	err = first_poll(t, NULL);
 	if (err && (o.flags & TALEA_NEED_DAEMON))
 		goto out_close;
 	if (err == -ECONNREFUSED || err == -ETIMEDOUT)
@@ -116,12 +120,13 @@ int talea_open(struct talea **ret, const struct talea_options *opt)
 	if (!err && (o.flags & TALEA_HELPER_THREAD)) {
 		err = helper_start(t);
 		if (err)
-			goto out_close;
+			fail(t, err, "the helper thread cannot be made; poll talea_status() instead");
 	}
 	*ret = t;
 	return err;
 
 out_close:
+	*ret = NULL;
 	lock_table();
 	t->attach->opens--;
 	unlock_table();
@@ -139,9 +144,12 @@ void talea_close(struct talea *t)
 	if (!t)
 		return;
 	helper_stop(t);
+	lock_table();
+	a->opens--;
+	unlock_table();
 	if (lock_conn(deadline) == 0) {
 		lock_table();
-		last = --a->opens == 0;
+		last = a->opens == 0;
 		unlock_table();
 		if (a->fd >= 0 || key_private_sum(a))
 			attach_poll(a, deadline, t->text);
@@ -157,20 +165,23 @@ int talea_status(struct talea *t, struct talea_status *ret)
 	struct talea_status s = { .size = sizeof(s), .age_ns = UINT64_MAX };
 	struct attach *a = t ? t->attach : NULL;
 	size_t size = ret ? ret->size : 0;
+	const struct region *r;
 
 	if (!t || size < sizeof(size) || size > 4096)
 		return -EINVAL;
-	s.connected = first_poll(t) == 0 || a->fd >= 0;
+	first_poll(t, &s);
 	s.rseq = target_rseq_off(&s.rseq_why) != 0;
-	if (a->region && s.connected) {
-		const struct totals_shm *totals = a->region->view.t;
-		/* ORDER(epoch) */
-		uint64_t epoch = shm_take(&totals->epoch);
+	/* ORDER(region) */
+	r = shm_take_ptr(&a->region);
+	if (r && s.connected) {
+		struct fold_times times;
+		uint64_t now;
 
-		s.epoch = epoch;
-		s.age_ns = (uint64_t)clock_mono_ns() - shm_count_read(&totals->fold_mono_ns[epoch & 1]);
-		s.incarnation = a->incarnation;
-		if (s.rseq && (a->region->view.d->promotion & SHM_ROWS_OFF)) {
+		read_compacted(r, SHM_SLOT_OVERFLOW, &times);
+		now = (uint64_t)clock_mono_ns();
+		s.epoch = times.epoch;
+		s.age_ns = now > times.mono_ns ? now - times.mono_ns : 0;
+		if (s.rseq && (r->view.d->promotion & SHM_ROWS_OFF)) {
 			s.rseq = 0;
 			s.rseq_why = "talead's self-test of rseq failed on this kernel";
 		}

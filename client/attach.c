@@ -84,8 +84,10 @@ int attach_poll(struct attach *a, int64_t deadline_ns, char *text)
 
 	text[0] = '\0';
 	if (lock_forked())
-		for (struct attach *other = attaches; other; other = other->next)
+		for (struct attach *other = attaches; other; other = other->next) {
 			conn_close(other);
+			other->unbound++; /* _Fork came at any moment: count again */
+		}
 	if (!conn_alive(a, text)) {
 		err = conn_open(a, deadline_ns, &region, text);
 		if (err)

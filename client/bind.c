@@ -96,11 +96,15 @@ static int batch_done(struct batch *w, struct key *k, uint32_t slot, uint32_t ge
 	const struct region *r = w->region;
 	const struct family_bind *fb = k->family ? k->family->bind : NULL;
 	struct bind *b;
+	int no_cell;
 
 	if (slot == SHM_SLOT_NONE || slot >= SHM_SLOTS_MAX)
 		return -EPROTO;
+	lock_table();
 	b = bind_alloc();
-	if (!b)
+	no_cell = r->writable ? 0 : key_cell(k);
+	unlock_table();
+	if (!b || no_cell)
 		return -ENOMEM;
 	b->kind = k->family && !err && k->type != SHM_OTHER ? BIND_MEMBER : BIND_PLAIN;
 	b->overflow = err != 0;
@@ -135,6 +139,13 @@ static void batch_failed(struct batch *w, int err, const char *text)
 	}
 }
 
+static void count_refused(struct attach *a)
+{
+	lock_table();
+	a->refused++;
+	unlock_table();
+}
+
 /* Sends what was asked for so far and takes the results. */
 static int batch_flush(struct batch *w)
 {
@@ -149,7 +160,7 @@ static int batch_flush(struct batch *w)
 
 		err = batch_done(w, w->asked[i], r->slot, r->generation, r->err);
 		if (r->err) {
-			w->a->refused++;
+			count_refused(w->a);
 			batch_failed(w, r->err, r->text_at < w->reply->text_bytes ?
 						      texts + r->text_at : "refused");
 		}
@@ -208,7 +219,7 @@ static int batch_key(struct batch *w, struct key *k)
 	err = owner ? 0 : compare_found(d, slot, k->type, k->name, k->help, w->text);
 	if (!err)
 		return batch_done(w, k, slot, generation, 0);
-	w->a->refused++;
+	count_refused(w->a);
 	batch_failed(w, err, w->text);
 	slot = is_level(k->type) ? SHM_SLOT_OVERFLOW_LEVEL : SHM_SLOT_OVERFLOW;
 	return batch_done(w, k, slot, generation_at(w->region, slot), err);
@@ -230,16 +241,22 @@ int bind_keys(struct attach *a, struct key **keys, size_t nr, int64_t deadline_n
 		.head = { WIRE_MAGIC, WIRE_VERSION, WIRE_REGISTER, 0, sizeof(*w.msg) }
 	};
 	err = 0;
-	for (size_t i = 0; i < nr && !err; i++)
-		if (!key_is_bound(keys[i]))
-			err = batch_key(&w, keys[i]);
+	for (size_t i = 0; i < nr && !err; i++) {
+		struct key *k = keys[i];
+
+		/* A caller may name a key twice; the family may be one that cannot be had now. */
+		if (k->taken || key_is_bound(k) || (k->family && !family_is_bound(k->family)))
+			continue;
+		k->taken = true;
+		err = batch_key(&w, k);
+	}
+	for (size_t i = 0; i < nr; i++)
+		keys[i]->taken = false;
 	if (!err)
 		err = batch_flush(&w);
 	lock_table();
-	target_rebind(w.done, w.binds, w.done_nr);
+	a->out_of_line += target_rebind(w.done, w.binds, w.done_nr);
 	a->unbound -= w.done_nr;
-	for (size_t i = 0; i < w.done_nr; i++)
-		a->out_of_line += w.done[i]->out_of_line;
 	unlock_table();
 	if (!err)
 		err = w.err;
@@ -311,10 +328,10 @@ static int family_bind_to(struct attach *a, struct talea_family_ *f, uint32_t sl
 	} else {
 		slot = is_level(f->type) ? SHM_SLOT_OVERFLOW_LEVEL : SHM_SLOT_OVERFLOW;
 		b->other = b->removed = cold_cell(r, slot);
-		a->refused += err != 0;
 	}
 	f->err = err;
 	lock_table();
+	a->refused += err && f->name[0];
 	if (!family_is_bound(f))
 		a->unbound--;
 	/* ORDER(family): complete before an add can take it. */
@@ -361,6 +378,10 @@ int bind_family(struct attach *a, struct talea_family_ *f, int64_t deadline_ns, 
 
 	if (family_is_bound(f))
 		return f->err;
+	if (!f->name[0]) { /* the refuge: its keys count in the overflow counter */
+		family_bind_to(a, f, SHM_SLOT_NONE, -EINVAL);
+		return 0;
+	}
 	if (slot == SHM_SLOT_NONE)
 		return a->region->writable ? family_ask(a, f, deadline_ns, text) : 0;
 	err = compare_found(d, slot, f->type, f->name, f->help, text);
@@ -380,7 +401,7 @@ int bind_family(struct attach *a, struct talea_family_ *f, int64_t deadline_ns, 
 int bind_all(struct attach *a, int64_t deadline_ns, char *text)
 {
 	struct key **keys;
-	size_t nr = 0;
+	size_t nr = 0, unbound = 0;
 	int err = 0;
 
 	for (struct talea_family_ *f = a->families; f; f = f->next)
@@ -395,13 +416,20 @@ int bind_all(struct attach *a, int64_t deadline_ns, char *text)
 	keys = malloc((nr + 1) * sizeof(*keys));
 	nr = 0;
 	for (struct key *k = a->keys; k && keys; k = k->next)
-		if (!key_is_bound(k) && (!k->family || family_is_bound(k->family)))
+		if (!key_is_bound(k))
 			keys[nr++] = k;
 	unlock_table();
 	if (!keys)
 		return -ENOMEM;
 	err = bind_keys(a, keys, nr, deadline_ns, text);
 	free(keys);
+	lock_table();
+	for (struct key *k = a->keys; k; k = k->next)
+		unbound += !key_is_bound(k);
+	for (struct talea_family_ *f = a->families; f; f = f->next)
+		unbound += !family_is_bound(f);
+	a->unbound = unbound;
+	unlock_table();
 	/* A refused key is bound to the overflow counter: that was told when it was declared. */
 	return a->unbound ? err : 0;
 }

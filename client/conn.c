@@ -11,9 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -28,12 +30,18 @@ static void text_set(char *text, const char *format, ...)
 	va_end(ap);
 }
 
-void conn_close(struct attach *a)
+/* After closefrom() the number may be another file by now: that one is not ours to read or close. */
+static bool fd_is_ours(const struct attach *a)
 {
 	struct stat st;
 
-	/* In a child the number may be another file by now: only our own socket is closed. */
-	if (a->fd >= 0 && fstat(a->fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_ino == a->fd_ino)
+	return a->fd >= 0 && fstat(a->fd, &st) == 0 && S_ISSOCK(st.st_mode) &&
+	       st.st_ino == a->fd_ino;
+}
+
+void conn_close(struct attach *a)
+{
+	if (fd_is_ours(a))
 		close(a->fd);
 	a->fd = -1;
 }
@@ -89,7 +97,7 @@ static int send_hello(struct attach *a, int64_t deadline_ns)
 static int map_region(const struct wire_welcome *w, const int *fds, struct region **ret, char *text)
 {
 	struct region *r = calloc(1, sizeof(*r));
-	void *at[REGION_PARTS];
+	void *at[REGION_PARTS] = { NULL };
 	const char *why = "";
 	int err = r ? 0 : -ENOMEM;
 
@@ -108,6 +116,9 @@ static int map_region(const struct wire_welcome *w, const int *fds, struct regio
 				 strerror(-err));
 	}
 	if (err) {
+		for (int i = 0; i < REGION_PARTS; i++)
+			if (at[i])
+				munmap(at[i], region_bytes(i));
 		free(r);
 		return err;
 	}
@@ -135,10 +146,11 @@ static int welcomed(struct attach *a, const void *msg, const int *fds, unsigned 
 		return -EPROTONOSUPPORT;
 	}
 	a->incarnation = w->incarnation;
-	if (fds_nr == REGION_PARTS)
-		return map_region(w, fds, ret_region, text);
+	/* Two hellos may be answered (one of a former worker's clients): the second brings nothing. */
 	if (a->region && memcmp(a->region->id, w->region_id, sizeof(w->region_id)) == 0)
 		return 0;
+	if (fds_nr == REGION_PARTS)
+		return map_region(w, fds, ret_region, text);
 	text_set(text, "talead sent no memory; upgrade libtalea and talead together");
 	return -EPROTO;
 }
@@ -169,8 +181,10 @@ static int await(struct attach *a, uint32_t number, void *buf, int64_t deadline_
 		got = wire_recv(a->fd, buf, WIRE_MAX, fds, REGION_PARTS, &fds_nr, MSG_DONTWAIT);
 		if (got == -EAGAIN)
 			continue;
-		if (got <= 0)
+		if (got <= 0) {
+			close_all(fds, fds_nr);
 			return -ECONNRESET;
+		}
 		err = wire_check(buf, (size_t)got);
 		if (!err && h->kind == WIRE_RESUME) {
 			err = send_hello(a, deadline_ns);
@@ -217,23 +231,40 @@ static int connect_socket(struct attach *a, char *text)
 	return 0;
 }
 
-int conn_open(struct attach *a, int64_t deadline_ns, struct region **ret_region, char *text)
+static int connect_once(struct attach *a, void *buf, int64_t deadline_ns,
+			struct region **ret_region, char *text)
 {
-	char *buf = malloc(WIRE_MAX);
 	bool resumed = false;
-	int err = buf ? connect_socket(a, text) : -ENOMEM;
+	int err = connect_socket(a, text);
 
 	if (!err)
 		err = send_hello(a, deadline_ns);
 	if (!err)
 		err = await(a, 0, buf, deadline_ns, ret_region, &resumed, text);
+	if (err)
+		conn_close(a);
+	return err == -EPIPE ? -ECONNRESET : err;
+}
+
+int conn_open(struct attach *a, int64_t deadline_ns, struct region **ret_region, char *text)
+{
+	static const struct timespec pause = { .tv_nsec = 2000000 };
+	char *buf = malloc(WIRE_MAX);
+	int err = buf ? connect_once(a, buf, deadline_ns, ret_region, text) : -ENOMEM;
+
+	/* A keeper that dies takes along what it has accepted and its spare does not hold yet. */
+	/* One that does not accept fills its queue. */
+	while ((err == -ECONNRESET || err == -EAGAIN) && clock_mono_ns() < deadline_ns) {
+		nanosleep(&pause, NULL);
+		err = connect_once(a, buf, deadline_ns, ret_region, text);
+	}
+	if (err == -EAGAIN)
+		err = -ETIMEDOUT;
 	if (err == -ETIMEDOUT)
 		text_set(text, "talead on %s did not answer in time; is it stopped? see `talea status`",
 			 a->socket);
 	else if (err == -ECONNRESET)
 		text_set(text, "talead on %s ended the connection; its log says why", a->socket);
-	if (err)
-		conn_close(a);
 	free(buf);
 	return err;
 }
@@ -245,8 +276,10 @@ bool conn_alive(struct attach *a, char *text)
 	char *buf;
 	int err;
 
-	if (a->fd < 0)
+	if (!fd_is_ours(a)) {
+		a->fd = -1;
 		return false;
+	}
 	if (wait_for(a->fd, POLLIN, 0) == -ETIMEDOUT)
 		return true;
 	/* Something is there: an end, a RESUME, or the late answer to a request that timed out. */
@@ -281,6 +314,8 @@ int conn_register(struct attach *a, struct wire_register *msg, struct wire_regis
 			 "is carried over later");
 	} else if (err || region) {
 		conn_close(a);
+		text_set(text, "talead ended the connection; what was declared counts privately and "
+			 "is carried over later");
 		return err ? err : -ECONNRESET;
 	}
 	if (err)

@@ -20,6 +20,18 @@ static int absent_is_fine(int err)
 	return err == -ECONNREFUSED ? 0 : err;
 }
 
+/* Takes the conn lock and attaches if it can; *ret_locked: the caller gives the lock back. */
+static int attach_begin(struct talea *t, int64_t deadline_ns, bool *ret_locked)
+{
+	int err = lock_conn(deadline_ns);
+
+	*ret_locked = err == 0;
+	if (err)
+		return fail(t, err, "another thread waits for talead; what was declared counts "
+			    "privately and is carried over later");
+	return attach_poll(t->attach, deadline_ns, t->text);
+}
+
 /* The key that counts for declarations without a valid name. Table lock held. */
 static struct key *refuge_key(struct attach *a, uint8_t type)
 {
@@ -68,11 +80,13 @@ static int declare(struct talea *t, uint8_t type, struct talea_target_ **ret, co
 	char canonical[NAME_DISPLAY_MAX];
 	int64_t deadline = deadline_of(t);
 	int n = name_canonical(name, labels, canonical, sizeof(canonical));
-	int locked, err, bad = n < 0 ? n : n > (int)SHM_NAME_MAX ? -ENAMETOOLONG : 0;
+	int err, bad = n < 0 ? n : n > (int)SHM_NAME_MAX ? -ENAMETOOLONG : n ? 0 : -EINVAL;
+	bool locked;
 	struct key *k = NULL;
 
-	locked = lock_conn(deadline);
-	err = locked ? locked : attach_poll(t->attach, deadline, t->text);
+	if (!bad && strlen(help) > SHM_NAME_MAX)
+		bad = -EMSGSIZE;
+	err = attach_begin(t, deadline, &locked);
 	lock_table();
 	if (!bad)
 		k = counter_key(t->attach, type, canonical, help, &bad);
@@ -80,10 +94,11 @@ static int declare(struct talea *t, uint8_t type, struct talea_target_ **ret, co
 		k = refuge_key(t->attach, type);
 	if (k && t->attach->read_only && !k->cell)
 		key_private(k);
+	t->attach->refused += bad != 0;
 	unlock_table();
 	if (k)
 		err = settle(t, k, err, deadline);
-	if (!locked)
+	if (locked)
 		unlock_conn();
 	*ret = k && k->target.bind ? &k->target : &talea_undeclared_;
 	if (!k)
@@ -93,9 +108,10 @@ static int declare(struct talea *t, uint8_t type, struct talea_target_ **ret, co
 
 		snprintf(text, sizeof(text), bad == -EEXIST ?
 			 "%s is declared twice in this program with another type or help text" :
+			 bad == -EMSGSIZE ? "the help of %s is longer than 1024 bytes" :
 			 "%s: labels must be name, value pairs, each name once, 1024 bytes in "
 			 "all", name);
-		return fail(t, bad, text);
+		return fail(t, bad == -EMSGSIZE ? -EINVAL : bad, text);
 	}
 	return fail(t, absent_is_fine(err), t->text);
 }
@@ -104,9 +120,10 @@ static int labels_take(const char **labels, va_list ap)
 {
 	int nr = 0;
 
-	while (nr < 2 * LABELS_MAX && (labels[nr] = va_arg(ap, const char *)))
-		nr++;
-	if (nr < 2 * LABELS_MAX)
+	while ((labels[nr] = va_arg(ap, const char *)))
+		if (++nr > 2 * LABELS_MAX)
+			break;
+	if (nr <= 2 * LABELS_MAX)
 		return 0;
 	labels[0] = "";
 	labels[1] = NULL; /* a label without a value: refused with words */
@@ -212,44 +229,66 @@ static bool family_same(const struct talea_family_ *f, uint8_t type, const char 
 	       strcmp(label + len, f->key_kind == SHM_KEY_U64 ? ":u64" : "") == 0;
 }
 
+/*
+ * The family of this name, made if need be; the refuge, whose keys count in the overflow counter, when
+ * it cannot be (*ret_bad). Table lock held. NULL: no memory.
+ */
+static struct talea_family_ *family_of(struct attach *a, uint8_t type, const char *name,
+				       const char *help, const char *label, int *ret_bad)
+{
+	struct talea_family_ *f = family_find(a, name);
+	bool fits = *name && strlen(name) <= SHM_NAME_MAX && strlen(help) <= SHM_NAME_MAX &&
+		    strlen(label) <= SHM_NAME_MAX;
+
+	*ret_bad = !fits ? -EINVAL : f && !family_same(f, type, help, label) ? -EEXIST : 0;
+	if (!*ret_bad)
+		return f ? f : family_make(a, type, name, help, label);
+	for (f = a->families; f; f = f->next)
+		if (f->type == type && !f->name[0])
+			return f;
+	f = family_make(a, type, "", "", "");
+	if (f)
+		f->err = -EINVAL;
+	return f;
+}
+
 static int family_declare(struct talea *t, struct talea_family *ret, uint8_t type, const char *name,
 			  const char *help, const char *label)
 {
 	int64_t deadline;
 	struct talea_family_ *f;
-	int err, locked;
+	int err, settled, bad;
+	bool locked;
 
-	if (!t || !ret || !name || !help || !label)
+	if (!ret)
 		return -EINVAL;
-	if (strlen(name) > SHM_NAME_MAX || strlen(help) > SHM_NAME_MAX ||
-	    strlen(label) > SHM_NAME_MAX)
-		name = help = label = ""; /* no family has this name: refused with words */
+	ret->family_ = &family_undeclared;
+	if (!t || !name || !help || !label)
+		return -EINVAL;
 	deadline = deadline_of(t);
-	locked = lock_conn(deadline);
-	err = locked ? locked : attach_poll(t->attach, deadline, t->text);
+	err = attach_begin(t, deadline, &locked);
 	lock_table();
-	f = family_find(t->attach, name);
-	if (f && !family_same(f, type, help, label)) {
-		fail(t, -EEXIST, "the family is declared twice in this program with another type, help "
-		     "or label");
-		if (!err)
-			err = -EEXIST;
-	} else if (!f) {
-		f = family_make(t->attach, type, name, help, label);
-	}
+	f = family_of(t->attach, type, name, help, label, &bad);
 	if (f)
 		f->timeout_ms = t->timeout_ms;
+	t->attach->refused += bad != 0;
 	unlock_table();
 	if (f) {
 		if (!err)
 			err = bind_family(t->attach, f, deadline, t->text);
-		settle(t, f->other, f->bind ? 0 : -ENOTCONN, deadline);
-		ret->family_ = f;
+		settled = settle(t, f->other, !locked ? -ETIMEDOUT : f->bind ? 0 : -ENOTCONN, deadline);
+		if (settled != -ENOMEM || f->other->target.bind)
+			ret->family_ = f;
 	}
-	if (!locked)
+	if (locked)
 		unlock_conn();
-	if (!f)
+	if (ret->family_ == &family_undeclared)
 		return fail(t, -ENOMEM, "no memory for one more family");
+	if (bad)
+		return fail(t, bad, bad == -EEXIST ?
+			    "the family is declared twice in this program with another type, help or "
+			    "label" :
+			    "name, help and label of a family have 1 to 1024 bytes");
 	return fail(t, absent_is_fine(err), t->text);
 }
 

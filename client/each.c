@@ -51,27 +51,26 @@ static int snapshot_take(const struct region *r, struct snapshot *ret)
 	return values ? -EAGAIN : -ENOMEM;
 }
 
-/* Is this slot something to show, and what? */
-static bool slot_is_shown(const struct region *r, uint32_t slot, int64_t value)
+/* Is this slot something to show, always or (*ret_unless_zero) when something counted there? */
+static bool slot_is_shown(const struct region *r, uint32_t slot, bool *ret_unless_zero)
 {
 	const struct slot_shm *s = dir_slot(r->view.d, slot);
-	uint8_t type = name_type(shm_count_read(&s->name));
+	uint8_t type;
 
 	/* ORDER(generation) */
 	if (!(slot_generation(shm_take(&s->route)) & 1))
 		return false;
-	switch (type) {
-	case SHM_COUNTER:
-	case SHM_LEVEL:
-	case SHM_MEMBER:
-	case SHM_LEVEL_MEMBER:
-		return slot >= SHM_SLOT_FIRST || value;
-	case SHM_OTHER:
-	case SHM_REMOVED:
-		return value != 0;
-	default:
-		return false;
-	}
+	type = name_type(shm_count_read(&s->name));
+	*ret_unless_zero = slot < SHM_SLOT_FIRST || type == SHM_OTHER || type == SHM_REMOVED;
+	return type == SHM_COUNTER || type == SHM_LEVEL || name_is_member(type);
+}
+
+/* The sum knows counters that no fold has seen yet. */
+static uint32_t slots_nr(const struct region *r, const struct snapshot *s, enum talea_how how)
+{
+	uint64_t nr = how == TALEA_SUM ? shm_take(&r->view.d->slots_nr) : s->nr;
+
+	return nr <= SHM_SLOTS_MAX ? (uint32_t)nr : SHM_SLOTS_MAX;
 }
 
 static int visit_slot(const struct region *r, const struct snapshot *s, uint32_t slot,
@@ -79,7 +78,7 @@ static int visit_slot(const struct region *r, const struct snapshot *s, uint32_t
 {
 	uint64_t now = (uint64_t)clock_mono_ns();
 
-	n->value = s->values[slot];
+	n->value = slot < s->nr ? s->values[slot] : 0;
 	n->epoch = s->times.epoch;
 	n->as_of_ns = s->times.real_ns;
 	n->age_ns = now > s->times.mono_ns ? now - s->times.mono_ns : 0;
@@ -100,6 +99,7 @@ int talea_each(struct talea *t, const char *glob, enum talea_how how,
 	const struct region *r;
 	struct snapshot s;
 	struct rates *rates;
+	uint32_t nr;
 	int err;
 
 	if (!t || !visit || how < TALEA_SUM || how > TALEA_GLOBAL)
@@ -114,16 +114,18 @@ int talea_each(struct talea *t, const char *glob, enum talea_how how,
 	if (err)
 		return fail(t, err, "the totals changed all the while they were copied; try again");
 	rates = rates_take(r);
-	for (uint32_t slot = 1; slot < s.nr && !err; slot++) {
+	nr = slots_nr(r, &s, how);
+	for (uint32_t slot = 1; slot < nr && !err; slot++) {
 		struct talea_total n = { .size = sizeof(n) };
+		bool unless_zero;
 
-		if (!slot_is_shown(r, slot, s.values[slot]) ||
+		if (!slot_is_shown(r, slot, &unless_zero) ||
 		    name_display(r->view.d, slot, name, sizeof(name)) < 0 ||
 		    (glob && !name_match(glob, name)))
 			continue;
 		err = visit_slot(r, &s, slot, how, &n);
 		rates_of(rates, slot, &n);
-		if (!err)
+		if (!err && (n.value || !unless_zero))
 			err = visit(name, &n, arg);
 	}
 	rates_free(rates);

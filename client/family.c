@@ -16,6 +16,15 @@
 /* A full family is not asked again for so long: its new keys count in `other` at once. */
 #define FULL_NS 1000000000
 
+static const struct region no_region = { .writable = true };
+static struct family_bind no_bind = { .region = &no_region };
+
+struct talea_family_ family_undeclared = {
+	.bind = &no_bind,
+	.other = (struct key *)&talea_undeclared_,
+	.err = -EINVAL,
+};
+
 static uint8_t member_type(const struct talea_family_ *f)
 {
 	return f->type == SHM_FAMILY ? SHM_MEMBER : SHM_LEVEL_MEMBER;
@@ -195,8 +204,10 @@ int talea_family_get_many(struct talea_family *f, const struct talea_key *keys, 
 
 	for (size_t i = 0; i < nr; i++)
 		ret[i].target_ = &fam->other->target;
-	if (!made)
-		return -ENOMEM;
+	if (!made || !fam->attach) {
+		free(made);
+		return fam->attach ? -ENOMEM : fam->err;
+	}
 	locked = lock_conn(deadline);
 	err = locked ? locked : attach_poll(fam->attach, deadline, text);
 	lock_table();

@@ -67,6 +67,7 @@ struct key {
 	uint8_t type;	   /* enum shm_slot_type */
 	bool was_hot;	   /* the hot fields were published once */
 	bool out_of_line;  /* rebound without membarrier: stays out of line */
+	bool taken;	   /* conn lock: already in the batch that is being bound */
 	int err;	   /* of its registration */
 	char name[];	   /* canonical name, or the member's key */
 };
@@ -155,9 +156,10 @@ void target_init(struct talea_target_ *t);
 void target_cold(struct talea_target_ *t, struct bind *b);
 uint64_t *cell_alloc(void);
 void member_add(const struct bind *b, uint64_t n);
-struct bind *bind_alloc(void);
-/* Moves each key with a new record in binds[i] to it; see PROTOCOL 4. Table lock held. */
-void target_rebind(struct key **keys, struct bind **binds, size_t nr);
+struct bind *bind_alloc(void); /* table lock held, as for cell_alloc */
+/* Moves each key with a new record in binds[i] to it; see PROTOCOL 4. Table lock held. Returns how many
+ * had to leave the inline path. */
+size_t target_rebind(struct key **keys, struct bind **binds, size_t nr);
 uint64_t target_undeclared(void);
 
 /* key.c; table lock held but for key_find, which needs none. */
@@ -165,6 +167,7 @@ struct key *key_find(const struct attach *a, const struct talea_family_ *f, cons
 		     size_t len);
 struct key *key_make(struct attach *a, struct talea_family_ *f, uint8_t type, const void *name,
 		     size_t len, const char *help);
+int key_cell(struct key *k);	/* gives it a private cell */
 int key_private(struct key *k); /* makes a key that is not bound yet count in a private cell */
 void key_carry(struct attach *a);
 uint64_t key_private_sum(const struct attach *a);
@@ -188,6 +191,9 @@ int bind_all(struct attach *a, int64_t deadline_ns, char *text);
 int bind_values(struct talea_family_ *f, const struct talea_key *const *keys, size_t nr,
 		int64_t deadline_ns, char *text);
 bool key_is_bound(const struct key *k);
+
+/* family.c: what a family handle is when no family could be made; adds to it are undeclared. */
+extern struct talea_family_ family_undeclared;
 
 /* api.c: keeps the text for talea_strerror and returns err. */
 int fail(struct talea *t, int err, const char *text);

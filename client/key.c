@@ -68,19 +68,24 @@ static int table_room(struct attach *a)
 	return 0;
 }
 
+int key_cell(struct key *k)
+{
+	if (k->cell)
+		return 0;
+	k->cell = cell_alloc();
+	if (!k->cell)
+		return -ENOMEM;
+	k->next_cell = k->attach->cells;
+	/* ORDER(keys): key_private_sum may run in a child made meanwhile. */
+	shm_publish_ptr(&k->attach->cells, k);
+	return 0;
+}
+
 int key_private(struct key *k)
 {
 	struct bind *b = bind_alloc();
 
-	if (!k->cell) {
-		k->cell = cell_alloc();
-		if (k->cell) {
-			k->next_cell = k->attach->cells;
-			/* ORDER(keys): key_private_sum may run in a child made meanwhile. */
-			shm_publish_ptr(&k->attach->cells, k);
-		}
-	}
-	if (!k->cell || !b)
+	if (!b || key_cell(k))
 		return -ENOMEM;
 	*b = (struct bind){ .kind = BIND_PRIVATE, .cold = k->cell, .word = &target_no_row };
 	target_cold(&k->target, b);
@@ -132,7 +137,7 @@ void key_carry(struct attach *a)
 		const struct bind *b = shm_take_ptr((struct bind **)&k->target.bind);
 		uint64_t v = shm_count_read(k->cell);
 
-		if (!v || b->kind == BIND_PRIVATE)
+		if (!v || !b || b->kind == BIND_PRIVATE)
 			continue;
 		if (b->kind == BIND_MEMBER)
 			member_add(b, v);

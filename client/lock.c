@@ -20,6 +20,7 @@ struct lock_page {
 	uint64_t mine; /* 1 once this process has used the page: 0 again in a child */
 };
 
+static int cancel_state; /* of the holder of conn: waiting for the daemon can be cancelled */
 static struct lock_page *page;
 static struct lock_page page_fallback; /* where no page can be had: fork is then not covered */
 
@@ -73,21 +74,31 @@ int lock_conn(int64_t deadline_ns)
 {
 	int64_t left = deadline_ns - clock_mono_ns();
 	struct timespec ts;
+	int old, err;
 
-	if (pthread_mutex_trylock(&page->conn) == 0)
-		return 0;
-	if (left <= 0)
-		return -ETIMEDOUT;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	left += ts.tv_nsec;
-	ts.tv_sec += left / 1000000000;
-	ts.tv_nsec = left % 1000000000;
-	return -pthread_mutex_timedlock(&page->conn, &ts);
+	/* A thread cancelled while it holds the lock would take it along. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+	err = -pthread_mutex_trylock(&page->conn);
+	if (err && left > 0) {
+		clock_gettime(CLOCK_REALTIME, &ts);
+		left += ts.tv_nsec;
+		ts.tv_sec += left / 1000000000;
+		ts.tv_nsec = left % 1000000000;
+		err = -pthread_mutex_timedlock(&page->conn, &ts);
+	}
+	if (err)
+		pthread_setcancelstate(old, NULL);
+	else
+		cancel_state = old;
+	return err ? -ETIMEDOUT : 0;
 }
 
 void unlock_conn(void)
 {
+	int old = cancel_state;
+
 	pthread_mutex_unlock(&page->conn);
+	pthread_setcancelstate(old, NULL);
 }
 
 void lock_table(void)

@@ -174,6 +174,7 @@ aborted:
 	__asm__ volatile("movq $0, %%fs:8(%[off])" : : [off] "r"(off) : "memory");
 	return ABORTED;
 unregistered:
+	__asm__ volatile("movq $0, %%fs:8(%[off])" : : [off] "r"(off) : "memory");
 	return UNREGISTERED;
 }
 #elif defined(__aarch64__)
@@ -219,16 +220,17 @@ aborted:
 	__asm__ volatile("str xzr, [%[rseq], #8]" : : [rseq] "r"(rseq) : "memory");
 	return ABORTED;
 unregistered:
+	__asm__ volatile("str xzr, [%[rseq], #8]" : : [rseq] "r"(rseq) : "memory");
 	return UNREGISTERED;
 }
 #endif
 
-static int64_t member_off; /* target_rseq_off(), set before the first member exists */
+static uint64_t member_off; /* target_rseq_off(), set before the first member exists */
 
 void member_add(const struct bind *b, uint64_t n)
 {
 #if defined(__x86_64__) || defined(__aarch64__)
-	int64_t off = member_off;
+	int64_t off = (int64_t)shm_count_read(&member_off);
 
 	/* An abort is a preemption, a migration or a signal: a few in a row are rare, and after
 	 * them the fallback is as exact, it only keeps the cell from being reused. */
@@ -280,7 +282,7 @@ void talea_level_add_fn(struct talea_level l, int64_t n)
 
 void target_init(struct talea_target_ *t)
 {
-	member_off = target_rseq_off(NULL);
+	shm_count_set(&member_off, (uint64_t)target_rseq_off(NULL));
 	t->word = &target_no_row;
 }
 
@@ -307,9 +309,10 @@ static void word_publish(struct talea_target_ *t, const uint64_t *word)
 	shm_publish_ptr((const uint64_t **)&t->word, word);
 }
 
-void target_rebind(struct key **keys, struct bind **binds, size_t nr)
+size_t target_rebind(struct key **keys, struct bind **binds, size_t nr)
 {
 	bool rebound = false;
+	size_t left = 0;
 
 	for (size_t i = 0; i < nr; i++) {
 		struct talea_target_ *t = &keys[i]->target;
@@ -334,6 +337,7 @@ void target_rebind(struct key **keys, struct bind **binds, size_t nr)
 		struct key *k = keys[i];
 
 		if (k->was_hot && !target_membarrier()) {
+			left += !k->out_of_line;
 			k->out_of_line = true;
 			continue;
 		}
@@ -341,4 +345,5 @@ void target_rebind(struct key **keys, struct bind **binds, size_t nr)
 			word_publish(&k->target, binds[i]->word);
 		k->was_hot = true;
 	}
+	return left;
 }

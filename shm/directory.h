@@ -94,9 +94,11 @@ static inline int dir_matches(const struct dir_shm *d, uint32_t slot, uint32_t o
 			      const void *key, size_t len, uint32_t *ret_generation)
 {
 	const struct slot_shm *s = dir_slot(d, slot);
-	/* ORDER(generation): the name is read after the generation that was stored after it, and
+	/* ORDER(generation): the name is read after the generation that was stored after it, and that
 	 * once more before the compare is believed, or a slot handed out again would answer. */
-	uint64_t route = shm_take(&s->route), name = shm_count_read(&s->name);
+	uint64_t route = shm_take(&s->route);
+	/* ORDER(name): a record is complete before a name points to it. */
+	uint64_t name = shm_take(&s->name);
 
 	if (!(slot_generation(route) & 1) || name_length(name) != len)
 		return 0;

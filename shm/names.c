@@ -306,7 +306,8 @@ int name_display(const struct dir_shm *d, uint32_t slot, char *buf, size_t size)
 	/* ORDER(generation): the name is read after the generation that was stored after it, and the
 	 * generation once more at the end, or two owners' names would be mixed. */
 	route = shm_take(&s->route);
-	name = shm_count_read(&s->name);
+	/* ORDER(name): as in dir_matches. */
+	name = shm_take(&s->name);
 	if (!(slot_generation(route) & 1) || name_type(name) == SHM_FREE ||
 	    name_length(name) > SHM_NAME_MAX)
 		return -ENOENT;

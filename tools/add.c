@@ -64,6 +64,7 @@ struct known {
 	const char *base;
 	char help[SHM_NAME_MAX + 1];
 	enum talea_type type;
+	enum talea_origin origin;
 	bool is_found;
 };
 
@@ -76,6 +77,7 @@ static int known_visit(const char *name, const struct talea_total *total, void *
 		return 0;
 	snprintf(k->help, sizeof(k->help), "%s", total->help ? total->help : "");
 	k->type = total->type;
+	k->origin = total->origin;
 	k->is_found = true;
 	return 1;
 }
@@ -175,7 +177,8 @@ static int parse_n(const struct cli *c, int64_t *ret)
 	errno = 0;
 	n = strtoll(c->args[1], &end, 10);
 	if (errno || end == c->args[1] || *end) {
-		fprintf(stderr, "talea add: %s is not a whole number of 64 bits\n", c->args[1]);
+		fprintf(stderr, "talea add: %s is not a whole number between -2^63 and 2^63 - 1\n",
+			c->args[1]);
 		return CLI_USAGE;
 	}
 	*ret = n;
@@ -196,7 +199,7 @@ static int look_up(const struct cli *c, struct talea *t, const struct full_name 
 	/* The name itself, or else one of the same base: they share type and help. */
 	if (talea_read_name(t, n->canonical, TALEA_COMPACTED, 0, &total) == 0) {
 		known_visit(n->canonical, &total, ret);
-	} else if (n->labels_nr) {
+	} else {
 		rc = select_walk(t, n->base, TALEA_COMPACTED, known_visit, ret);
 		if (rc < 0)
 			return attach_failed(t, "add", rc);
@@ -249,6 +252,13 @@ static int add(const struct cli *c, const struct full_name *n, int64_t number)
 	rc = look_up(c, t, n, &known);
 	if (rc != CLI_OK)
 		goto out_close;
+	if (known.origin != TALEA_USER) {
+		fprintf(stderr, "talea add: %s is counted by %s; take a name that does not begin "
+				"with kernel_ or talea_\n", n->base,
+			known.origin == TALEA_KERNEL ? "the kernel's probes" : "talea itself");
+		rc = CLI_USAGE;
+		goto out_close;
+	}
 	if (known.type == TALEA_TYPE_COUNTER && number < 0) {
 		fprintf(stderr, "talea add: %s is a counter, which only goes up; a level is a name "
 				"without _total\n", n->base);

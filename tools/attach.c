@@ -45,6 +45,48 @@ static const char *verb_of(const struct cli *c)
 	return c->verb ? c->verb->name : "status";
 }
 
+static int control_connect(const char *path)
+{
+	struct timeval limit = { .tv_sec = ATTACH_TIMEOUT_MS / 1000,
+				 .tv_usec = ATTACH_TIMEOUT_MS % 1000 * 1000 };
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int sock, err;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(addr.sun_path, path);
+	sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (sock < 0)
+		return -errno;
+	if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) ||
+	    setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) ||
+	    connect(sock, (struct sockaddr *)&addr, sizeof(addr))) {
+		err = errno == ENOENT ? -ECONNREFUSED : -errno;
+		close(sock);
+		return err;
+	}
+	return sock;
+}
+
+/* Nobody listens, or a daemon that does not get to answering. */
+static void say_no_daemon(const struct cli *c, const struct talea_status *st)
+{
+	const char *named = c->socket ? c->socket : getenv("TALEA_SOCKET");
+	int sock = control_connect(st->socket);
+
+	fprintf(stderr, "talea %s: no daemon answers at %s", verb_of(c),
+		st->socket[0] ? st->socket : "its socket");
+	if (sock >= 0) {
+		close(sock);
+		fprintf(stderr, ", though one listens there: stopped, or too busy.\n"
+				"try again; else end and start it anew: talead --stop\n");
+		return;
+	}
+	fprintf(stderr, ". start one with: talead%s%s\n"
+			"(or name another with --socket PATH or TALEA_SOCKET)\n",
+		named && *named ? " --socket " : "", named && *named ? named : "");
+}
+
 int attach_open(const struct cli *c, unsigned int flags, struct talea **ret,
 		struct talea_status *ret_status)
 {
@@ -69,10 +111,7 @@ int attach_open(const struct cli *c, unsigned int flags, struct talea **ret,
 		goto out_close;
 	}
 	if (!st.connected) {
-		fprintf(stderr,
-			"talea %s: no daemon answers at %s. start one with: talead\n"
-			"(or name another with --socket PATH or TALEA_SOCKET)\n",
-			verb_of(c), st.socket[0] ? st.socket : "its socket");
+		say_no_daemon(c, &st);
 		rc = CLI_NO_DAEMON;
 		goto out_close;
 	}
@@ -168,29 +207,6 @@ static int control_try(struct control *ctl, enum wire_query_what what, size_t *r
 	if (!rc)
 		rc = control_wait(ctl, WIRE_ANSWER, ret_got);
 	return rc;
-}
-
-static int control_connect(const char *path)
-{
-	struct timeval limit = { .tv_sec = ATTACH_TIMEOUT_MS / 1000,
-				 .tv_usec = ATTACH_TIMEOUT_MS % 1000 * 1000 };
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int sock, err;
-
-	if (strlen(path) >= sizeof(addr.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(addr.sun_path, path);
-	sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (sock < 0)
-		return -errno;
-	if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) ||
-	    setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) ||
-	    connect(sock, (struct sockaddr *)&addr, sizeof(addr))) {
-		err = errno == ENOENT ? -ECONNREFUSED : -errno;
-		close(sock);
-		return err;
-	}
-	return sock;
 }
 
 static int take_records(const struct control *ctl, size_t got, size_t record_bytes,

@@ -262,9 +262,9 @@ static int check_verb(const struct cli *c, uint32_t seen)
 	}
 	if (!c->verb || (c->args_nr >= c->verb->args_min && c->args_nr <= c->verb->args_max))
 		return CLI_OK;
-	fprintf(stderr, "talea %s: %s. usage: talea %s %s\n", c->verb->name,
+	fprintf(stderr, "talea %s: %s. usage: talea %s%s%s [OPTION...]\n", c->verb->name,
 		c->args_nr < c->verb->args_min ? "an argument is missing" : "too many arguments",
-		c->verb->name, c->verb->args);
+		c->verb->name, *c->verb->args ? " " : "", c->verb->args);
 	return CLI_USAGE;
 }
 

@@ -10,6 +10,7 @@
 #include "cli.h"
 
 #define PROBE_COLUMNS 63 /* of `talea probes`, before the counter's name */
+#define OWN_CLIENTS 2	 /* this command: the library's connection and the one that asks */
 
 /* What all three verbs ask. */
 struct facts {
@@ -41,6 +42,9 @@ static int facts_init(const struct cli *c, struct facts *f)
 		fprintf(stderr, "talea: the daemon's answer is of another version\n");
 		rc = CLI_FAILED;
 	}
+	if (rc == CLI_OK)
+		f->daemon->clients_nr -= f->daemon->clients_nr < OWN_CLIENTS ?
+						 f->daemon->clients_nr : OWN_CLIENTS;
 	if (rc == CLI_OK)
 		rc = attach_query(&f->st, WIRE_PROBES, sizeof(*f->probes), (void **)&f->probes,
 				  &f->probes_nr);
@@ -108,6 +112,10 @@ static void print_probe(const struct wire_probe *p)
 		printf("  why: %s\n", p->reason);
 	if (p->fix[0])
 		printf("  fix: %s\n", p->fix);
+	if (p->state == WIRE_PROBE_OFF && !p->reason[0])
+		printf("  why: not asked for\n"
+		       "  fix: name it in talead's configuration: [daemon] probes = ..., %s\n",
+		       p->name);
 }
 
 int verb_probes(struct cli *c)
@@ -217,7 +225,7 @@ static void print_daemon(const struct facts *f)
 	line("worker", "pid %u, restarted %u time%s, running for %s", d->worker_pid,
 	     d->worker_restarts, plural(d->worker_restarts),
 	     show_ns(a, now > d->worker_started_real_ns ? now - d->worker_started_real_ns : 0));
-	line("clients", "%u in %u namespace%s", d->clients_nr, d->namespaces_nr,
+	line("clients", "%u beside this command; %u namespace%s", d->clients_nr, d->namespaces_nr,
 	     plural(d->namespaces_nr));
 }
 
@@ -241,7 +249,8 @@ static void print_region(const struct facts *f)
 	line("namespace", "%s", f->st.namespace_name);
 	show_exact(a, d->counters_nr);
 	show_exact(b, d->members_nr);
-	line("counters", "%s, and %s member%s of families", a, b, plural(d->members_nr));
+	line("counters", "%s, the kernel's and talea's own included; %s member%s of families", a, b,
+	     plural(d->members_nr));
 	show_exact(a, d->rows_used);
 	show_exact(b, d->rows_max);
 	line("rows", "%s of %s in use", a, b);
@@ -267,7 +276,7 @@ static void print_probes(const struct facts *f)
 		else if (p->state == WIRE_PROBE_FAILED)
 			line(label, "%s not attached: %s. try: talea probes", p->name, p->reason);
 		else
-			line(label, "%s off", p->name);
+			line(label, "%s off: not asked for. try: talea probes", p->name);
 	}
 }
 
@@ -318,8 +327,8 @@ int verb_overview(struct cli *c)
 	       show_exact(e, (int64_t)f.st.epoch));
 	show_exact(a, f.daemon->counters_nr);
 	show_exact(b, f.daemon->members_nr);
-	printf("namespace %s: %s counters, %s members of families, %u client%s\n",
-	       f.st.namespace_name, a, b, f.daemon->clients_nr, plural(f.daemon->clients_nr));
+	printf("namespace %s: %s counters with talea's own, %s family member%s, %u client%s\n", f.st.namespace_name, a, b, plural(f.daemon->members_nr),
+	       f.daemon->clients_nr, plural(f.daemon->clients_nr));
 	if (wanted)
 		printf("kernel: %u of %u probe%s attached\n", attached, wanted, plural(wanted));
 	else

@@ -3,6 +3,7 @@
  * the daemon is gone or stands still. Owns the frame; term.c owns the terminal. Without a terminal
  * it prints one frame after the other; with --json it is `get --watch --json`.
  */
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,33 +96,54 @@ static void end_line(const struct view *v)
 	fputs(v->is_screen ? "\033[K\n" : "\n", stdout);
 }
 
-/* One line: which namespace, how old, and what to know about the daemon. */
+/* Prints text if it fits into what is left of the line. */
+static void piece(int *left, enum show_style style, const char *text)
+{
+	int width = show_width(text);
+
+	if (width > *left)
+		return;
+	*left -= width;
+	show_style(stdout, style);
+	fputs(text, stdout);
+	show_style(stdout, SHOW_PLAIN);
+}
+
+/* One line: which namespace, how old, and what to know about the daemon; less where it is narrow. */
 static void print_head(const struct view *v)
 {
+	static const char quit[] = "  q ends";
 	const char *dot = show.utf8 ? "●" : "*";
 	uint64_t now = show_now_ns();
-	char age[SHOW_TEXT], since[SHOW_TEXT], number[SHOW_TEXT];
 	uint64_t behind = now > v->last_real_ns ? now - v->last_real_ns : 0;
+	char text[3 * SHOW_TEXT], part[SHOW_TEXT];
+	int left = v->is_screen ? show.columns - (int)strlen(quit) : INT_MAX;
 
-	show_style(stdout, SHOW_BOLD);
-	printf("talea");
-	show_style(stdout, SHOW_PLAIN);
-	printf(" %s  ", v->st.namespace_name);
-	show_style(stdout, v->health == HEALTH_LIVE ? SHOW_GOOD : SHOW_BAD);
+	piece(&left, SHOW_BOLD, "talea");
+	snprintf(text, sizeof(text), " %s", v->st.namespace_name);
+	piece(&left, SHOW_PLAIN, text);
 	if (v->health == HEALTH_LIVE) {
-		printf("%s live", dot);
-		show_style(stdout, SHOW_PLAIN);
-		printf("  age %s  epoch %s", show_ns(age, v->st.age_ns),
-		       show_exact(number, (int64_t)v->st.epoch));
+		snprintf(text, sizeof(text), "  %s live", dot);
+		piece(&left, SHOW_GOOD, text);
+		snprintf(text, sizeof(text), "  age %s", show_ns(part, v->st.age_ns));
+		piece(&left, SHOW_PLAIN, text);
+		snprintf(text, sizeof(text), "  epoch %s", show_exact(part, (int64_t)v->st.epoch));
+		piece(&left, SHOW_PLAIN, text);
 	} else {
-		printf("%s %s since %s", dot,
-		       v->health == HEALTH_GONE ? "no daemon" : "the daemon stands still",
-		       show_clock(since, v->last_real_ns));
-		show_style(stdout, SHOW_PLAIN);
-		printf("  (%s ago); these are its last totals", show_ns(age, behind));
+		snprintf(text, sizeof(text), "  %s %s since %s", dot,
+			 v->health == HEALTH_GONE ? "no daemon" : "the daemon stands still",
+			 show_clock(part, v->last_real_ns));
+		piece(&left, SHOW_BAD, text);
+		snprintf(text, sizeof(text), "  (%s ago)", show_ns(part, behind));
+		piece(&left, SHOW_PLAIN, text);
+		piece(&left, SHOW_PLAIN, "; these are its last totals");
 	}
-	show_style(stdout, SHOW_GREY);
-	printf("  %s%s", show_clock(since, now), v->is_screen ? "  q ends" : "");
+	snprintf(text, sizeof(text), "  %s", show_clock(part, now));
+	piece(&left, SHOW_GREY, text);
+	if (v->is_screen) {
+		left += (int)strlen(quit);
+		piece(&left, SHOW_GREY, quit);
+	}
 	end_line(v);
 }
 

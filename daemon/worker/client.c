@@ -244,6 +244,7 @@ void client_receive(struct control *c, struct client *client)
 		int err;
 
 		if (!r) {
+			c->is_any_starved = true;
 			control_pause(c, client, true);
 			return;
 		}

@@ -76,7 +76,6 @@ void control_pause(struct control *c, struct client *client, bool is_paused)
 	struct epoll_event e = { .events = is_paused ? 0 : EPOLLIN, .data.ptr = client };
 
 	client->is_paused = is_paused;
-	c->is_any_paused |= is_paused;
 	epoll_ctl(c->epoll, EPOLL_CTL_MOD, client->fd, &e);
 }
 
@@ -97,6 +96,8 @@ static struct client *client_add(struct control *c, uint64_t id, int fd, enum cl
 	client->fd = fd;
 	client->state = state;
 	client->deadline_ns = control_now_ns() + HELLO_NS;
+	if (client->deadline_ns < c->overdue_ns)
+		c->overdue_ns = client->deadline_ns;
 	client->idx = c->clients_nr;
 	c->clients[c->clients_nr++] = client;
 	return client;
@@ -134,19 +135,15 @@ static void clients_free(struct control *c)
 	}
 }
 
+/* Reads again from those that waited for a request. */
 static void clients_unpause(struct control *c)
 {
-	if (!c->is_any_paused || (!c->spare_nr && c->requests_nr == CONTROL_REQUESTS_MAX))
+	if (!c->is_any_starved || (!c->spare_nr && c->requests_nr == CONTROL_REQUESTS_MAX))
 		return;
-	c->is_any_paused = false;
-	for (uint32_t i = 0; i < c->clients_nr; i++) {
-		struct client *client = c->clients[i];
-
-		if (client->is_asking)
-			c->is_any_paused = true;
-		else if (client->is_paused)
-			control_pause(c, client, false);
-	}
+	c->is_any_starved = false;
+	for (uint32_t i = 0; i < c->clients_nr; i++)
+		if (c->clients[i]->is_paused && !c->clients[i]->is_asking)
+			control_pause(c, c->clients[i], false);
 }
 
 /* Ends those that connected and said nothing; returns when to look again, UINT64_MAX for never. */
@@ -154,6 +151,8 @@ static uint64_t clients_overdue(struct control *c)
 {
 	uint64_t next_ns = UINT64_MAX, now_ns = control_now_ns();
 
+	if (now_ns < c->overdue_ns)
+		return c->overdue_ns;
 	for (uint32_t i = c->clients_nr; i-- > 0;) {
 		struct client *client = c->clients[i];
 
@@ -164,6 +163,7 @@ static uint64_t clients_overdue(struct control *c)
 		else if (client->deadline_ns < next_ns)
 			next_ns = client->deadline_ns;
 	}
+	c->overdue_ns = next_ns;
 	return next_ns;
 }
 
@@ -391,7 +391,9 @@ int control_run(struct control *c, struct worker_start *ws, struct registry *reg
 {
 	int err;
 
-	*c = (struct control){ .start = ws, .registry = registry, .fold = fold };
+	*c = (struct control){
+		.start = ws, .registry = registry, .fold = fold, .overdue_ns = UINT64_MAX,
+	};
 	err = control_init(c);
 	if (err)
 		return err;

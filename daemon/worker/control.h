@@ -32,7 +32,8 @@ struct control {
 
 	struct request *spare[CONTROL_REQUESTS_MAX]; /* not with the fold thread */
 	uint32_t spare_nr, requests_nr;
-	bool is_any_paused;
+	bool is_any_starved; /* paused because all requests were with the fold thread */
+	uint64_t overdue_ns; /* no client is overdue before */
 
 	uint64_t orphaned_ns; /* the link ended then; 0: it lives */
 	bool is_stopping, is_over;

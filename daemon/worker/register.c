@@ -92,6 +92,12 @@ static bool help_is(const struct space *space, const struct name_shm *n, const s
 	return len == c->help_len && memcmp(help, c->help, len) == 0;
 }
 
+static bool label_is(const struct name_shm *n, uint32_t name_len, const struct claim *c)
+{
+	return n->label_len == c->label_len &&
+	       (!c->label_len || memcmp(n->text + name_len, c->label, c->label_len) == 0);
+}
+
 /* Says both sides of a conflict between a claim and the slot that has its name or its base. */
 static int conflict(const struct space *space, const struct claim *c, uint32_t slot, char *why)
 {
@@ -100,8 +106,7 @@ static int conflict(const struct space *space, const struct claim *c, uint32_t s
 	uint8_t type = name_type(name);
 	uint32_t len;
 	const char *help = help_of(space, n, &len), *label = n->text + name_length(name);
-	int same_label = n->label_len == c->label_len &&
-			 memcmp(label, c->label, c->label_len) == 0;
+	bool same_label = label_is(n, name_length(name), c);
 
 	if (type != c->type)
 		snprintf(why, REGISTER_WHY_MAX, "%.*s is registered as a %s, asked for as a %s. "
@@ -127,9 +132,7 @@ static bool name_is_as_claimed(const struct space *space, const struct claim *c,
 	const struct name_shm *n = dir_name(space->d, name);
 
 	return name_type(name) == c->type && n->key_kind == c->key_kind &&
-	       n->label_len == c->label_len &&
-	       memcmp(n->text + name_length(name), c->label, c->label_len) == 0 &&
-	       help_is(space, n, c);
+	       label_is(n, name_length(name), c) && help_is(space, n, c);
 }
 
 /* The family that a member names: 0, or why it is none. */
@@ -364,7 +367,8 @@ static void slot_publish(struct space *space, uint32_t slot, uint64_t name, uint
 	uint32_t generation = slot_generation(shm_count_read(&s->route)) + 1;
 
 	shm_count_set((uint64_t *)&s->base[0], 0);
-	shm_count_set(&s->name, name);
+	/* ORDER(name): the record is complete before a name points to it. */
+	shm_publish(&s->name, name);
 	/* ORDER(state): the base stands before the state that makes it valid. */
 	shm_publish(&s->state, state_make(0, flags, row));
 	shm_set8(&space_states(space)[slot],

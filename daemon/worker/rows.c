@@ -4,19 +4,22 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "shm/layout.h"
+
 /*
- * Rows are summed in blocks whose sums stay in the first-level cache, eight lanes at a time: one
- * lane at a time reaches half of the read bandwidth (too few reads in flight, and the sums are
- * loaded and stored again for each lane), a block held in registers little more (its visit of a
- * page is too short for the prefetcher).
+ * Rows are summed in blocks whose sums stay in the first-level cache, many lanes at a time: one lane
+ * at a time reaches half of the read bandwidth (too few reads in flight, and the sums are loaded and
+ * stored again for each lane), a block held in registers little more (its visit of a page is too
+ * short for the prefetcher). Sixteen lanes need their distance as a constant: as addresses in
+ * registers they would not fit. More than that is half as fast again.
  */
 #define ROWS_BLOCK 2048
 
-/* gcc keeps a loop of eight as a loop at -O2, at half the speed of the portable body. */
+/* gcc keeps such a loop as a loop at -O2, at half the speed of the portable body. */
 #ifdef __clang__
 #define UNROLL
 #else
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
 #endif
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
@@ -28,7 +31,7 @@ typedef uint64_t vec64 __attribute__((vector_size(64), aligned(8), may_alias));
 
 /* sums += the same rows of `lanes` lanes, or = for the first ones; both are constants, so that the
  * inner loop unrolls. */
-#define DEFINE_ROWS(name, target, vec)                                                             \
+#define DEFINE_ROWS(name, target, vec, shard_lanes)                                                             \
 	target ALWAYS_INLINE void name##_add(const char *rows, size_t stride, unsigned int lanes,  \
 					     bool is_first, size_t rows_nr, uint64_t *sums)        \
 	{                                                                                          \
@@ -50,8 +53,9 @@ typedef uint64_t vec64 __attribute__((vector_size(64), aligned(8), may_alias));
 		}                                                                                  \
 	}                                                                                          \
                                                                                                    \
-	target static void name(const char *lane0, size_t stride, unsigned int cpus_nr,            \
-				size_t first_row, size_t rows_nr, uint64_t *ret)                   \
+	target ALWAYS_INLINE void name##_blocks(const char *lane0, size_t stride,                  \
+						unsigned int most, unsigned int cpus_nr,           \
+						size_t first_row, size_t rows_nr, uint64_t *ret)   \
 	{                                                                                          \
 		for (size_t at = 0; at < rows_nr; at += ROWS_BLOCK) {                              \
 			size_t nr = rows_nr - at < ROWS_BLOCK ? rows_nr - at : ROWS_BLOCK;         \
@@ -61,28 +65,41 @@ typedef uint64_t vec64 __attribute__((vector_size(64), aligned(8), may_alias));
 			if (!cpus_nr)                                                              \
 				memset(ret + at, 0, nr * 8);                                       \
 			for (unsigned int left = cpus_nr, step; left; left -= step) {              \
-				step = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;          \
+				step = left >= most ? most : left >= 8 ? 8 : left >= 4 ? 4 :       \
+				       left >= 2 ? 2 : 1;                                          \
+				ROWS_STEP(name, most)                                              \
 				ROWS_STEP(name, 8)                                                 \
 				ROWS_STEP(name, 4)                                                 \
 				ROWS_STEP(name, 2)                                                 \
-				ROWS_STEP(name, 1)                                                 \
+				ROWS_STEP(name, 1) {}                                              \
 				rows += step * stride;                                             \
 				first = false;                                                     \
 			}                                                                          \
 		}                                                                                  \
+	}                                                                                          \
+                                                                                                   \
+	target static void name(const char *lane0, size_t stride, unsigned int cpus_nr,            \
+				size_t first_row, size_t rows_nr, uint64_t *ret)                   \
+	{                                                                                          \
+		if (stride == SHM_LANE_STRIDE)                                                     \
+			name##_blocks(lane0, SHM_LANE_STRIDE, shard_lanes, cpus_nr, first_row,     \
+				      rows_nr, ret);                                               \
+		else                                                                               \
+			name##_blocks(lane0, stride, 8, cpus_nr, first_row, rows_nr, ret);         \
 	}
 
 #define ROWS_STEP(name, lanes)                                                                     \
 	if (step == (lanes) && first)                                                              \
 		name##_add(rows, stride, lanes, true, nr, ret + at);                               \
 	else if (step == (lanes))                                                                  \
-		name##_add(rows, stride, lanes, false, nr, ret + at);
+		name##_add(rows, stride, lanes, false, nr, ret + at);                              \
+	else
 
 #define NO_TARGET
-DEFINE_ROWS(rows_portable, NO_TARGET, vec16)
+DEFINE_ROWS(rows_portable, NO_TARGET, vec16, 8)
 #ifdef __x86_64__
-DEFINE_ROWS(rows_avx2, __attribute__((target("avx2"))), vec32)
-DEFINE_ROWS(rows_avx512f, __attribute__((target("avx512f"))), vec64)
+DEFINE_ROWS(rows_avx2, __attribute__((target("avx2"))), vec32, 8)
+DEFINE_ROWS(rows_avx512f, __attribute__((target("avx512f"))), vec64, 16)
 #endif
 
 rows_sum_fn *rows_body(unsigned int idx, const char **ret_name)

@@ -17,6 +17,11 @@
 		skip();                                  \
 	} while (0)
 
+#ifdef __SANITIZE_THREAD__
+#define TEST_IS_TSAN 1
+#else
+#define TEST_IS_TSAN 0
+#endif
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define TEST_IS_SANITIZED 1
 #else

@@ -113,7 +113,8 @@ static void publish_slot(struct writer *w, uint32_t slot, uint64_t name)
 {
 	struct slot_shm *s = writer_slot(w, slot);
 
-	shm_count_set(&s->name, name);
+	/* ORDER(name): see dir_matches. */
+	shm_publish(&s->name, name);
 	/* ORDER(generation): see dir_matches. */
 	shm_publish(&s->route, slot_route(slot_generation(s->route) + 1, SHM_ROW_NONE));
 	index_insert(w, slot);

@@ -325,8 +325,8 @@ static void the_totals_of_an_epoch_belong_together(void **state)
 			fail_msg("epoch %llu holds values of several moments",
 				 (unsigned long long)epoch);
 	}
-	print_message("# %llu epochs checked, %llu began inside a round; unchecked copies: %llu mixed\n",
-		      (unsigned long long)checked, (unsigned long long)torn,
+	print_message("# %llu epochs checked, %llu began inside a round, %llu unchecked copies "
+		      "were mixed\n", (unsigned long long)checked, (unsigned long long)torn,
 		      (unsigned long long)control);
 	assert_true(checked > 30 && control > 0);
 	munmap(rounds, sizeof(*rounds));

@@ -231,7 +231,7 @@ static uint64_t round_run(bool is_first, uint64_t steps_max)
 
 static void a_registration_killed_anywhere_is_whole_or_was_never(void **state)
 {
-	uint64_t rounds_nr = (uint64_t)harness_times(80, 6000), length[STEP_NR];
+	uint64_t rounds_nr = (uint64_t)harness_times(60, 6000), length[STEP_NR];
 	unsigned int seed = (unsigned int)harness_now_ns();
 
 	(void)state;
