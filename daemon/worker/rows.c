@@ -29,9 +29,19 @@ typedef uint64_t vec16 __attribute__((vector_size(16), aligned(8), may_alias));
 typedef uint64_t vec32 __attribute__((vector_size(32), aligned(8), may_alias));
 typedef uint64_t vec64 __attribute__((vector_size(64), aligned(8), may_alias));
 
-/* sums += the same rows of `lanes` lanes, or = for the first ones; both are constants, so that the
- * inner loop unrolls. */
-#define DEFINE_ROWS(name, target, vec, shard_lanes)                                                             \
+#define ROWS_CASE(name, lanes)                                                                     \
+	case lanes:                                                                                \
+		if (is_first)                                                                      \
+			name##_add(rows, stride, lanes, true, nr, ret + at);                       \
+		else                                                                               \
+			name##_add(rows, stride, lanes, false, nr, ret + at);                      \
+		break;
+
+/*
+ * name_add: sums += the same rows of `lanes` lanes, or = for the first ones; both are constants, so
+ * that the inner loop unrolls. name_blocks: all rows of all lanes, `most` lanes at a time.
+ */
+#define DEFINE_ROWS(name, target, vec, shard_lanes)                                                \
 	target ALWAYS_INLINE void name##_add(const char *rows, size_t stride, unsigned int lanes,  \
 					     bool is_first, size_t rows_nr, uint64_t *sums)        \
 	{                                                                                          \
@@ -60,20 +70,22 @@ typedef uint64_t vec64 __attribute__((vector_size(64), aligned(8), may_alias));
 		for (size_t at = 0; at < rows_nr; at += ROWS_BLOCK) {                              \
 			size_t nr = rows_nr - at < ROWS_BLOCK ? rows_nr - at : ROWS_BLOCK;         \
 			const char *rows = lane0 + (first_row + at) * 8;                           \
-			bool first = true;                                                         \
+			bool is_first = true;                                                      \
                                                                                                    \
 			if (!cpus_nr)                                                              \
 				memset(ret + at, 0, nr * 8);                                       \
 			for (unsigned int left = cpus_nr, step; left; left -= step) {              \
 				step = left >= most ? most : left >= 8 ? 8 : left >= 4 ? 4 :       \
 				       left >= 2 ? 2 : 1;                                          \
-				ROWS_STEP(name, most)                                              \
-				ROWS_STEP(name, 8)                                                 \
-				ROWS_STEP(name, 4)                                                 \
-				ROWS_STEP(name, 2)                                                 \
-				ROWS_STEP(name, 1) {}                                              \
+				switch (step) {                                                    \
+				ROWS_CASE(name, 16)                                                \
+				ROWS_CASE(name, 8)                                                 \
+				ROWS_CASE(name, 4)                                                 \
+				ROWS_CASE(name, 2)                                                 \
+				ROWS_CASE(name, 1)                                                 \
+				}                                                                  \
 				rows += step * stride;                                             \
-				first = false;                                                     \
+				is_first = false;                                                  \
 			}                                                                          \
 		}                                                                                  \
 	}                                                                                          \
@@ -87,13 +99,6 @@ typedef uint64_t vec64 __attribute__((vector_size(64), aligned(8), may_alias));
 		else                                                                               \
 			name##_blocks(lane0, stride, 8, cpus_nr, first_row, rows_nr, ret);         \
 	}
-
-#define ROWS_STEP(name, lanes)                                                                     \
-	if (step == (lanes) && first)                                                              \
-		name##_add(rows, stride, lanes, true, nr, ret + at);                               \
-	else if (step == (lanes))                                                                  \
-		name##_add(rows, stride, lanes, false, nr, ret + at);                              \
-	else
 
 #define NO_TARGET
 DEFINE_ROWS(rows_portable, NO_TARGET, vec16, 8)

@@ -89,12 +89,12 @@ static void every_body_sums_every_shape(void **state)
 static void the_geometry_of_the_shards_is_summed(void **state)
 {
 	unsigned int seed = 2;
-	struct cells c = cells_make(12 * (SHM_LANE_STRIDE / 8) + 3000, &seed);
+	struct cells c = cells_make(20 * (SHM_LANE_STRIDE / 8) + 3000, &seed);
 	const char *name;
 
 	(void)state;
 	for (unsigned int i = 0; rows_body(i, &name); i++)
-		assert_sums(rows_body(i, &name), &c, SHM_LANE_STRIDE, 13, 500, 2500);
+		assert_sums(rows_body(i, &name), &c, SHM_LANE_STRIDE, 21, 500, 2500);
 	cells_free(&c);
 }
 
