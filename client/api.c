@@ -77,7 +77,7 @@ static int first_poll(struct talea *t, struct talea_status *ret)
 	int err = lock_conn(deadline);
 
 	if (err)
-		return fail(t, err, "another thread waits for talead; is it stopped? see `talea status`");
+		return fail(t, err, "another thread waits for talead; see `talea status`");
 	err = attach_poll(t->attach, deadline, t->text);
 	if (ret) {
 		ret->connected = t->attach->fd >= 0;

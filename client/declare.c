@@ -100,7 +100,8 @@ static int declare(struct talea *t, uint8_t type, struct talea_target_ **ret, co
 		err = settle(t, k, err, deadline);
 	if (locked)
 		unlock_conn();
-	*ret = k && k->target.bind ? &k->target : &talea_undeclared_;
+	/* ORDER(bind) */
+	*ret = k && shm_take_ptr(&k->target.bind) ? &k->target : &talea_undeclared_;
 	if (!k)
 		return fail(t, -ENOMEM, "no memory for one more counter");
 	if (bad) {

@@ -12,7 +12,8 @@ libs += $(BUILD)/libtalea.a $(lib_so)
 
 $(BUILD)/libtalea.names: client/libtalea.map client/include/talea.h client/include/talea_add.h \
 		tests/lint/map
-	$(call say,MAP)tests/lint/map $(VERSION) >$@
+	$(call say,MAP)mkdir -p $(@D)
+	$(Q)tests/lint/map $(VERSION) >$@
 
 $(BUILD)/libtalea.a: $(lib_obj) $(BUILD)/libtalea.names
 	$(call say,AR)$(LD) -r -o $(@:.a=.o) $(lib_obj)

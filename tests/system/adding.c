@@ -1,7 +1,6 @@
 /*
- * Every place that a program may add from, each counted exactly once: before the daemon is there, in
- * forked and exec()ed processes, in atfork and signal handlers, under mlockall, from plugins that come
- * and go, from thousands of threads.
+ * Every place that a program may add from, each counted exactly once: forked and exec()ed processes,
+ * atfork and signal handlers, locked memory, plugins that come and go, thousands of threads.
  */
 #define _GNU_SOURCE
 #include "tests/lib/test.h"
@@ -18,6 +17,7 @@
 #include <sys/wait.h>
 
 #include "client/include/talea.h"
+#include "tests/lib/client.h"
 #include "tests/lib/harness.h"
 
 static struct harness h;
@@ -36,61 +36,6 @@ static int clean_up(void **state)
 	return 0;
 }
 
-static struct talea *open_in(const char *name_space)
-{
-	struct talea_options options = { .size = sizeof(options), .ns = name_space };
-	struct talea *t;
-
-	CHECK(talea_open(&t, &options) == 0);
-	return t;
-}
-
-static struct talea_counter declare(struct talea *t, const char *name)
-{
-	struct talea_counter c;
-
-	CHECK(talea_counter(t, &c, name, "Of a test.", NULL) == 0);
-	return c;
-}
-
-static int64_t value_of(const char *name_space, const char *name)
-{
-	struct talea_total n = { .size = sizeof(n) };
-	struct talea *t = open_in(name_space);
-	int64_t sum;
-
-	CHECK(talea_read_name(t, name, TALEA_SUM, 0, &n) == 0);
-	sum = n.value;
-	CHECK(talea_sync(t, 5000) == 0);
-	CHECK(talea_read_name(t, name, TALEA_COMPACTED, 0, &n) == 0);
-	CHECK(sum == n.value);
-	talea_close(t);
-	return sum;
-}
-
-struct expected {
-	const char *name_space, *name;
-	int64_t value;
-};
-
-static int is_as_expected(void *arg)
-{
-	const struct expected *e = arg;
-	int64_t value = value_of(e->name_space, e->name);
-
-	if (value != e->value)
-		fprintf(stderr, "# %s is %lld, not %lld\n", e->name, (long long)value,
-			(long long)e->value);
-	return value != e->value;
-}
-
-static void expect(const char *name_space, const char *name, int64_t value)
-{
-	struct expected e = { name_space, name, value };
-
-	harness_run(&h, is_as_expected, &e);
-}
-
 static void wait_child(pid_t pid)
 {
 	int status;
@@ -104,8 +49,9 @@ static void wait_child(pid_t pid)
 
 static int add_over_forks(void *arg)
 {
-	struct talea *t = open_in("default"), *cold = open_in("cold");
-	struct talea_counter hot = declare(t, "fork_total"), c = declare(cold, "fork_cold_total");
+	struct talea *t = client_open("default"), *cold = client_open("cold");
+	struct talea_counter hot = client_declare(t, "fork_total");
+	struct talea_counter c = client_declare(cold, "fork_cold_total");
 	struct talea_family f;
 	uint64_t key = 42;
 
@@ -126,7 +72,7 @@ static int add_over_forks(void *arg)
 			CHECK(talea_family_add(&f, &key, sizeof(key), 1) == 0);
 			if (i % 4 < 2) {
 				/* A child that calls more than an add gets its own connection. */
-				mine = declare(t, "fork_child_total");
+				mine = client_declare(t, "fork_child_total");
 				talea_inc(mine);
 				key = 1000 + (uint64_t)i;
 				CHECK(talea_family_add(&f, &key, sizeof(key), 1) == 0);
@@ -146,10 +92,10 @@ static void adds_of_forked_children_count_once(void **state)
 {
 	(void)state;
 	harness_run(&h, add_over_forks, NULL);
-	expect("default", "fork_total", 80);
-	expect("cold", "fork_cold_total", 40);
-	expect("default", "fork_keys_total{key=\"42\"}", 40);
-	expect("default", "fork_child_total", 10);
+	client_expect(&h, "default", "fork_total", 80);
+	client_expect(&h, "cold", "fork_cold_total", 40);
+	client_expect(&h, "default", "fork_keys_total{key=\"42\"}", 40);
+	client_expect(&h, "default", "fork_child_total", 10);
 	harness_stop(&h);
 }
 
@@ -167,8 +113,8 @@ static int add_in_atfork_handlers(void *arg)
 
 	(void)arg;
 	CHECK(pthread_atfork(add_at_fork, add_at_fork, add_at_fork) == 0);
-	t = open_in("default");
-	atfork_counter = declare(t, "atfork_total");
+	t = client_open("default");
+	atfork_counter = client_declare(t, "atfork_total");
 	CHECK(pthread_atfork(add_at_fork, add_at_fork, add_at_fork) == 0);
 	for (int i = 0; i < 50; i++) {
 		pid_t pid = fork();
@@ -186,7 +132,7 @@ static void adds_in_atfork_handlers_count_once(void **state)
 	(void)state;
 	harness_run(&h, add_in_atfork_handlers, NULL);
 	/* Twice before, twice in the parent, twice in the child. */
-	expect("default", "atfork_total", 50 * 6);
+	client_expect(&h, "default", "atfork_total", 50 * 6);
 	harness_stop(&h);
 }
 
@@ -213,12 +159,12 @@ static void *call_all_the_time(void *arg)
 /* fork and _Fork while other threads hold the library's locks: the child must not hang. */
 static int fork_beside_calls(void *arg)
 {
-	struct forker f = { .t = open_in("default") };
+	struct forker f = { .t = client_open("default") };
 	uint64_t children = 0;
 	pthread_t id;
 
 	(void)arg;
-	f.c = declare(f.t, "beside_total");
+	f.c = client_declare(f.t, "beside_total");
 	CHECK(pthread_create(&id, NULL, call_all_the_time, &f) == 0);
 	for (int i = 0; i < 100; i++) {
 		pid_t pid = i & 1 ? fork() : _Fork();
@@ -226,7 +172,7 @@ static int fork_beside_calls(void *arg)
 		if (pid == 0) {
 			alarm(10);
 			talea_inc(f.c);
-			talea_inc(declare(f.t, "beside_total"));
+			talea_inc(client_declare(f.t, "beside_total"));
 			_exit(0);
 		}
 		wait_child(pid);
@@ -243,127 +189,9 @@ static void children_forked_beside_calls_neither_hang_nor_count_twice(void **sta
 {
 	(void)state;
 	if (TEST_IS_TSAN)
-		test_skip("needs a build without TSan, which lets threads race that a child does not have");
+		test_skip("needs a build without TSan, which sees threads that a child has not");
 	harness_run(&h, fork_beside_calls, NULL);
-	expect("default", "beside_total", 1000000);
-	harness_stop(&h);
-}
-
-/* --- before the daemon --------------------------------------------------------------------- */
-
-static int add_before_the_daemon(void *arg)
-{
-	struct talea *t = open_in("default");
-	struct talea_status s = { .size = sizeof(s) };
-	struct talea_counter c;
-	struct talea_family f;
-	const int *ready = arg;
-	char byte = 1;
-	pid_t pid;
-
-	CHECK(talea_counter(t, &c, "early_total", "Of a test.", NULL) <= 0);
-	CHECK(talea_family(t, &f, "early_keys_total", "Of a test.", "key:u64") <= 0);
-	talea_add(c, 100);
-	for (uint64_t key = 0; key < 10; key++)
-		talea_family_add(&f, &key, sizeof(key), key);
-	/* The child has its own private adds and none of its parent's. */
-	pid = fork();
-	if (pid == 0) {
-		talea_add(c, 10);
-		CHECK(write(ready[1], &byte, 1) == 1);
-		for (int i = 0; i < 3000; i++) {
-			talea_status(t, &s);
-			if (s.connected && !s.private_adds)
-				_exit(0);
-			harness_sleep_ms(10);
-		}
-		_exit(1);
-	}
-	CHECK(talea_status(t, &s) <= 0);
-	CHECK(!s.connected && s.private_adds == 100 + 45);
-	CHECK(write(ready[1], &byte, 1) == 1);
-	for (int i = 0; i < 3000 && !(s.connected && !s.private_adds); i++) {
-		talea_status(t, &s);
-		harness_sleep_ms(10);
-	}
-	CHECK(s.connected && !s.private_adds);
-	talea_add(c, 1);
-	wait_child(pid);
-	talea_close(t);
-	return 0;
-}
-
-static void adds_made_before_the_daemon_are_carried_over_once(void **state)
-{
-	int ready[2];
-	char byte;
-	pid_t pid;
-
-	(void)state;
-	harness_prepare(&h, NULL, NULL);
-	assert_int_equal(pipe(ready), 0);
-	pid = harness_client(&h, add_before_the_daemon, ready);
-	assert_int_equal(read(ready[0], &byte, 1), 1);
-	assert_int_equal(read(ready[0], &byte, 1), 1);
-	harness_launch(&h);
-	assert_int_equal(harness_wait(pid), 0);
-	expect("default", "early_total", 111);
-	expect("default", "early_keys_total{key=\"9\"}", 9);
-	expect("default", "early_keys_total{key=\"1\"}", 1);
-	close(ready[0]);
-	close(ready[1]);
-	harness_stop(&h);
-}
-
-/* Adds before, while and after there is no daemon; the second region begins at zero. */
-static int add_through_two_daemons(void *arg)
-{
-	struct talea *t = open_in("default");
-	struct talea_status s = { .size = sizeof(s) };
-	struct talea_counter c = declare(t, "two_total");
-	int *steps = arg;
-	char byte = 1;
-
-	talea_add(c, 5);
-	CHECK(write(steps[1], &byte, 1) == 1);
-	CHECK(read(steps[2], &byte, 1) == 1); /* the second daemon is there */
-	for (int i = 0; i < 3000; i++) {
-		if (talea_status(t, &s) == 0 && s.connected && !s.private_adds)
-			break;
-		harness_sleep_ms(10);
-	}
-	CHECK(s.connected);
-	for (int i = 0; i < 1000; i++)
-		talea_inc(c);
-	talea_close(t);
-	return 0;
-}
-
-static void a_handle_counts_in_the_region_of_the_next_daemon(void **state)
-{
-	int out[2], in[2], steps[3];
-	struct wire_status s;
-	char byte = 1;
-	pid_t pid;
-
-	(void)state;
-	assert_int_equal(pipe(out), 0);
-	assert_int_equal(pipe(in), 0);
-	steps[1] = out[1];
-	steps[2] = in[0];
-	pid = harness_client(&h, add_through_two_daemons, steps);
-	assert_int_equal(read(out[0], &byte, 1), 1);
-	harness_status(&h, &s);
-	kill((pid_t)s.keeper_pid, SIGTERM);
-	while (kill(-h.pid, 0) == 0) {
-		while (waitpid(-h.pid, NULL, WNOHANG) > 0)
-			;
-		harness_sleep_ms(5);
-	}
-	harness_launch(&h);
-	assert_int_equal(write(in[1], &byte, 1), 1);
-	assert_int_equal(harness_wait(pid), 0);
-	expect("default", "two_total", 1000);
+	client_expect(&h, "default", "beside_total", 1000000);
 	harness_stop(&h);
 }
 
@@ -371,8 +199,8 @@ static void a_handle_counts_in_the_region_of_the_next_daemon(void **state)
 
 static int add_then_exec(void *arg)
 {
-	struct talea *t = open_in("default");
-	struct talea_counter c = declare(t, "exec_total");
+	struct talea *t = client_open("default");
+	struct talea_counter c = client_declare(t, "exec_total");
 	char path[256];
 
 	(void)arg;
@@ -390,7 +218,7 @@ static void adds_before_and_after_exec_count(void **state)
 	if (access(harness_built("tests/helper/adder", path, sizeof(path)), X_OK))
 		fail_msg("%s is not built", path);
 	harness_run(&h, add_then_exec, NULL);
-	expect("default", "exec_total", 1234);
+	client_expect(&h, "default", "exec_total", 1234);
 	harness_stop(&h);
 }
 
@@ -454,7 +282,7 @@ static void a_plugin_may_be_unloaded_while_its_threads_sleep(void **state)
 {
 	(void)state;
 	harness_run(&h, load_and_unload, NULL);
-	expect("default", "plugin_total", 10 * 4 * 1000);
+	client_expect(&h, "default", "plugin_total", 10 * 4 * 1000);
 	harness_stop(&h);
 }
 
@@ -480,8 +308,8 @@ static int add_with_locked_memory(void *arg)
 
 	(void)arg;
 	CHECK(mlockall(MCL_CURRENT | MCL_FUTURE) == 0);
-	t = open_in("default");
-	c = declare(t, "locked_total");
+	t = client_open("default");
+	c = client_declare(t, "locked_total");
 	for (int i = 0; i < 1000; i++)
 		talea_inc(c);
 	CHECK(locked_kb() < 256 * 1024);
@@ -499,7 +327,7 @@ static void under_mlockall_adds_count_and_the_reserve_is_not_committed(void **st
 	if (TEST_IS_SANITIZED)
 		test_skip("needs a build without sanitizer, which would lock its shadow memory");
 	harness_run(&h, add_with_locked_memory, NULL);
-	expect("default", "locked_total", 1000);
+	client_expect(&h, "default", "locked_total", 1000);
 	harness_status(&h, &s);
 	assert_true(s.memory_bytes < 64ull << 20);
 	harness_stop(&h);
@@ -526,13 +354,13 @@ static void add_in_handler(int number)
 
 static int add_under_signals(void *arg)
 {
-	struct talea *t = open_in("default"), *cold = open_in("cold");
+	struct talea *t = client_open("default"), *cold = client_open("cold");
 	struct itimerval often = { { 0, 100 }, { 0, 100 } }, never = { { 0, 0 }, { 0, 0 } };
 	uint64_t key = 7;
 
 	(void)arg;
-	signal_hot = declare(t, "signal_total");
-	signal_cold = declare(cold, "signal_cold_total");
+	signal_hot = client_declare(t, "signal_total");
+	signal_cold = client_declare(cold, "signal_cold_total");
 	CHECK(talea_family(t, &signal_keys, "signal_keys_total", "Of a test.", "key:u64") == 0);
 	CHECK(talea_family_add(&signal_keys, &key, sizeof(key), 1) == 0);
 	CHECK(signal(SIGPROF, add_in_handler) != SIG_ERR);
@@ -562,9 +390,9 @@ static void adds_in_and_under_signal_handlers_count_once(void **state)
 {
 	(void)state;
 	harness_run(&h, add_under_signals, NULL);
-	expect("default", "signal_total", 3 * SIGNAL_ADDS);
-	expect("cold", "signal_cold_total", 3 * SIGNAL_ADDS);
-	expect("default", "signal_keys_total{key=\"7\"}", 3 * SIGNAL_ADDS);
+	client_expect(&h, "default", "signal_total", 3 * SIGNAL_ADDS);
+	client_expect(&h, "cold", "signal_cold_total", 3 * SIGNAL_ADDS);
+	client_expect(&h, "default", "signal_keys_total{key=\"7\"}", 3 * SIGNAL_ADDS);
 	harness_stop(&h);
 }
 
@@ -590,14 +418,14 @@ static void *add_and_end(void *arg)
 
 static int add_from_threads(void *arg)
 {
-	struct talea *t = open_in("default"), *cold = open_in("cold");
+	struct talea *t = client_open("default"), *cold = client_open("cold");
 	static pthread_t ids[THREADS];
 	pthread_attr_t small;
 	uintptr_t joined = 0;
 
 	(void)arg;
-	thread_hot = declare(t, "threads_total");
-	thread_cold = declare(cold, "threads_cold_total");
+	thread_hot = client_declare(t, "threads_total");
+	thread_cold = client_declare(cold, "threads_cold_total");
 	CHECK(talea_family(t, &thread_keys, "threads_keys_total", "Of a test.", "key:u64") == 0);
 	pthread_attr_init(&small);
 	pthread_attr_setstacksize(&small, 64 * 1024);
@@ -619,65 +447,10 @@ static void adds_of_thousands_of_threads_count_once(void **state)
 {
 	(void)state;
 	harness_run(&h, add_from_threads, NULL);
-	expect("default", "threads_total", (int64_t)THREADS * THREAD_ADDS);
-	expect("cold", "threads_cold_total", (int64_t)THREADS * THREAD_ADDS);
-	expect("default", "threads_keys_total{key=\"15\"}", (int64_t)THREADS / 16 * THREAD_ADDS);
-	harness_stop(&h);
-}
-
-static int add_after_close(void *arg)
-{
-	struct talea *t = open_in("default");
-	struct talea_counter c = declare(t, "closed_total");
-
-	(void)arg;
-	talea_inc(c);
-	talea_close(t);
-	talea_add(c, 9);
-	return 0;
-}
-
-static void a_handle_counts_after_close(void **state)
-{
-	(void)state;
-	harness_run(&h, add_after_close, NULL);
-	expect("default", "closed_total", 10);
-	harness_stop(&h);
-}
-
-static int note_value(const char *name, const struct talea_total *total, void *arg)
-{
-	(void)name;
-	*(int64_t *)arg = *(int64_t *)arg * 10 + total->value;
-	return 0;
-}
-
-/* The fold comes once a second here: what is made just after one is unknown to T for long. */
-static int sum_what_no_fold_has_seen(void *arg)
-{
-	struct talea *t = open_in("default");
-	struct talea_family f;
-
-	(void)arg;
-	CHECK(talea_family(t, &f, "young_total", "Of a test.", "key:u64") == 0);
-	CHECK(talea_sync(t, 10000) == 0);
-	for (uint64_t key = 0; key < 4; key++) {
-		int64_t digits = 0;
-
-		CHECK(talea_family_add(&f, &key, sizeof(key), key + 1) == (key < 3 ? 0 : -EDQUOT));
-		CHECK(talea_each(t, "young_total", TALEA_SUM, note_value, &digits) == 0);
-		/* `other` has the lowest slot, so it comes first. */
-		CHECK(digits == (key == 3 ? 4123 : key == 2 ? 123 : key == 1 ? 12 : 1));
-	}
-	talea_close(t);
-	return 0;
-}
-
-static void the_sum_of_all_sees_counters_that_no_fold_has_seen(void **state)
-{
-	(void)state;
-	harness_start(&h, "bpf = off\nfold = 1s", "[counter young_total]\nlabels-max = 3\n");
-	harness_run(&h, sum_what_no_fold_has_seen, NULL);
+	client_expect(&h, "default", "threads_total", (int64_t)THREADS * THREAD_ADDS);
+	client_expect(&h, "cold", "threads_cold_total", (int64_t)THREADS * THREAD_ADDS);
+	client_expect(&h, "default", "threads_keys_total{key=\"15\"}",
+		      (int64_t)THREADS / 16 * THREAD_ADDS);
 	harness_stop(&h);
 }
 
@@ -689,16 +462,11 @@ int main(void)
 		ADD_TEST(adds_of_forked_children_count_once),
 		ADD_TEST(adds_in_atfork_handlers_count_once),
 		ADD_TEST(children_forked_beside_calls_neither_hang_nor_count_twice),
-		cmocka_unit_test_teardown(adds_made_before_the_daemon_are_carried_over_once, clean_up),
-		ADD_TEST(a_handle_counts_in_the_region_of_the_next_daemon),
 		ADD_TEST(adds_before_and_after_exec_count),
 		ADD_TEST(a_plugin_may_be_unloaded_while_its_threads_sleep),
 		ADD_TEST(under_mlockall_adds_count_and_the_reserve_is_not_committed),
 		ADD_TEST(adds_in_and_under_signal_handlers_count_once),
 		ADD_TEST(adds_of_thousands_of_threads_count_once),
-		ADD_TEST(a_handle_counts_after_close),
-		cmocka_unit_test_teardown(the_sum_of_all_sees_counters_that_no_fold_has_seen,
-					  clean_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 
 #include "client/include/talea.h"
 #include "shm/order.h"
+#include "tests/lib/client.h"
 #include "tests/lib/harness.h"
 
 #define WRITERS 3
@@ -83,22 +84,13 @@ struct handles {
 	struct talea_family keys;
 };
 
-static struct talea *open_in(const char *name_space)
-{
-	struct talea_options options = { .size = sizeof(options), .ns = name_space };
-	struct talea *t;
-
-	CHECK(talea_open(&t, &options) == 0);
-	return t;
-}
-
 /* Declares everything, waiting out a daemon that is being restarted. */
 static void open_handles(struct handles *hs)
 {
 	int err;
 
-	hs->t = open_in("default");
-	hs->t_cold = open_in("cold");
+	hs->t = client_open("default");
+	hs->t_cold = client_open("cold");
 	do
 		err = talea_counter(hs->t, &hs->hot, names[HOT], "Of a test.", NULL);
 	while (err == -ETIMEDOUT || err == -ECONNREFUSED);
@@ -196,7 +188,7 @@ static int latecomer(void *arg)
 {
 	(void)arg;
 	while (!shm_count_read(&ledger->has_ended)) {
-		struct talea *t = open_in("default");
+		struct talea *t = client_open("default");
 		struct talea_counter c;
 		int err = talea_counter(t, &c, "kill_late_total", "Of a test.", NULL);
 
@@ -498,7 +490,7 @@ static int note_made(const char *name, const struct talea_total *total, void *ar
 static int each_name_is_there_once(void *arg)
 {
 	static const enum talea_how hows[] = { TALEA_SUM, TALEA_COMPACTED };
-	struct talea *t = open_in("few");
+	struct talea *t = client_open("few");
 
 	(void)arg;
 	CHECK(talea_sync(t, 10000) == 0);
