@@ -244,6 +244,7 @@ static int add(const struct cli *c, const struct full_name *n, int64_t number)
 	struct known known;
 	union handle handle;
 	struct talea *t;
+	bool is_unlabelled;
 	int rc;
 
 	rc = attach_open(c, 0, &t, &st);
@@ -267,7 +268,10 @@ static int add(const struct cli *c, const struct full_name *n, int64_t number)
 	}
 	rc = find(t, n, &known, &handle);
 	if (rc) {
+		is_unlabelled = rc == -EEXIST && known.is_found && !n->labels_nr;
 		rc = attach_failed(t, "add", rc);
+		if (is_unlabelled)
+			fprintf(stderr, "its members: talea list %s\n", n->base);
 		goto out_close;
 	}
 	if (known.type == TALEA_TYPE_COUNTER)

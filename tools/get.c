@@ -10,6 +10,7 @@
 
 #include "cli.h"
 
+#define HELP_LEAST 20
 #define BATCH 512 /* rows a table holds back to find its widths: a million are not kept */
 
 struct output {
@@ -122,30 +123,37 @@ static void list_print(struct output *out, bool is_first)
 {
 	const struct table *table = &out->table;
 	int width = out->name_width < 24 ? 24 : out->name_width;
-	int most = show.columns - 30 < 24 ? 24 : show.columns - 30;
+	int most = show.columns - 30 < 24 ? 24 : show.columns - 30, left;
+	bool has_help;
 
 	for (size_t i = 0; i < table->nr; i++)
 		if (show_width(table->rows[i].name) > width)
 			width = show_width(table->rows[i].name);
 	out->name_width = width = width > most ? most : width;
+	left = show.columns - width - 20;
+	has_help = left >= HELP_LEAST;
 	if (is_first) {
 		show_style(stdout, SHOW_BOLD);
 		show_padded(stdout, "COUNTER", width);
-		printf("  %-7s  %-6s  %s", "TYPE", "ORIGIN", "HELP");
+		printf("  %-7s  %-6s%s", "TYPE", "ORIGIN", has_help ? "  HELP" : "");
 		show_style(stdout, SHOW_PLAIN);
 		putchar('\n');
 	}
 	for (size_t i = 0; i < table->nr; i++) {
 		const struct row *row = &table->rows[i];
 		static const char *const origins[] = { "user", "kernel", "own" };
-		int left = show.columns - width - 20;
 
 		show_padded(stdout, row->name, width);
 		printf("  %-7s  ", row->total.type == TALEA_TYPE_LEVEL ? "level" : "counter");
 		show_style(stdout, SHOW_RATE);
-		printf("%-6s  ", origins[row->total.origin]);
+		printf("%-6s", origins[row->total.origin]);
 		show_style(stdout, SHOW_PLAIN);
-		show_padded(stdout, row->total.help ? row->total.help : "", left < 1 ? 1 : left);
+		if (has_help && row->total.help) {
+			fputs("  ", stdout);
+			show_padded(stdout, row->total.help,
+				    show_width(row->total.help) < left ?
+					    show_width(row->total.help) : left);
+		}
 		putchar('\n');
 	}
 }

@@ -51,7 +51,8 @@ static void help_all(void)
 	heading("with every verb:");
 	print_options(OPTIONS_GLOBAL);
 	printf("\nexit: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 no match, 5 stale, 7 permission\n"
-	       "more: talea help VERB, talea --version, man talea. `talea` alone says how the daemon is.\n");
+	       "more: talea help VERB, talea --version, man talea. `talea` alone says how the "
+	       "daemon is.\n");
 }
 
 static void help_verb(const struct verb *verb)

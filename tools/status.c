@@ -87,11 +87,18 @@ json_t *probes_json(const struct wire_probe *probes, uint32_t nr)
 	return list;
 }
 
-static void print_probe(const struct wire_probe *p)
+/* Do the counters' names fit beside the rest? Else each gets a line of its own. */
+static bool has_counter_column(const struct facts *f)
+{
+	for (uint32_t i = 0; show.is_tty && i < f->probes_nr; i++)
+		if (show_width(f->probes[i].counter) > show.columns - PROBE_COLUMNS)
+			return false;
+	return true;
+}
+
+static void print_probe(const struct wire_probe *p, bool is_wide)
 {
 	bool is_on = p->state == WIRE_PROBE_ATTACHED;
-	int width = show_width(p->counter), left = show.columns - PROBE_COLUMNS;
-	int counter = show.is_tty && left >= 8 && left < width ? left : width;
 	char events[SHOW_TEXT] = "-", missed[SHOW_TEXT] = "-", keys[SHOW_TEXT] = "-";
 
 	if (is_on) {
@@ -103,8 +110,8 @@ static void print_probe(const struct wire_probe *p)
 	show_style(stdout, is_on ? SHOW_GOOD : p->state == WIRE_PROBE_FAILED ? SHOW_BAD : SHOW_GREY);
 	printf("  %-12s", probe_state(p));
 	show_style(stdout, SHOW_PLAIN);
-	printf("  %14s  %6s  %5s  ", events, missed, keys);
-	show_padded(stdout, p->counter, counter);
+	printf("  %14s  %6s  %5s%s", events, missed, keys, is_wide ? "  " : "\n  counter: ");
+	show_padded(stdout, p->counter, show_width(p->counter));
 	putchar('\n');
 	if (is_on)
 		return;
@@ -121,6 +128,7 @@ static void print_probe(const struct wire_probe *p)
 int verb_probes(struct cli *c)
 {
 	struct facts f;
+	bool is_wide;
 	json_t *doc;
 	int rc;
 
@@ -133,13 +141,14 @@ int verb_probes(struct cli *c)
 		rc = json_finish(doc);
 		goto out_fini;
 	}
+	is_wide = has_counter_column(&f);
 	show_style(stdout, SHOW_BOLD);
-	printf("%-16s  %-12s  %14s  %6s  %5s  %s", "PROBE", "STATE", "EVENTS", "MISSED", "KEYS",
-	       "COUNTER");
+	printf("%-16s  %-12s  %14s  %6s  %5s%s", "PROBE", "STATE", "EVENTS", "MISSED", "KEYS",
+	       is_wide ? "  COUNTER" : "");
 	show_style(stdout, SHOW_PLAIN);
 	putchar('\n');
 	for (uint32_t i = 0; i < f.probes_nr; i++)
-		print_probe(&f.probes[i]);
+		print_probe(&f.probes[i], is_wide);
 out_fini:
 	facts_fini(&f);
 	return rc;
@@ -327,7 +336,8 @@ int verb_overview(struct cli *c)
 	       show_exact(e, (int64_t)f.st.epoch));
 	show_exact(a, f.daemon->counters_nr);
 	show_exact(b, f.daemon->members_nr);
-	printf("namespace %s: %s counters with talea's own, %s family member%s, %u client%s\n", f.st.namespace_name, a, b, plural(f.daemon->members_nr),
+	printf("namespace %s: %s counters with talea's own, %s family member%s, %u client%s\n",
+	       f.st.namespace_name, a, b, plural(f.daemon->members_nr),
 	       f.daemon->clients_nr, plural(f.daemon->clients_nr));
 	if (wanted)
 		printf("kernel: %u of %u probe%s attached\n", attached, wanted, plural(wanted));

@@ -117,7 +117,7 @@ static void print_head(const struct view *v)
 	uint64_t now = show_now_ns();
 	uint64_t behind = now > v->last_real_ns ? now - v->last_real_ns : 0;
 	char text[3 * SHOW_TEXT], part[SHOW_TEXT];
-	int left = v->is_screen ? show.columns - (int)strlen(quit) : INT_MAX;
+	int left = v->is_screen ? show.columns - 1 - (int)strlen(quit) : INT_MAX;
 
 	piece(&left, SHOW_BOLD, "talea");
 	snprintf(text, sizeof(text), " %s", v->st.namespace_name);
@@ -153,8 +153,8 @@ static void print_foot(const struct view *v, size_t hidden)
 
 	show_style(stdout, SHOW_GREY);
 	if (hidden) {
-		printf("%s more, less busy. narrow it down: talea watch GLOB",
-		       show_exact(number, (int64_t)hidden));
+		printf("%s more, less busy%s", show_exact(number, (int64_t)hidden),
+		       show.columns < 60 ? "" : ". narrow it down: talea watch GLOB");
 		end_line(v);
 	} else if (v->table.nr == 0) {
 		printf("nothing here yet%s. in another shell: talea add hello_total",

@@ -102,14 +102,19 @@ ok a_new_name_takes_the_description
 run 2 add builds_total -1 && says 'only goes up' && run 0 get builds_total && out 42
 ok a_counter_refuses_to_go_down
 run 2 add builds_total 1.5 && says 'whole number'; ok a_fraction_is_usage
+run 2 add talea_overflow_total && says 'counted by talea itself' &&
+	run 0 get talea_overflow_total && out 0; ok add_refuses_what_talea_counts
 run 1 add 'Bad-Name_total' && [ -s "$folder/err" ]; ok a_name_against_the_rules_is_refused_with_words
 run 0 add 'calls_total{path="/a",code="200"}' 5 && run 0 add 'calls_total{code=500,path=/a}' 2 &&
 	run 0 get calls_total && out 'calls_total{code="200",path="/a"} 5
 calls_total{code="500",path="/a"} 2'
 ok several_counters_are_lines_of_name_and_value
+run 0 add 'told_total{via="door"}' --describe 'Told once.' && run 0 add told_total &&
+	run 0 get told_total && grep -qx 'told_total 1' "$folder/out"
+ok add_takes_the_help_of_another_label_set
 run 0 get 'calls_total{code="5*"}' && out 2; ok labels_may_be_globs
 run 0 get 'calls_total{code=500}' && out 2; ok quotes_that_the_shell_took_are_put_back
-run 0 get '*_total' --exclude 'talea_*' --exclude 'calls_total{code=200}' &&
+run 0 get '*_total' --exclude 'told_*' --exclude 'talea_*' --exclude 'calls_total{code=200}' &&
 	out 'builds_total 42
 calls_total{code="500",path="/a"} 2'
 ok exclude_leaves_label_sets_out
@@ -182,7 +187,12 @@ ok watch_json_is_one_document_a_line
 run 0 status && silent && grep -q 'not durable' "$folder/out"; ok status_says_not_durable
 run 0 && [ "$(wc -l <"$folder/out")" = 5 ] && grep -q 'talea watch' "$folder/out"
 ok talea_alone_says_five_lines
-run 0 probes && grep -q context_switches "$folder/out"; ok probes_that_are_off_are_listed
+run 0 probes && grep -q context_switches "$folder/out" && grep -q 'why: not asked for' "$folder/out"
+ok probes_that_are_off_are_listed
+run 0 status --json && json '.daemon.clients == 0'; ok status_does_not_count_itself
+kill -STOP "$worker"
+run 3 get builds_total && says 'one listens there'; ok a_stopped_daemon_is_told_from_none
+kill -CONT "$worker"
 
 # --- pipes ----------------------------------------------------------------------------------------
 
