@@ -64,6 +64,11 @@ static int compare_found(const struct dir_shm *d, uint32_t slot, uint8_t type, c
 
 	if (!n || name_offset(n->help) + len > SHM_NAMES_BYTES)
 		return -EBADMSG;
+	if (n->origin != SHM_ORIGIN_USER) {
+		snprintf(text, TEXT_MAX, "%s is counted by talea itself: read it by its name, and "
+			 "declare another", name);
+		return -EINVAL;
+	}
 	old += name_offset(n->help);
 	if (name_type(word) == type && len == strlen(help) && memcmp(old, help, len) == 0)
 		return 0;

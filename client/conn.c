@@ -223,7 +223,8 @@ static int connect_socket(struct attach *a, char *text)
 				 a->socket);
 			return -ECONNREFUSED;
 		}
-		text_set(text, "cannot connect to %s: %s", a->socket, strerror(-err));
+		text_set(text, "cannot connect to %s: %s%s", a->socket, strerror(-err),
+			 err == -EACCES ? "; ask for access to its folder, or set TALEA_SOCKET" : "");
 		return err;
 	}
 	a->fd = fd;

@@ -100,11 +100,12 @@ int access_check(int sock, const struct config *config, const struct config_name
 		return err;
 	}
 	if (is_write ? !may_write(&peer, config, ns) : !may_read(&peer, config, ns)) {
-		snprintf(why, why_size, "uid %u may not %s namespace %s%s. fix: in %s, [namespace "
-			 "%s] %s = %u", (unsigned int)peer.uid, is_write ? "add to" : "read",
+		snprintf(why, why_size, "uid %u may not %s namespace %s%s. fix: in %s, section "
+			 "[namespace %s], name %u in `%s =`, then SIGHUP to talead",
+			 (unsigned int)peer.uid, is_write ? "add to" : "read",
 			 ns->name, ns->users_set || ns->groups_nr ? "" :
 			 " (only root and talead's own user may)", config->file, ns->name,
-			 is_write ? "users" : "read-users", (unsigned int)peer.uid);
+			 (unsigned int)peer.uid, is_write ? "users" : "read-users");
 		err = -EACCES;
 	}
 	*ret_uid = peer.uid;

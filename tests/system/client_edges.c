@@ -411,6 +411,35 @@ static void binding_and_private_declarations_share_no_record(void **state)
 
 #define EDGE_TEST(f) cmocka_unit_test_setup_teardown(f, start, clean_up)
 
+static int declare_a_name_of_taleas_own(void *arg)
+{
+	struct talea *t = open_with(NULL, 0, 0);
+	struct talea_total n = { .size = sizeof(n) };
+	struct talea_counter c;
+	char help[1025];
+
+	(void)arg;
+	CHECK(talea_read_name(t, "kernel_context_switches_total", TALEA_COMPACTED, 0, &n) == 0);
+	snprintf(help, sizeof(help), "%s", n.help);
+	CHECK(talea_counter(t, &c, "kernel_context_switches_total", help, NULL) == -EINVAL);
+	CHECK(strstr(talea_strerror(t, -EINVAL), "counted by talea itself"));
+	talea_add(c, 1000000000000);
+	CHECK(talea_sync(t, 5000) == 0);
+	CHECK(talea_read_name(t, "kernel_context_switches_total", TALEA_COMPACTED, 0, &n) == 0);
+	CHECK(n.value < 1000000000000);
+	CHECK(sum_of(t, "talea_overflow_total") == 1000000000000);
+	talea_close(t);
+	return 0;
+}
+
+static void a_program_cannot_add_to_what_the_kernel_counts(void **state)
+{
+	(void)state;
+	harness_stop(&h);
+	harness_start(&h, "probes = context_switches\n", NULL);
+	harness_run(&h, declare_a_name_of_taleas_own, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -424,6 +453,7 @@ int main(void)
 		EDGE_TEST(a_socket_in_place_of_ours_is_neither_read_nor_closed),
 		EDGE_TEST(a_full_queue_is_a_daemon_that_does_not_answer),
 		EDGE_TEST(binding_and_private_declarations_share_no_record),
+		EDGE_TEST(a_program_cannot_add_to_what_the_kernel_counts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
