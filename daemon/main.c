@@ -83,8 +83,12 @@ int main(int argc, char **argv)
 	argp_err_exit_status = EXIT_USAGE;
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
 	umask(022);
-	if (config_load(&a.source, &config, &origins, say))
+	if (config_load(&a.source, &config, &origins, say)) {
+		if (a.action == OPTION_STOP)
+			log_line("nothing was stopped. fix: mend the configuration, or kill -TERM the "
+				 "pid in the file keeper.lock of the state folder");
 		return 1;
+	}
 	if (a.action == OPTION_PRINT)
 		config_print(&config, origins, stdout);
 	config_origins_free(origins);
