@@ -56,7 +56,7 @@ libs_tests/bench/add := -lpcp_mmv -lpcp
 # Loops inside the daemon and the library, on a simulated region; the others see libtalea as it is
 # installed.
 bench_inside := $(BUILD)/tests/bench/lanes
-$(bench_inside): $(BUILD)/daemon/worker/rows.o $(lib_obj)
+$(bench_inside): $(BUILD)/daemon/space/rows.o $(lib_obj)
 $(filter-out $(bench_inside),$(bench_programs)): $(BUILD)/libtalea.a
 
 $(bench_programs): %: %.o $(patsubst %.c,$(BUILD)/%.o,$(bench_lib_src) $(shm_src))

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/worker/control.h"
-#include "daemon/worker/rows.h"
+#include "daemon/space/rows.h"
 
 static uint64_t memory_bytes(const struct space *space)
 {

@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
-#include "daemon/worker/busy.h"
+#include "daemon/space/busy.h"
 #include "daemon/worker/message.h"
-#include "daemon/worker/totals.h"
+#include "daemon/space/totals.h"
 
 #define SECOND_NS 1000000000ull
 

@@ -11,7 +11,7 @@
 #include <urcu/wfcqueue.h>
 
 #include "daemon/worker/kernel.h"
-#include "daemon/worker/space.h"
+#include "daemon/space/space.h"
 #include "shm/wire.h"
 
 enum request_kind {

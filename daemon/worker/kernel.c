@@ -8,8 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "daemon/worker/register.h"
-#include "daemon/worker/rows.h"
+#include "daemon/space/register.h"
+#include "daemon/space/rows.h"
 
 #define LABELS_MAX 128
 

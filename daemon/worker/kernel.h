@@ -7,7 +7,7 @@
 #define WORKER_KERNEL_H
 
 #include "daemon/probes.h"
-#include "daemon/worker/space.h"
+#include "daemon/space/space.h"
 
 struct kernel_probe {
 	const char *map; /* [cpu][stride], NULL: not attached */

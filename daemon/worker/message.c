@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "daemon/worker/register.h"
+#include "daemon/space/register.h"
 
 static const struct wire_register *message_of(const struct request *r)
 {

@@ -15,9 +15,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "daemon/worker/busy.h"
-#include "daemon/worker/register.h"
-#include "daemon/worker/totals.h"
+#include "daemon/space/busy.h"
+#include "daemon/space/register.h"
+#include "daemon/space/totals.h"
 
 #define SECOND_NS 1000000000ull
 

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/worker/register.h"
+#include "daemon/space/register.h"
 #include "tests/lib/harness.h"
 
 enum step { STEP_COUNTER, STEP_FAMILY, STEP_MEMBER, STEP_NR };

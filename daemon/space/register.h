@@ -6,7 +6,7 @@
 #ifndef WORKER_REGISTER_H
 #define WORKER_REGISTER_H
 
-#include "daemon/worker/space.h"
+#include "daemon/space/space.h"
 #include "shm/wire.h"
 
 #define REGISTER_WHY_MAX WIRE_TEXT_MAX

@@ -1,5 +1,5 @@
 /* See register.h. */
-#include "daemon/worker/register.h"
+#include "daemon/space/register.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
 #ifndef WORKER_TOTALS_H
 #define WORKER_TOTALS_H
 
-#include "daemon/worker/space.h"
+#include "daemon/space/space.h"
 
 struct fold_times {
 	uint64_t mono_ns, real_ns; /* when this fold began, before any cell was read */

@@ -1,6 +1,6 @@
 /* See space.h. Here: mapping, building a new region, recovering a live one. */
 #define _GNU_SOURCE
-#include "daemon/worker/space.h"
+#include "daemon/space/space.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
-#include "daemon/worker/busy.h"
-#include "daemon/worker/register.h"
+#include "daemon/space/busy.h"
+#include "daemon/space/register.h"
 
 #define BLOCKS_MAX (SHM_SLOTS_MAX / SPACE_BLOCK)
 

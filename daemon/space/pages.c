@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/log.h"
-#include "daemon/worker/space.h"
+#include "daemon/space/space.h"
 
 #ifndef MADV_POPULATE_READ /* Linux 5.14 */
 #define MADV_POPULATE_READ 22

@@ -1,6 +1,6 @@
 /* See busy.h. */
 #define _GNU_SOURCE
-#include "daemon/worker/busy.h"
+#include "daemon/space/busy.h"
 
 #include <errno.h>
 #include <math.h>
@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "daemon/worker/space.h"
+#include "daemon/space/space.h"
 
 /* One listed counter. Stays in its place for as long as it is listed. */
 struct track {

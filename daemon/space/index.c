@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/worker/space.h"
+#include "daemon/space/space.h"
 
 #define BASES_ORDER_MIN 8u
 

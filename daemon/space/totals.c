@@ -1,9 +1,9 @@
 /* See totals.h. */
-#include "daemon/worker/totals.h"
+#include "daemon/space/totals.h"
 
 #include <string.h>
 
-#include "daemon/worker/rows.h"
+#include "daemon/space/rows.h"
 
 #define LINE_U64S 8u
 
