@@ -95,7 +95,7 @@ int attach_poll(struct attach *a, int64_t deadline_ns, char *text)
 		if (region)
 			region_change(a, region);
 	}
-	err = a->unbound ? bind_all(a, deadline_ns, text) : 0;
+	err = bind_all(a, deadline_ns, text);
 	lock_table();
 	key_carry(a);
 	unlock_table();

@@ -16,12 +16,26 @@ static uint64_t *cold_cell(const struct region *r, uint32_t slot)
 	return (uint64_t *)(r->view.s + shards_cold(slot));
 }
 
-bool key_is_bound(const struct key *k)
+/* The record of a key in the region there is; NULL: it has none there. */
+static const struct bind *bind_here(const struct key *k)
 {
 	/* ORDER(bind) */
 	const struct bind *b = shm_take_ptr((struct bind **)&k->target.bind);
 
-	return b && b->region == k->attach->region;
+	return b && b->region == k->attach->region ? b : NULL;
+}
+
+static bool bind_is_removed(const struct bind *b)
+{
+	/* ORDER(generation) */
+	return b->is_own_member && slot_generation(shm_take(b->word)) != b->generation;
+}
+
+bool key_is_bound(const struct key *k)
+{
+	const struct bind *b = bind_here(k);
+
+	return b && !bind_is_removed(b);
 }
 
 static bool family_is_bound(const struct talea_family_ *f)
@@ -98,7 +112,7 @@ struct batch {
 /* Notes that key counts at slot from now on. err: why that is not its own. */
 static int batch_done(struct batch *w, struct key *k, uint32_t slot, uint32_t generation, int err)
 {
-	const struct region *r = w->region;
+	struct region *r = w->region;
 	const struct family_bind *fb = k->family ? k->family->bind : NULL;
 	struct bind *b;
 	int no_cell;
@@ -111,7 +125,8 @@ static int batch_done(struct batch *w, struct key *k, uint32_t slot, uint32_t ge
 	unlock_table();
 	if (!b || no_cell)
 		return -ENOMEM;
-	b->kind = k->family && !err && k->type != SHM_OTHER ? BIND_MEMBER : BIND_PLAIN;
+	b->is_own_member = k->family && !err && k->type != SHM_OTHER;
+	b->kind = b->is_own_member ? BIND_MEMBER : BIND_PLAIN;
 	b->overflow = err != 0;
 	b->slot = slot;
 	b->generation = generation;
@@ -260,8 +275,9 @@ int bind_keys(struct attach *a, struct key **keys, size_t nr, int64_t deadline_n
 	if (!err)
 		err = batch_flush(&w);
 	lock_table();
+	for (size_t i = 0; i < w.done_nr; i++)
+		a->unbound -= !bind_here(w.done[i]);
 	a->out_of_line += target_rebind(w.done, w.binds, w.done_nr);
-	a->unbound -= w.done_nr;
 	unlock_table();
 	if (!err)
 		err = w.err;
@@ -318,7 +334,7 @@ int bind_values(struct talea_family_ *f, const struct talea_key *const *keys, si
 
 static int family_bind_to(struct attach *a, struct talea_family_ *f, uint32_t slot, int err)
 {
-	const struct region *r = a->region;
+	struct region *r = a->region;
 	struct family_bind *b = malloc(sizeof(*b));
 	const struct name_shm *n;
 
@@ -403,38 +419,122 @@ int bind_family(struct attach *a, struct talea_family_ *f, int64_t deadline_ns, 
 	return family_bind_to(a, f, slot, err);
 }
 
-int bind_all(struct attach *a, int64_t deadline_ns, char *text)
+/* --- everything ---------------------------------------------------------------------------------- */
+
+#define LOOK_FREE_NS 1000000 /* looking at all holders costs nothing worth saving below this */
+
+/*
+ * Is there a reason to look at holders of members: members were removed since, or an add came late?
+ * Both words are read before any generation, so what changes later is a reason for the next time.
+ */
+static bool has_moved(struct attach *a)
+{
+	struct region *r = a->region;
+	uint64_t moves;
+	bool late;
+
+	if (a->moved_after_ns && clock_mono_ns() < a->moved_after_ns)
+		return false;
+	/* ORDER(moves): a removal has made its generation even before it moves what the member held. */
+	moves = shm_take(&r->view.d->moves);
+	/* ORDER(late): the claim sees every mark that was made before the word it takes. */
+	late = shm_count_read(&r->has_late) && shm_claim(&r->has_late, 1, 0);
+	if (moves == a->moves && !late)
+		return false;
+	a->moves = moves;
+	return true;
+}
+
+/*
+ * Is this key to be bound? The holder of a removed member is when D has the name again, or when it
+ * added since: one that no longer adds does not bring a name back that somebody removed.
+ */
+static bool key_is_due(const struct key *k)
+{
+	const struct bind *b = bind_here(k);
+	uint32_t generation;
+
+	if (!b)
+		return true;
+	if (!bind_is_removed(b))
+		return false;
+	return shm_read32(&b->is_late) || dir_find(b->region->view.d, k->family->bind->slot, k->name,
+						   k->len, &generation) != SHM_SLOT_NONE;
+}
+
+/* The keys that are due, in an array to be freed; NULL: no memory. */
+static struct key **keys_due(struct attach *a, size_t *ret_nr)
 {
 	struct key **keys;
-	size_t nr = 0, unbound = 0;
-	int err = 0;
+	size_t nr = 0;
 
-	for (struct talea_family_ *f = a->families; f; f = f->next)
-		if (!family_is_bound(f)) {
-			err = bind_family(a, f, deadline_ns, text);
-			if (!family_is_bound(f) && a->region->writable)
-				return err;
-		}
 	lock_table();
 	for (struct key *k = a->keys; k; k = k->next)
 		nr++;
 	keys = malloc((nr + 1) * sizeof(*keys));
 	nr = 0;
 	for (struct key *k = a->keys; k && keys; k = k->next)
-		if (!key_is_bound(k))
+		if (key_is_due(k))
 			keys[nr++] = k;
 	unlock_table();
-	if (!keys)
-		return -ENOMEM;
-	err = bind_keys(a, keys, nr, deadline_ns, text);
-	free(keys);
+	*ret_nr = nr;
+	return keys;
+}
+
+/* Counts anew what is not bound. Returns how many that is, late holders included. */
+static size_t recount(struct attach *a)
+{
+	size_t unbound = 0, late = 0;
+
 	lock_table();
-	for (struct key *k = a->keys; k; k = k->next)
-		unbound += !key_is_bound(k);
+	for (struct key *k = a->keys; k; k = k->next) {
+		const struct bind *b = bind_here(k);
+
+		unbound += !b;
+		late += b && shm_read32(&b->is_late) && bind_is_removed(b);
+	}
 	for (struct talea_family_ *f = a->families; f; f = f->next)
 		unbound += !family_is_bound(f);
 	a->unbound = unbound;
 	unlock_table();
+	if (late) /* ORDER(late): they could not be bound, and are looked for again */
+		shm_publish(&a->region->has_late, 1);
+	return unbound + late;
+}
+
+int bind_all(struct attach *a, int64_t deadline_ns, char *text)
+{
+	bool moved = has_moved(a);
+	int64_t begun, took;
+	struct key **keys;
+	size_t nr;
+	int err = 0;
+
+	if (!a->unbound && !moved)
+		return 0;
+	for (struct talea_family_ *f = a->families; f; f = f->next)
+		if (!family_is_bound(f)) {
+			err = bind_family(a, f, deadline_ns, text);
+			if (!family_is_bound(f) && a->region->writable)
+				goto out_recount;
+		}
+	begun = clock_mono_ns();
+	keys = keys_due(a, &nr);
+	if (!keys) {
+		a->moves = UINT64_MAX; /* look again */
+		err = -ENOMEM;
+		goto out_recount;
+	}
+	took = clock_mono_ns() - begun;
+	/* With so many handles that looking at them takes long, a twentieth of the time is spent so. */
+	a->moved_after_ns = took > LOOK_FREE_NS ? begun + 20 * took : 0;
+	if (nr)
+		err = bind_keys(a, keys, nr, deadline_ns, text);
+	free(keys);
+	if (!nr && !a->unbound)
+		return 0;
+
+out_recount:
 	/* A refused key is bound to the overflow counter: that was told when it was declared. */
-	return a->unbound ? err : 0;
+	return recount(a) ? err : 0;
 }

@@ -1,7 +1,7 @@
 /*
  * Keys of families: resolving once (a key of the process with a handle) and resolving with every add
- * (no key, no allocation: the directory itself is the table). Members are cold cells; their add is
- * the section in target.c that compares the generation.
+ * (no key, no allocation: the directory itself is the table). A member's add compares the generation
+ * inside its section, be that the one of its row or the cold one of target.c.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,7 +16,7 @@
 /* A full family is not asked again for so long: its new keys count in `other` at once. */
 #define FULL_NS 1000000000
 
-static const struct region no_region = { .writable = true };
+static struct region no_region = { .writable = true };
 static struct family_bind no_bind = { .region = &no_region };
 
 struct talea_family_ family_undeclared = {
@@ -39,28 +39,38 @@ static bool value_fits(const struct talea_family_ *f, const void *value, size_t 
 
 static void other_add(struct talea_family_ *f, uint64_t n)
 {
-	talea_add_slow_(&f->other->target, n);
+	talea_target_add_(&f->other->target, n);
 }
 
-/* Adds to a member that D knows. false: it does not. */
+/*
+ * Adds to a member that D knows; false: it does not. The look-up compared the name under one
+ * generation, and each section compares that again before it commits; whether there was a row only
+ * picks the one to begin with. No handle is to find the name again: the record is marked from the start.
+ */
 static inline bool shared_add(const struct family_bind *fb, const void *value, size_t len,
 			      uint64_t n)
 {
-	const struct region *r = fb->region;
-	uint32_t generation, slot;
+	struct region *r = fb->region;
+	uint64_t route;
+	uint32_t slot = dir_find_to_add(r->view.d, r->view.s, fb->slot, value, len, &route);
+	struct bind b;
 
-	slot = dir_find_to_add(r->view.d, r->view.s, fb->slot, value, len, &generation);
 	if (slot == SHM_SLOT_NONE)
 		return false;
-	member_add(&(struct bind){
-			   .kind = BIND_MEMBER,
-			   .generation = generation,
-			   .word = &dir_slot(r->view.d, slot)->route,
-			   .cold = (uint64_t *)(r->view.s + shards_cold(slot)),
-			   .removed = fb->removed,
-			   .fallback = &((struct shards_shm *)r->view.s)->fallback_used,
-		   },
-		   n);
+	b = (struct bind){
+		.kind = BIND_MEMBER,
+		.is_late = 1,
+		.generation = slot_generation(route),
+		.word = &dir_slot(r->view.d, slot)->route,
+		.cold = (uint64_t *)(r->view.s + shards_cold(slot)),
+		.removed = fb->removed,
+		.fallback = &((struct shards_shm *)r->view.s)->fallback_used,
+		.region = r,
+	};
+	if (__builtin_expect(slot_row(route) == SHM_ROW_NONE, 1))
+		member_add(&b, n);
+	else
+		member_add_hot(&b, n);
 	return true;
 }
 

@@ -33,16 +33,19 @@ struct region {
 	unsigned char id[16];
 	struct shm_view view;
 	bool writable;
+	uint64_t has_late; /* a bind of it was marked late since somebody claimed this word */
 };
 
 enum bind_kind { BIND_PRIVATE, BIND_PLAIN, BIND_MEMBER };
 
 /*
- * What the out-of-line path needs, in one immutable and immortal record: a thread that took the
- * pointer sees fields that belong together (PROTOCOL 1).
+ * What the out-of-line path needs, in one immutable (but for is_late) and immortal record: a thread
+ * that took the pointer sees fields that belong together (PROTOCOL 1).
  */
 struct bind {
 	enum bind_kind kind;
+	uint32_t is_late; /* members: somebody added after the removal */
+	bool is_own_member; /* of the key itself: may be removed */
 	uint32_t generation;
 	uint32_t slot;
 	bool overflow; /* the declaration failed: this is the overflow slot or `other` */
@@ -50,7 +53,7 @@ struct bind {
 	uint64_t *cold;
 	uint64_t *removed;  /* members: where a late add goes */
 	uint64_t *fallback; /* members: the region's fallback_used */
-	const struct region *region;
+	struct region *region;
 };
 
 /* One per key and process, immortal. The target is first: a handle's pointer is the key's. */
@@ -74,7 +77,7 @@ struct key {
 
 /* Where a family lies in one region; immutable. */
 struct family_bind {
-	const struct region *region;
+	struct region *region;
 	uint32_t slot;
 	uint64_t *other;
 	uint64_t *removed;
@@ -119,6 +122,9 @@ struct attach {
 	struct key *keys;
 	struct key *cells; /* keys with a private cell: carried over at every call */
 	size_t unbound;	   /* keys and families that are not bound to `region` */
+	/* conn lock: holders of removed members, see bind_all */
+	uint64_t moves;		 /* of `region` when holders were last looked at */
+	int64_t moved_after_ns; /* CLOCK_MONOTONIC: not looked at again before */
 	struct talea_family_ *families;
 	struct key *refuge, *refuge_level; /* where declarations without a valid name count */
 	struct key_table *table; /* published */
@@ -155,7 +161,8 @@ bool target_membarrier(void);
 void target_init(struct talea_target_ *t);
 void target_cold(struct talea_target_ *t, struct bind *b);
 uint64_t *cell_alloc(void);
-void member_add(const struct bind *b, uint64_t n);
+void member_add(struct bind *b, uint64_t n); /* cold, or late */
+void member_add_hot(struct bind *b, uint64_t n); /* where it had a row a moment ago */
 struct bind *bind_alloc(void); /* table lock held, as for cell_alloc */
 /* Moves each key with a new record in binds[i] to it; see PROTOCOL 4. Table lock held. Returns how many
  * had to leave the inline path. */
@@ -187,9 +194,12 @@ int attach_poll(struct attach *a, int64_t deadline_ns, char *text); /* conn lock
 /* bind.c; conn lock held, attached. The result is that of the first that failed. */
 int bind_family(struct attach *a, struct talea_family_ *f, int64_t deadline_ns, char *text);
 int bind_keys(struct attach *a, struct key **keys, size_t nr, int64_t deadline_ns, char *text);
+/* Binds what is not bound to the region, and holders of removed members anew; no work when there is
+ * nothing to do. */
 int bind_all(struct attach *a, int64_t deadline_ns, char *text);
 int bind_values(struct talea_family_ *f, const struct talea_key *const *keys, size_t nr,
 		int64_t deadline_ns, char *text);
+/* Bound to the region there is, and (members) to what the name means there now. */
 bool key_is_bound(const struct key *k);
 
 /* family.c: what a family handle is when no family could be made; adds to it are undeclared. */

@@ -134,7 +134,7 @@ void key_carry(struct attach *a)
 {
 	for (struct key *k = a->cells; k; k = k->next_cell) {
 		/* ORDER(bind) */
-		const struct bind *b = shm_take_ptr((struct bind **)&k->target.bind);
+		struct bind *b = shm_take_ptr((struct bind **)&k->target.bind);
 		uint64_t v = shm_count_read(k->cell);
 
 		if (!v || !b || b->kind == BIND_PRIVATE)

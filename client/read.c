@@ -13,6 +13,10 @@
 
 #define RETRIES_MAX 1000
 
+#define REMOVED_TEXT                                                                         \
+	"this member was removed: what it counted is in its family's {talea=\"removed\"}; get " \
+	"its key again, or add to it, to have it anew"
+
 static uint64_t clock_real_ns(void)
 {
 	struct timespec ts;
@@ -134,14 +138,17 @@ void rates_free(struct rates *rates)
 	free(rates);
 }
 
-/* A rate that is not listed is zero if the list has every counter that changed, else not known. */
-void rates_of(const struct rates *rates, uint32_t slot, struct talea_total *ret)
+/* A rate that is not listed is zero if the list has every counter that changed, else not known. One of
+ * another generation is that of the slot's former owner. */
+void rates_of(const struct rates *rates, uint32_t slot, uint32_t generation, struct talea_total *ret)
 {
 	struct rate_entry key = { .slot = slot };
 	const struct rate_entry *e = rates ? bsearch(&key, rates->entries, rates->nr, sizeof(key),
 						     by_slot) : NULL;
 	float rest = rates && rates->all ? 0 : NAN;
 
+	if (e && rates->busy->generation[e->at] != generation)
+		e = NULL;
 	for (uint32_t i = 0; i < SHM_HISTORY_NR; i++)
 		ret->history[i] = e ? rates->busy->rates[e->at][i] : rest;
 	ret->rate = (double)ret->history[0];
@@ -151,6 +158,7 @@ void rates_of(const struct rates *rates, uint32_t slot, struct talea_total *ret)
 static void rate_one(const struct region *r, uint32_t slot, struct talea_total *ret)
 {
 	const struct totals_shm *t = r->view.t;
+	uint32_t generation = slot_generation(shm_count_read(&dir_slot(r->view.d, slot)->route));
 	uint64_t tick;
 
 	do {
@@ -163,7 +171,8 @@ static void rate_one(const struct region *r, uint32_t slot, struct talea_total *
 					      (tick & 1) * SHM_T_BUSY_BYTES);
 		nr = shm_read32(&b->nr);
 		nr = nr <= SHM_BUSY_NR ? nr : 0;
-		while (i < nr && shm_read32(&b->slot[i]) != slot)
+		while (i < nr && (shm_read32(&b->slot[i]) != slot ||
+				  shm_read32(&b->generation[i]) != generation))
 			i++;
 		for (uint32_t k = 0; k < SHM_HISTORY_NR; k++)
 			ret->history[k] = i < nr ? b->rates[i][k] : shm_read32(&b->all) ? 0 : NAN;
@@ -214,6 +223,15 @@ static int total_give(struct talea_total *ret, struct talea_total *n, size_t siz
 	return err;
 }
 
+/*
+ * Was the member removed, before or while its slot was read? ORDER(generation): the reads before this
+ * one end with an acquire fence, so what they saw was still the member's.
+ */
+static bool bind_is_gone(const struct bind *b)
+{
+	return b->is_own_member && slot_generation(shm_take(b->word)) != b->generation;
+}
+
 static int read_target(struct talea *t, struct talea_target_ *target, enum talea_how how,
 		       uint64_t max_age_ns, struct talea_total *ret)
 {
@@ -234,8 +252,8 @@ static int read_target(struct talea *t, struct talea_target_ *target, enum talea
 	err = read_slot(b->region, b->slot, how, max_age_ns, &n);
 	rate_one(b->region, b->slot, &n);
 	n.help = NULL;
-	if (slot_generation(shm_take(b->word)) != b->generation)
-		err = -ENOENT;
+	if (bind_is_gone(b))
+		return fail(t, -ENOENT, REMOVED_TEXT);
 	return total_give(ret, &n, ret->size, err);
 }
 
@@ -253,9 +271,37 @@ int talea_read_level(struct talea *t, struct talea_level l, enum talea_how how, 
 
 int talea_peek_fn(struct talea_counter c, struct talea_stamp *ret)
 {
-	if (!shm_take_ptr(&c.target_->total))
+	/* ORDER(bind) */
+	const struct bind *b = shm_take_ptr((struct bind **)&c.target_->bind);
+	struct fold_times times;
+	int64_t value;
+
+	if (shm_take_ptr(&c.target_->total))
+		return talea_peek(c, ret);
+	if (!b || !b->region)
 		return -ENOTCONN;
-	return talea_peek(c, ret);
+	value = read_compacted(b->region, b->slot, &times);
+	if (bind_is_gone(b))
+		return -ENOENT;
+	*ret = (struct talea_stamp){ value, times.epoch, times.mono_ns };
+	return 0;
+}
+
+/* Reads what has this name now; -ENOENT when nothing has, or has no longer when it was read. */
+static int read_named(const struct region *r, const char *name, enum talea_how how,
+		      uint64_t max_age_ns, struct talea_total *ret)
+{
+	uint32_t generation = 0, slot = name_find(r->view.d, name, &generation);
+	int err;
+
+	if (slot == SHM_SLOT_NONE)
+		return -ENOENT;
+	err = read_slot(r, slot, how, max_age_ns, ret);
+	rate_one(r, slot, ret);
+	/* ORDER(generation): as in bind_is_gone */
+	if (slot_generation(shm_take(&dir_slot(r->view.d, slot)->route)) != generation)
+		return -ENOENT;
+	return err;
 }
 
 int talea_read_name(struct talea *t, const char *name_with_labels, enum talea_how how,
@@ -264,7 +310,6 @@ int talea_read_name(struct talea *t, const char *name_with_labels, enum talea_ho
 	char name[NAME_DISPLAY_MAX];
 	const struct region *r;
 	struct talea_total n;
-	uint32_t slot, generation = 0;
 	int err;
 
 	if (!t || !name_with_labels || !ret || ret->size < sizeof(ret->size) + sizeof(ret->value) ||
@@ -278,11 +323,11 @@ int talea_read_name(struct talea *t, const char *name_with_labels, enum talea_ho
 		return fail(t, -ENOTCONN, talea_strerror(NULL, -ENOTCONN));
 	if (name_normalise(name_with_labels, name, sizeof(name)) < 0)
 		return fail(t, -EINVAL, "the name does not parse: write name or name{label=\"value\"}");
-	slot = name_find(r->view.d, name, &generation);
-	if (slot == SHM_SLOT_NONE)
+	err = read_named(r, name, how, max_age_ns, &n);
+	if (err == -ENOENT) /* removed and made again meanwhile? */
+		err = read_named(r, name, how, max_age_ns, &n);
+	if (err == -ENOENT)
 		return fail(t, -ENOENT, talea_strerror(NULL, -ENOENT));
-	err = read_slot(r, slot, how, max_age_ns, &n);
-	rate_one(r, slot, &n);
 	return total_give(ret, &n, ret->size, err);
 }
 

@@ -27,6 +27,7 @@ struct rates {
 };
 struct rates *rates_take(const struct region *r);
 void rates_free(struct rates *rates);
-void rates_of(const struct rates *rates, uint32_t slot, struct talea_total *ret);
+void rates_of(const struct rates *rates, uint32_t slot, uint32_t generation,
+	      struct talea_total *ret);
 
 #endif

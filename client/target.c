@@ -122,9 +122,24 @@ struct bind *bind_alloc(void)
 
 /* --- the out-of-line add ----------------------------------------------------------------------- */
 
+/*
+ * An add that came after its member's removal counts in `removed`, whoever holds the handle; the
+ * record is marked, so that the next call that is not an add finds the name again. Private memory,
+ * signal safe.
+ */
+static void late_add(struct bind *b, uint64_t n)
+{
+	shm_count_add(b->removed, n);
+	if (shm_read32(&b->is_late))
+		return;
+	shm_set32(&b->is_late, 1);
+	/* ORDER(late): the mark is in place before who claims this word looks for marks. */
+	shm_publish(&b->region->has_late, 1);
+}
+
 /* Without a section nothing aborts an add that was delayed between compare and add: say so first,
  * so that the daemon never hands such a cell out again (PROTOCOL 3). */
-static void member_add_fallback(const struct bind *b, uint64_t n)
+static void member_add_fallback(struct bind *b, uint64_t n)
 {
 	if (!shm_count_read(b->fallback))
 		shm_count_set(b->fallback, 1);
@@ -134,7 +149,7 @@ static void member_add_fallback(const struct bind *b, uint64_t n)
 	if (slot_generation(shm_take(b->word)) == b->generation)
 		shm_count_add(b->cold, n);
 	else
-		shm_count_add(b->removed, n);
+		late_add(b, n);
 }
 
 enum section { ADDED, LATE, ABORTED, UNREGISTERED };
@@ -227,7 +242,7 @@ unregistered:
 
 static uint64_t member_off; /* target_rseq_off(), set before the first member exists */
 
-void member_add(const struct bind *b, uint64_t n)
+void member_add(struct bind *b, uint64_t n)
 {
 #if defined(__x86_64__) || defined(__aarch64__)
 	int64_t off = (int64_t)shm_count_read(&member_off);
@@ -239,7 +254,7 @@ void member_add(const struct bind *b, uint64_t n)
 		case ADDED:
 			return;
 		case LATE:
-			shm_count_add(b->removed, n);
+			late_add(b, n);
 			return;
 		case ABORTED:
 			continue;
@@ -252,10 +267,26 @@ void member_add(const struct bind *b, uint64_t n)
 	member_add_fallback(b, n);
 }
 
+/*
+ * The inline add through a target that lives for this one add. That there is a row is only what the
+ * look-up saw: the section takes the route anew, and what it turns away ends in member_add.
+ */
+void member_add_hot(struct bind *b, uint64_t n)
+{
+	struct talea_target_ target = {
+		.word = b->word,
+		.bias = (uint64_t)b->generation << 32,
+		.lane0 = b->region->view.s + SHM_S_LANES,
+		.bind = b,
+	};
+
+	talea_target_add_(&target, n);
+}
+
 void talea_add_slow_(struct talea_target_ *target, uint64_t n)
 {
 	/* ORDER(bind): a record is complete before a target points to it. */
-	const struct bind *b = shm_take_ptr((struct bind **)&target->bind);
+	struct bind *b = shm_take_ptr((struct bind **)&target->bind);
 
 	if (__builtin_expect(b->kind == BIND_MEMBER, 0))
 		member_add(b, n);
@@ -309,6 +340,15 @@ static void word_publish(struct talea_target_ *t, const uint64_t *word)
 	shm_publish_ptr((const uint64_t **)&t->word, word);
 }
 
+/* talea_peek reads where this points. A member's slot may be another's one day, which only the
+ * out-of-line twin can tell. */
+static void total_publish(struct key *k, const struct bind *b)
+{
+	const uint64_t *total = (const uint64_t *)((const char *)b->region->view.t + SHM_T_TOTALS);
+
+	shm_publish_ptr(&k->target.total, b->is_own_member ? NULL : total + b->slot);
+}
+
 size_t target_rebind(struct key **keys, struct bind **binds, size_t nr)
 {
 	bool rebound = false;
@@ -323,8 +363,7 @@ size_t target_rebind(struct key **keys, struct bind **binds, size_t nr)
 			rebound = true;
 		}
 		target_cold(t, binds[i]);
-		shm_publish_ptr(&t->total, (const uint64_t *)((const char *)b->region->view.t +
-							      SHM_T_TOTALS) + b->slot);
+		total_publish(keys[i], b);
 	}
 	if (rebound && target_membarrier())
 		sections_end();

@@ -18,6 +18,7 @@
 
 #include "daemon/config_value.h"
 #include "names.h"
+#include "wire.h"
 
 #define FILES_MAX 64u
 #define FILE_BYTES_MAX (1u << 20)
@@ -127,7 +128,7 @@ static void section_counter(struct load *l, const char *glob)
 	}
 	if (i == c->rules_nr) {
 		strcpy(c->rules[i].glob, glob);
-		c->rules[i].labels_max = CONFIG_LABELS_MAX;
+		c->rules[i].ttl_s = CONFIG_TTL_UNSET;
 		c->rules_nr++;
 	}
 	l->section = CONFIG_COUNTER;
@@ -508,6 +509,8 @@ static void print_section(enum config_section section, const void *target,
 		key->show(key, target, value, sizeof(value));
 		if (section == CONFIG_NAMESPACE && !ns->users_set && !strcmp(key->name, "users"))
 			fprintf(out, "# users: root and the user who starts talead\n");
+		else if (section == CONFIG_COUNTER && !*value)
+			fprintf(out, "# %s: as the other sections say\n", key->name);
 		else
 			fprintf(out, "%s =%s%s\n", key->name, *value ? " " : "", value);
 	}
@@ -529,12 +532,44 @@ void config_print(const struct config *c, const struct config_origins *o, FILE *
 
 /* --- asking ---------------------------------------------------------------------------------- */
 
+/* Rules that do not set a key are passed over before their glob is tried: that is what costs. */
 uint32_t config_labels_max(const struct config *c, const char *name)
 {
-	for (uint32_t i = c->rules_nr; i > 0; i--)
-		if (name_match(c->rules[i - 1].glob, name))
-			return c->rules[i - 1].labels_max;
+	for (uint32_t i = c->rules_nr; i-- > 0;)
+		if (c->rules[i].labels_max && name_match(c->rules[i].glob, name))
+			return c->rules[i].labels_max;
 	return CONFIG_LABELS_MAX;
+}
+
+uint32_t config_hot(const struct config *c, const char *display_name)
+{
+	static const uint32_t rules[] = {
+		[CONFIG_HOT_AUTO] = WIRE_RULE_AUTO,
+		[CONFIG_HOT_YES] = WIRE_RULE_YES,
+		[CONFIG_HOT_NO] = WIRE_RULE_NO,
+	};
+
+	for (uint32_t i = c->rules_nr; i-- > 0;)
+		if (c->rules[i].hot && name_match(c->rules[i].glob, display_name))
+			return rules[c->rules[i].hot];
+	return WIRE_RULE_AUTO;
+}
+
+uint32_t config_ttl_s(const struct config *c, const char *display_name)
+{
+	for (uint32_t i = c->rules_nr; i-- > 0;)
+		if (c->rules[i].ttl_s != CONFIG_TTL_UNSET &&
+		    name_match(c->rules[i].glob, display_name))
+			return (uint32_t)c->rules[i].ttl_s;
+	return 0;
+}
+
+bool config_is_admin(const struct config *c, uid_t uid)
+{
+	for (uint32_t i = 0; i < c->admins_nr; i++)
+		if (c->admins[i] == uid)
+			return true;
+	return uid == 0 || uid == c->keeper_uid;
 }
 
 const struct config_namespace *config_namespace_find(const struct config *c, const char *name)

@@ -39,10 +39,14 @@ struct config_namespace {
 	uint32_t rows_max; /* 0: every counter is cold */
 };
 
-/* [counter GLOB]. The glob is as in names.h, matched against a family's name. */
+/* [counter GLOB]. The glob is as in names.h. For each key the last rule that matches and sets it wins. */
+enum config_hot { CONFIG_HOT_UNSET = 0, CONFIG_HOT_AUTO, CONFIG_HOT_YES, CONFIG_HOT_NO };
+#define CONFIG_TTL_UNSET UINT64_MAX
 struct config_rule {
 	char glob[CONFIG_GLOB_MAX];
-	uint32_t labels_max;
+	uint32_t labels_max; /* 0: unset */
+	uint32_t hot;	     /* enum config_hot */
+	uint64_t ttl_s;	     /* members of families alone; 0: they never go; or CONFIG_TTL_UNSET */
 };
 
 struct config {
@@ -52,6 +56,8 @@ struct config {
 	uid_t user;		    /* of the worker */
 	gid_t group;		    /* its primary group */
 	uid_t keeper_uid;	    /* who started talead: the "own uid" of an access list */
+	uid_t admins[CONFIG_IDS_MAX];
+	uint32_t admins_nr;
 	uint64_t fold_ns;
 	uint32_t fold_cpu_permille; /* of one core */
 	uint32_t bpf_auto;	    /* 0: bpf = off */
@@ -59,11 +65,19 @@ struct config {
 	uint32_t namespaces_nr;	    /* at least 1: namespaces[0] is `default` */
 	struct config_namespace namespaces[CONFIG_NAMESPACES_MAX];
 	uint32_t rules_nr;
-	struct config_rule rules[CONFIG_RULES_MAX]; /* the last one that matches wins */
+	struct config_rule rules[CONFIG_RULES_MAX];
 };
 
 /* How many keys a family may have; `name` is its canonical name. */
 uint32_t config_labels_max(const struct config *c, const char *name);
+
+/* Who gets a row, and how long a member may be idle: for a display name. enum wire_hot_rule; seconds, 0
+ * for ever. */
+uint32_t config_hot(const struct config *c, const char *display_name);
+uint32_t config_ttl_s(const struct config *c, const char *display_name);
+
+/* May this user pin, forget and accept? Root and who started talead always may. */
+bool config_is_admin(const struct config *c, uid_t uid);
 
 /* The namespace of that name; NULL when the configuration has none. */
 const struct config_namespace *config_namespace_find(const struct config *c, const char *name);

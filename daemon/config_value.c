@@ -55,42 +55,105 @@ static void show_count(const struct config_key *key, const void *section, char *
 	snprintf(buf, size, "%u", *(const uint32_t *)at(key, section));
 }
 
+/* Where 0 is no number but "not set". */
+static void show_count_set(const struct config_key *key, const void *section, char *buf,
+			   size_t size)
+{
+	buf[0] = '\0';
+	if (*(const uint32_t *)at(key, section))
+		show_count(key, section, buf, size);
+}
+
+#define SECOND_NS 1000000000ull
+
 static const struct {
 	const char *name;
 	uint64_t ns;
-} units[] = { { "s", 1000000000 }, { "ms", 1000000 }, { "us", 1000 }, { "ns", 1 } };
+} units[] = { { "d", 86400 * SECOND_NS }, { "h", 3600 * SECOND_NS }, { "m", 60 * SECOND_NS },
+	      { "s", SECOND_NS }, { "ms", 1000000 }, { "us", 1000 }, { "ns", 1 } };
 
-static int parse_time(const struct config_key *key, void *section, const char *text, char *why)
+static int time_of(const char *text, uint64_t *ret_ns, char *why)
 {
 	uint64_t v;
 
 	if (parse_digits(&text, &v))
 		return -EINVAL;
 	if (!*text) {
-		snprintf(why, CONFIG_WHY_MAX, "a time needs its unit (ns, us, ms, s)");
+		snprintf(why, CONFIG_WHY_MAX, "a time needs its unit (ns, us, ms, s, m, h, d)");
 		return -EINVAL;
 	}
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-		if (strcmp(text, units[i].name))
-			continue;
-		if (__builtin_mul_overflow(v, units[i].ns, &v) || v < key->min || v > key->max)
-			return -EINVAL;
-		*(uint64_t *)at(key, section) = v;
-		return 0;
-	}
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+		if (!strcmp(text, units[i].name))
+			return __builtin_mul_overflow(v, units[i].ns, ret_ns) ? -EINVAL : 0;
 	return -EINVAL;
+}
+
+static void show_ns(uint64_t ns, char *buf, size_t size)
+{
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+		if (ns % units[i].ns == 0) {
+			snprintf(buf, size, "%llu%s", (unsigned long long)(ns / units[i].ns),
+				 units[i].name);
+			return;
+		}
+}
+
+static int parse_time(const struct config_key *key, void *section, const char *text, char *why)
+{
+	uint64_t v;
+
+	if (time_of(text, &v, why) || v < key->min || v > key->max)
+		return -EINVAL;
+	*(uint64_t *)at(key, section) = v;
+	return 0;
 }
 
 static void show_time(const struct config_key *key, const void *section, char *buf, size_t size)
 {
+	show_ns(*(const uint64_t *)at(key, section), buf, size);
+}
+
+static int parse_ttl(const struct config_key *key, void *section, const char *text, char *why)
+{
+	uint64_t v = 0;
+
+	if (strcmp(text, "0") && time_of(text, &v, why))
+		return -EINVAL;
+	if (v % SECOND_NS || v / SECOND_NS > key->max)
+		return -EINVAL;
+	*(uint64_t *)at(key, section) = v / SECOND_NS;
+	return 0;
+}
+
+static void show_ttl(const struct config_key *key, const void *section, char *buf, size_t size)
+{
 	uint64_t v = *(const uint64_t *)at(key, section);
 
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (v % units[i].ns == 0) {
-			snprintf(buf, size, "%llu%s", (unsigned long long)(v / units[i].ns),
-				 units[i].name);
-			return;
+	snprintf(buf, size, "%s", v ? "" : "0");
+	if (v && v != CONFIG_TTL_UNSET)
+		show_ns(v * SECOND_NS, buf, size);
+}
+
+static const char *const hot_words[] = { [CONFIG_HOT_AUTO] = "auto",
+					 [CONFIG_HOT_YES] = "yes",
+					 [CONFIG_HOT_NO] = "no" };
+
+static int parse_hot(const struct config_key *key, void *section, const char *text, char *why)
+{
+	(void)why;
+	for (uint32_t i = CONFIG_HOT_AUTO; i <= CONFIG_HOT_NO; i++)
+		if (!strcmp(text, hot_words[i])) {
+			*(uint32_t *)at(key, section) = i;
+			return 0;
 		}
+	return -EINVAL;
+}
+
+static void show_hot(const struct config_key *key, const void *section, char *buf, size_t size)
+{
+	uint32_t v = *(const uint32_t *)at(key, section);
+
+	snprintf(buf, size, "%s", v ? hot_words[v] : "");
 }
 
 /* Percent with at most one decimal, kept in permille. */
@@ -253,7 +316,7 @@ void config_default_user(struct config *c)
 	c->group = pw ? pw->pw_gid : NOBODY;
 }
 
-/* The four lists of a namespace differ in which fields they fill and in what a word names. */
+/* The lists differ in which fields they fill and in what a word names. */
 struct id_list {
 	uint32_t *nr, *ids;
 	bool is_groups;
@@ -262,7 +325,10 @@ struct id_list {
 static struct id_list id_list(const struct config_key *key, const void *section)
 {
 	struct config_namespace *ns = (struct config_namespace *)section;
+	struct config *c = (struct config *)section;
 
+	if (key->section == CONFIG_DAEMON)
+		return (struct id_list){ &c->admins_nr, c->admins, false };
 	switch (key->offset) {
 	case offsetof(struct config_namespace, users):
 		return (struct id_list){ &ns->users_nr, ns->users, false };
@@ -303,7 +369,8 @@ static int parse_ids(const struct config_key *key, void *section, const char *te
 	}
 	memcpy(list.ids, ids, nr * sizeof(ids[0]));
 	*list.nr = nr;
-	if (key->offset == offsetof(struct config_namespace, users))
+	if (key->section == CONFIG_NAMESPACE &&
+	    key->offset == offsetof(struct config_namespace, users))
 		((struct config_namespace *)section)->users_set = 1;
 	return 0;
 }
@@ -398,6 +465,7 @@ static void show_probes(const struct config_key *key, const void *section, char 
 
 #define D(field) CONFIG_DAEMON, .offset = offsetof(struct config, field)
 #define N(field) CONFIG_NAMESPACE, .offset = offsetof(struct config_namespace, field)
+#define R(field) CONFIG_COUNTER, .offset = offsetof(struct config_rule, field)
 #define COUNTERS_LIMIT (SHM_SLOTS_MAX - 64)
 
 const struct config_key config_keys[CONFIG_SECTIONS_NR][CONFIG_KEYS_MAX] = {
@@ -408,6 +476,8 @@ const struct config_key config_keys[CONFIG_SECTIONS_NR][CONFIG_KEYS_MAX] = {
 		  .expects = "an absolute path", .parse = parse_path, .show = show_path },
 		{ D(user), .name = "user", .expects = "the name or number of a user",
 		  .parse = parse_user, .show = show_user },
+		{ D(admins), .name = "admins", .expects = "names or numbers of users",
+		  .parse = parse_ids, .show = show_ids },
 		{ D(fold_ns), .name = "fold", .min = 1000000, .max = 10000000000,
 		  .expects = "a time from 1ms to 10s, such as 10ms",
 		  .parse = parse_time, .show = show_time },
@@ -442,10 +512,14 @@ const struct config_key config_keys[CONFIG_SECTIONS_NR][CONFIG_KEYS_MAX] = {
 		{ .name = NULL },
 	},
 	[CONFIG_COUNTER] = {
-		{ CONFIG_COUNTER, .offset = offsetof(struct config_rule, labels_max),
-		  .name = "labels-max", .min = 1, .max = COUNTERS_LIMIT,
+		{ R(hot), .name = "hot", .expects = "auto, yes or no",
+		  .parse = parse_hot, .show = show_hot },
+		{ R(labels_max), .name = "labels-max", .min = 1, .max = COUNTERS_LIMIT,
 		  .expects = "a number from 1 to 16777152",
-		  .parse = parse_count, .show = show_count },
+		  .parse = parse_count, .show = show_count_set },
+		{ R(ttl_s), .name = "ttl", .max = 10ull * 365 * 86400,
+		  .expects = "whole seconds up to ten years, such as 30s, 10m or 7d, or 0 for never",
+		  .parse = parse_ttl, .show = show_ttl },
 		{ .name = NULL },
 	},
 };

@@ -11,7 +11,7 @@
 
 enum config_section { CONFIG_DAEMON, CONFIG_NAMESPACE, CONFIG_COUNTER, CONFIG_SECTIONS_NR };
 
-#define CONFIG_KEYS_MAX 8 /* of one section */
+#define CONFIG_KEYS_MAX 9 /* of one section, the end included */
 #define CONFIG_WHY_MAX 512
 #define CONFIG_VALUE_MAX 2048
 

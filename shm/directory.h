@@ -89,9 +89,12 @@ static inline int key_equals(const void *a, const void *b, size_t len)
 	return x == y;
 }
 
-/* Is this slot live and is this its key? The generation it was live with goes to ret_generation. */
-static inline int dir_matches(const struct dir_shm *d, uint32_t slot, uint32_t owner,
-			      const void *key, size_t len, uint32_t *ret_generation)
+/*
+ * Is this slot live and is this its key? Then the route goes to ret_route: the generation that the
+ * answer is about, and the row it had a moment ago, which is no more than a hint.
+ */
+static inline int dir_matches_route(const struct dir_shm *d, uint32_t slot, uint32_t owner,
+				    const void *key, size_t len, uint64_t *ret_route)
 {
 	const struct slot_shm *s = dir_slot(d, slot);
 	/* ORDER(generation): the name is read after the generation that was stored after it, and that
@@ -117,16 +120,33 @@ static inline int dir_matches(const struct dir_shm *d, uint32_t slot, uint32_t o
 	if (shm_seq_read_retry(&s->route, route) &&
 	    slot_generation(shm_count_read(&s->route)) != slot_generation(route))
 		return 0;
+	*ret_route = route;
+	return 1;
+}
+
+/* The same; the generation it was live with goes to ret_generation. */
+static inline int dir_matches(const struct dir_shm *d, uint32_t slot, uint32_t owner,
+			      const void *key, size_t len, uint32_t *ret_generation)
+{
+	uint64_t route;
+
+	if (!dir_matches_route(d, slot, owner, key, len, &route))
+		return 0;
 	*ret_generation = slot_generation(route);
 	return 1;
 }
 
 /*
  * dir_find for a caller that adds to what it finds: the cell is fetched for writing while the name
- * is still compared, because its address needs the slot's number alone. s may be NULL.
+ * is still compared, because its address needs the slot's number alone. s may be NULL. ret_route as
+ * in dir_matches_route.
+ *
+ * A table may be built anew while it is read, at the same order in the other parity, and the place of
+ * an older one be cleared and used again: the sequence number in the word tells, so a miss counts only
+ * when the word is the same afterwards. A hit never depends on it: dir_matches asks the slot itself.
  */
 static inline uint32_t dir_find_to_add(const struct dir_shm *d, const char *s, uint32_t owner,
-				       const void *key, size_t len, uint32_t *ret_generation)
+				       const void *key, size_t len, uint64_t *ret_route)
 {
 	uint64_t hash = dir_hash(d, owner, key, len);
 
@@ -145,11 +165,12 @@ static inline uint32_t dir_find_to_add(const struct dir_shm *d, const char *s, u
 
 			if (!e)
 				break;
+			/* A tombstone has a tag and no slot: probing goes on behind it. */
 			if (!slot || e != index_entry(hash, slot))
 				continue;
 			if (s)
 				__builtin_prefetch(s + shards_cold(slot), 1);
-			if (dir_matches(d, slot, owner, key, len, ret_generation))
+			if (dir_matches_route(d, slot, owner, key, len, ret_route))
 				return slot;
 		}
 		if (shm_take(&d->index_word) == word)
@@ -161,7 +182,12 @@ static inline uint32_t dir_find_to_add(const struct dir_shm *d, const char *s, u
 static inline uint32_t dir_find(const struct dir_shm *d, uint32_t owner, const void *key,
 				size_t len, uint32_t *ret_generation)
 {
-	return dir_find_to_add(d, NULL, owner, key, len, ret_generation);
+	uint64_t route;
+	uint32_t slot = dir_find_to_add(d, NULL, owner, key, len, &route);
+
+	if (slot != SHM_SLOT_NONE)
+		*ret_generation = slot_generation(route);
+	return slot;
 }
 
 #endif

@@ -8,15 +8,16 @@
  *
  *   D  header | slots | adj | global | index | names          worker rw, everyone else ro
  *   S  header | cold cells | lanes [cpu][row]                 clients rw, worker ro
- *   T  header | busiest x 2 | totals x 2 | states             worker rw, everyone else ro
+ *   T  header | busiest x 2 | changes | totals x 2 | states            worker rw, everyone else ro
  *
  * Synchronization (who may run beside whom; "-" means never at the same time):
  *
- *                     add     sum     register   fold
- *   add               yes     yes     yes        yes
- *   sum (any reader)  yes     yes     retries    yes
- *   register          yes     -"-     one writer (the fold thread)
- *   fold              yes     yes     one writer
+ *                     add         sum       register, assign, retire, remove   fold
+ *   add               yes         yes       yes: aborted or before the grace   yes
+ *   sum (any reader)  yes         yes       retries on state                   yes
+ *   sum of several    yes         yes       retries on moves                   yes
+ *   register ..       yes         retries   one writer (the fold thread)       -
+ *   fold              yes         yes       -                                  one writer
  */
 #ifndef SHM_LAYOUT_H
 #define SHM_LAYOUT_H
@@ -41,6 +42,10 @@
  * and 328 ns with a stride that is a multiple of the page (tests/bench: sum_128).
  */
 #define SHM_LANE_STRIDE 0x101040u
+
+/* A slot is handed out again no sooner than this after its member was removed: who copied the totals of
+ * an epoch has so long, from the start of its fold, to read the names that belong to it. */
+#define SHM_QUARANTINE_NS 5000000000ull
 
 #define SHM_SLOT_NONE		0u
 #define SHM_SLOT_OVERFLOW	1u /* counter: adds of refused counters of this namespace */
@@ -89,6 +94,7 @@ struct slot_shm {
 	uint64_t name;
 };
 _Static_assert(sizeof(struct slot_shm) == 40, "a slot is 40 bytes");
+#define SHM_GENERATION_LAST 0xfffffffeu /* a slot at this one is never handed out again */
 
 static inline uint32_t slot_generation(uint64_t route) { return (uint32_t)(route >> 32); }
 static inline uint32_t slot_row(uint64_t route_or_state) { return (uint32_t)route_or_state; }
@@ -145,7 +151,9 @@ _Static_assert(sizeof(struct member_shm) == 8, "a u64 key is aligned");
  * The index: open addressing with linear probing over entries of tag:8 | slot:24; 0 is empty, an
  * entry with a tag but slot 0 is a tombstone. Tables of all sizes have their place in the reserve:
  * the table of order k and parity p holds 2^k entries and begins at entry p * 2^26 + 2^k. A table
- * is complete before index_word names it; a reader that misses reads index_word again.
+ * is complete before index_word names it; a reader that misses reads index_word again. Above order
+ * and parity the word has a sequence number, or a table built anew in an old place would look like
+ * the one that a reader began with.
  */
 #define SHM_INDEX_ORDER_MIN 10u
 #define SHM_INDEX_ORDER_MAX 25u
@@ -155,9 +163,16 @@ static inline uint64_t index_first(uint64_t word)
 	return (word >> 5 & 1u) * (1ull << 26) + (1ull << index_order(word));
 }
 static inline uint64_t index_make(uint32_t order, uint32_t parity) { return parity << 5 | order; }
+#define SHM_INDEX_TOMBSTONE 0xff000000u
 
 enum shm_region_state { SHM_BUILDING = 1, SHM_LIVE = 2 };
-enum shm_promotion { SHM_ROWS_OFF = 1 << 0 }; /* the start-up self-test of rseq failed */
+
+/* What the start-up self-test of rseq found (dir_shm.promotion): until it has passed, nothing that was
+ * given back is handed out again. */
+enum shm_promotion {
+	SHM_REUSE_OFF = 1 << 0, /* rows and cells are never reused */
+	SHM_ROWS_OFF = 1 << 1,	/* no rows at all: this CPU's add is more than one instruction */
+};
 
 /* Two slots changed as one (PROTOCOL 2): replayed by a new worker while valid is set. */
 struct intent_shm {
@@ -180,7 +195,7 @@ struct dir_shm {
 	uint32_t cpus_nr;     /* lanes that are committed and summed */
 	uint32_t rows_max;    /* of this namespace */
 	uint32_t promotion;   /* enum shm_promotion */
-	uint32_t reserved0;
+	uint32_t rows_ever;   /* rows below this had an owner at some time */
 
 	uint64_t index_word __attribute__((aligned(64)));
 	uint64_t slots_nr;    /* slots below this were handed out at some time */
@@ -223,10 +238,10 @@ static inline uint64_t shards_cold(uint32_t slot) { return SHM_S_COLD + slot * 8
 /* --- T ------------------------------------------------------------------------------------- */
 
 enum shm_total_state { /* one byte a slot, stored alone */
-	SHM_T_UNUSED = 0,
+	SHM_T_UNUSED = 0, /* nobody owns this slot; its total is 0 */
 	SHM_T_OK = 1,
 	SHM_T_UNKNOWN = 2, /* nothing has counted it yet: a probe that is not attached */
-	SHM_T_SUSPECT = 3,
+	SHM_T_SUSPECT = 3, /* it fell: the total is the last good one until somebody accepts */
 	SHM_T_STATE = 7,   /* mask */
 	SHM_T_HOT = 8,	   /* has a row */
 };
@@ -244,6 +259,49 @@ struct busy_shm {
 };
 
 /*
+ * What happened to rows, members and suspects, newest last: a ring of the last SHM_CHANGES_NR. Change
+ * n lies at n % SHM_CHANGES_NR; changes_nr is published after it. A reader that copied change n reads
+ * changes_nr again: more than n + SHM_CHANGES_NR / 2 means that it may have been overwritten.
+ */
+enum shm_change {
+	SHM_CHANGE_PROMOTING = 1, /* hot enough for a row, and waits for one */
+	SHM_CHANGE_HOT = 2,	  /* has a row from now on */
+	SHM_CHANGE_RETIRING = 3,  /* adds go to the cold cell; the row is summed until the grace is over */
+	SHM_CHANGE_COLD = 4,	  /* the row is free */
+	SHM_CHANGE_REMOVED = 5,	  /* a member went; value is what went into `removed` */
+	SHM_CHANGE_SUSPECT = 6,	  /* fell from `before` to `value` and is frozen at `before` */
+	SHM_CHANGE_ACCEPTED = 7,  /* shows `value` from now on, and showed `before` */
+	SHM_CHANGE_STRAY = 8,	  /* a cell that nobody owns changed by `value` */
+	SHM_CHANGE_PINNED_HOT = 9,
+	SHM_CHANGE_PINNED_COLD = 10,
+	SHM_CHANGE_UNPINNED = 11,
+};
+enum shm_why {
+	SHM_WHY_RATE = 1,   /* over or under the threshold */
+	SHM_WHY_PIN = 2,    /* an operator's pin or unpin */
+	SHM_WHY_CONFIG = 3, /* [counter GLOB] hot = */
+	SHM_WHY_BUDGET = 4, /* a hotter one took the row, or rows-max went down */
+	SHM_WHY_RESTART = 5, /* a new worker finished what the former began */
+	SHM_WHY_FORGET = 6,  /* an operator's `talea forget` */
+	SHM_WHY_TTL = 7,     /* idle for its time to live */
+	SHM_WHY_LATE = 8,    /* an add without rseq, delayed beyond its member's removal */
+};
+struct change_shm {
+	uint64_t real_ns;
+	uint32_t slot, generation;
+	uint32_t uid;  /* who asked, for pin, unpin, forget and accept */
+	uint32_t row;  /* its number, or SHM_ROW_NONE */
+	uint8_t kind;  /* enum shm_change */
+	uint8_t why;   /* enum shm_why */
+	uint16_t name_len;
+	float rate;    /* adds a second just before */
+	int64_t before, value;
+	char name[144]; /* the display name, cut; not NUL-terminated */
+};
+_Static_assert(sizeof(struct change_shm) == 192, "whole cache lines");
+#define SHM_CHANGES_NR 2048u
+
+/*
  * epoch & 1 says which copy of the totals is current. The fold stores the other copy, then
  * publishes epoch + 1 (PROTOCOL 9). Times are of the start of the fold that made the copy.
  */
@@ -258,17 +316,33 @@ struct totals_shm {
 	uint64_t fold_duration_ns;
 	uint64_t fold_cpu_ns;	/* CPU time of the fold thread since the worker started */
 	uint64_t incarnation;	/* of the worker that writes */
-	uint32_t rows_used, rows_waiting;
+	uint32_t rows_used;	/* owned, retiring ones included */
+	uint32_t rows_retiring;
+	uint32_t rows_waiting;	/* counters hot enough for a row that have none */
 	uint32_t counters_nr, members_nr;
+	uint32_t suspects_nr;	/* counters frozen because they fell */
+	uint32_t grace_blocked_cpus; /* online, and the daemon cannot run there: nothing is reused */
+	uint32_t reserved;
+	uint64_t row_changes[4]; /* to promoting, hot, retiring, cold, since the region was made */
+	uint64_t graces_nr;	 /* and how long the last one took */
+	uint64_t grace_ns;
+	uint64_t removed_nr;	 /* members removed */
+	uint64_t late_adds;	 /* added to members after their removal; in their `removed` */
+	uint64_t late_moved;	 /* of them, those without rseq that the daemon found in freed cells */
+	uint64_t strays_nr;	 /* changes of cells that nobody owns; 0 again when accepted */
+	uint64_t changes_nr;
+	uint64_t read_ns[3];	 /* what a read by sum, compacted, cached took in the last sample */
 };
 
 #define SHM_T_BUSY   4096ull
 #define SHM_T_BUSY_BYTES ((sizeof(struct busy_shm) + 4095) / 4096 * 4096)
+#define SHM_T_CHANGES (SHM_T_BUSY + 2 * SHM_T_BUSY_BYTES)
 #define SHM_T_TOTALS (1ull << 20)
 #define SHM_T_COPY   (SHM_SLOTS_MAX * 8ull)
 #define SHM_T_STATES (SHM_T_TOTALS + 2 * SHM_T_COPY)
 #define SHM_T_BYTES  (SHM_T_STATES + SHM_SLOTS_MAX)
-_Static_assert(SHM_T_BUSY + 2 * SHM_T_BUSY_BYTES <= SHM_T_TOTALS, "busiest fit");
+_Static_assert(SHM_T_CHANGES + SHM_CHANGES_NR * sizeof(struct change_shm) <= SHM_T_TOTALS,
+	       "busiest and changes fit");
 
 /* A value that differs when any of the above does, whatever the version numbers say. */
 #define SHM_FP_(h, v) (((h) ^ (uint64_t)(v)) * 0x100000001b3ull)
@@ -281,6 +355,7 @@ static inline uint64_t shm_fingerprint(void)
 	h = SHM_FP_(h, sizeof(struct name_shm));
 	h = SHM_FP_(h, sizeof(struct member_shm));
 	h = SHM_FP_(h, sizeof(struct busy_shm));
+	h = SHM_FP_(h, sizeof(struct change_shm));
 	h = SHM_FP_(h, sizeof(struct totals_shm));
 	h = SHM_FP_(h, offsetof(struct dir_shm, index_word));
 	h = SHM_FP_(h, offsetof(struct dir_shm, intent));

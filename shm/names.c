@@ -292,24 +292,17 @@ static int display_member(const struct dir_shm *d, uint64_t name, struct out *o)
 	return 0;
 }
 
-int name_display(const struct dir_shm *d, uint32_t slot, char *buf, size_t size)
+/* Writes what the record of a slot says, as long as the generation stays the one of route. */
+static int display_at(const struct dir_shm *d, const struct slot_shm *s, uint64_t route, char *buf,
+		      size_t size)
 {
 	struct out o = { buf, buf + size, 0 };
-	const struct slot_shm *s;
 	const struct name_shm *n;
-	uint64_t route, name;
 	int err = 0;
-
-	if (!slot || slot >= SHM_SLOTS_MAX)
-		return -ENOENT;
-	s = dir_slot(d, slot);
-	/* ORDER(generation): the name is read after the generation that was stored after it, and the
-	 * generation once more at the end, or two owners' names would be mixed. */
-	route = shm_take(&s->route);
 	/* ORDER(name): as in dir_matches. */
-	name = shm_take(&s->name);
-	if (!(slot_generation(route) & 1) || name_type(name) == SHM_FREE ||
-	    name_length(name) > SHM_NAME_MAX)
+	uint64_t name = shm_take(&s->name);
+
+	if (name_type(name) == SHM_FREE || name_length(name) > SHM_NAME_MAX)
 		return -ENOENT;
 	if (name_is_member(name)) {
 		err = display_member(d, name, &o);
@@ -326,6 +319,40 @@ int name_display(const struct dir_shm *d, uint32_t slot, char *buf, size_t size)
 		return err;
 	err = out_end(&o, buf);
 	return err > 0 && memchr(buf, 0, (size_t)err) ? -ENOENT : err;
+}
+
+int name_display(const struct dir_shm *d, uint32_t slot, char *buf, size_t size)
+{
+	const struct slot_shm *s = dir_slot(d, slot);
+	uint64_t route;
+
+	if (!slot || slot >= SHM_SLOTS_MAX)
+		return -ENOENT;
+	/* ORDER(generation): the name is read after the generation that was stored after it, and the
+	 * generation once more at the end, or two owners' names would be mixed. */
+	route = shm_take(&s->route);
+	return slot_generation(route) & 1 ? display_at(d, s, route, buf, size) : -ENOENT;
+}
+
+int name_display_last(const struct dir_shm *d, uint32_t slot, char *buf, size_t size,
+		      uint32_t *ret_generation)
+{
+	const struct slot_shm *s = dir_slot(d, slot);
+
+	if (!slot || slot >= SHM_SLOTS_MAX)
+		return -ENOENT;
+	/* A removal meanwhile leaves the record as it is: then once more, with the even generation. */
+	for (int tries = 0; tries < 3; tries++) {
+		/* ORDER(generation): as in name_display. */
+		uint64_t route = shm_take(&s->route);
+		int n = slot_generation(route) ? display_at(d, s, route, buf, size) : -ENOENT;
+
+		if (n != -ENOENT) {
+			*ret_generation = slot_generation(route);
+			return n;
+		}
+	}
+	return -ENOENT;
 }
 
 int name_unescape(const char *s, size_t len, char *buf, size_t size)

@@ -61,9 +61,19 @@ int name_check(enum shm_slot_type type, const char *name, size_t name_len, const
 int name_check_value(enum shm_key_kind kind, const void *value, size_t len, char *why,
 		     size_t why_size);
 
-/* The full name of any slot, members included. Its length, or -ENOENT for a slot that is free or
- * damaged. */
+/*
+ * The full name of any live slot, members included. Its length, or -ENOENT for a slot that is free or
+ * damaged, or changes hands meanwhile. Safe beside removal and reuse: never a mixture of two names.
+ */
 int name_display(const struct dir_shm *d, uint32_t slot, char *buf, size_t size);
+
+/*
+ * The same for a slot that may have been removed: the name it had last, with the generation it was read
+ * at (odd: live). The record of a slot that is free stays whole for SHM_QUARANTINE_NS after its
+ * removal; whoever relies on an even generation sees to it that less time has passed.
+ */
+int name_display_last(const struct dir_shm *d, uint32_t slot, char *buf, size_t size,
+		      uint32_t *ret_generation);
 
 /* The slot of a canonical name, members included; SHM_SLOT_NONE and *ret_generation untouched when
  * there is none. */

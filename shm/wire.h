@@ -9,8 +9,10 @@
  *                                 ◄── WELCOME + fds of D, S, T   or ERROR
  *   REGISTER{n entries}           ──►          idempotent: an existing name is found again
  *                                 ◄── REGISTERED{n results}
- *   QUERY{what}                   ──►
+ *   QUERY{what, name}             ──►
  *                                 ◄── ANSWER{records}
+ *   CHANGE{op, n names}           ──►          admins alone
+ *                                 ◄── REGISTERED{n results}
  *                                 ◄── RESUME{incarnation}: a new worker. The client says HELLO again
  *                                     (no fds come when it says it has them) and repeats every
  *                                     unanswered request under its old number.
@@ -29,6 +31,7 @@
 #define WIRE_MAX     (128u * 1024)
 #define WIRE_ENTRIES_MAX 1024u
 #define WIRE_TEXT_MAX 512u
+#define WIRE_NAME_MAX (4 * SHM_NAME_MAX) /* a display name with its NUL */
 
 enum wire_kind {
 	WIRE_HELLO = 1,
@@ -39,11 +42,10 @@ enum wire_kind {
 	WIRE_REGISTERED = 6,
 	WIRE_QUERY = 7,
 	WIRE_ANSWER = 8,
+	WIRE_CHANGE = 9,
 	/* Reserved for later capabilities; answered with -EOPNOTSUPP today. */
 	WIRE_RING = 16,
 	WIRE_ADOPT = 17,
-	WIRE_FORGET = 18,
-	WIRE_PIN = 19,
 	WIRE_OWNED = 20,
 	WIRE_KIND_RESERVED_LAST = 31,
 };
@@ -51,8 +53,6 @@ enum wire_kind {
 enum wire_feature { /* bits that both sides must know to be used; none is needed today */
 	WIRE_FEATURE_RING = 1 << 0,
 	WIRE_FEATURE_ADOPT = 1 << 1,
-	WIRE_FEATURE_FORGET = 1 << 2,
-	WIRE_FEATURE_PIN = 1 << 3,
 	WIRE_FEATURE_OWNED = 1 << 4,
 	WIRE_FEATURE_HISTOGRAM = 1 << 5,
 	WIRE_FEATURE_EDGES = 1 << 6,
@@ -147,12 +147,45 @@ struct wire_registered {
 	struct wire_result results[];
 };
 
-enum wire_query_what { WIRE_STATUS = 1, WIRE_PROBES = 2 };
+/*
+ * CHANGE: what an operator does to counters that exist. nr display names follow, each ended by a NUL,
+ * `bytes` in all. Idempotent: a repeated one finds it done. The answer is a REGISTERED with a result
+ * for each name (slot and generation of what was meant); its err is 0, -ENOENT, -EINVAL (not of the
+ * kind that the op is for), -EACCES, with a text. ACCEPT takes "" for the namespace itself: the changes
+ * of cells that nobody owns.
+ */
+enum wire_change_op {
+	WIRE_PIN_HOT = 1,
+	WIRE_PIN_COLD = 2,
+	WIRE_UNPIN = 3,
+	WIRE_FORGET = 4, /* members of families alone */
+	WIRE_ACCEPT = 5,
+};
+struct wire_change {
+	struct wire_head head;
+	uint32_t op; /* enum wire_change_op */
+	uint32_t nr; /* at most WIRE_ENTRIES_MAX */
+	uint32_t bytes;
+	uint32_t reserved;
+	char names[];
+};
 
+enum wire_query_what {
+	WIRE_STATUS = 1,
+	WIRE_PROBES = 2,
+	WIRE_CLIENTS = 3, /* from: the index to begin with; those of the asking client's namespace */
+	WIRE_EXPLAIN = 4, /* name */
+	WIRE_LANES = 5,	  /* name */
+	WIRE_CHANGES = 6, /* from: the number of the first change wanted */
+};
+
+/* name_bytes of a display name follow, without a NUL. */
 struct wire_query {
 	struct wire_head head;
 	uint32_t what;
-	uint32_t reserved;
+	uint32_t name_bytes;
+	uint64_t from;
+	char name[];
 };
 
 struct wire_answer {
@@ -172,7 +205,13 @@ struct wire_status {
 	uint32_t clients_nr;
 	uint32_t namespaces_nr;
 	uint32_t counters_nr, members_nr;   /* of the asking client's namespace */
-	uint32_t rows_used, rows_max;
+	uint32_t rows_used, rows_max, rows_retiring, rows_waiting;
+	uint32_t promotion;	/* enum shm_promotion */
+	uint32_t fallback_used; /* 1: a thread without rseq added to a member: cells are not reused */
+	uint32_t suspects_nr, grace_blocked_cpus;
+	uint64_t row_changes[4]; /* these as in struct totals_shm */
+	uint64_t graces_nr, grace_ns, removed_nr, late_adds, strays_nr, changes_nr;
+	uint64_t read_ns[3];
 	uint64_t refusals;
 	uint64_t memory_bytes;	 /* committed pages of this namespace's region */
 	uint64_t fold_interval_ns, fold_duration_ns;
@@ -183,6 +222,64 @@ struct wire_status {
 	char socket[112];
 	char state_folder[256];
 	char name_space[SHM_NAMESPACE_MAX];
+	char sandbox[128]; /* what the worker gave up: "seccomp, landlock", or what is missing and why */
+};
+
+/* WIRE_CLIENTS: at most WIRE_CLIENTS_MAX records an answer; fewer: that was the last. */
+#define WIRE_CLIENTS_MAX 512u
+struct wire_client {
+	uint64_t id;
+	uint64_t since_real_ns; /* this worker has known it since */
+	uint64_t registered_nr; /* names that it asked this worker for */
+	uint32_t pid, uid;
+	uint32_t access; /* enum wire_access */
+	uint32_t reserved;
+	char app[SHM_NAMESPACE_MAX];
+};
+
+/* WIRE_EXPLAIN: one record; -ENOENT by WIRE_ERROR when there is no such counter. */
+enum wire_heat { WIRE_COLD = 0, WIRE_PROMOTING = 1, WIRE_HOT = 2, WIRE_RETIRING = 3 };
+enum wire_hot_rule { WIRE_RULE_AUTO = 0, WIRE_RULE_YES = 1, WIRE_RULE_NO = 2 };
+struct wire_explain {
+	uint32_t slot, generation;
+	uint32_t heat; /* enum wire_heat */
+	uint32_t why;  /* enum shm_why; 0: it has been so since it was registered */
+	uint64_t since_real_ns; /* 0: since it was registered, or longer than anyone remembers */
+	float rate;	   /* now, adds a second; NaN: not known */
+	float rate_before; /* at the change */
+	float rate_after;  /* in the second after it; NaN: not known */
+	float imbalance;   /* busiest lane over the mean of lanes written; 0: no row, or no adds */
+	uint32_t lanes_nr; /* lanes written in that second */
+	uint32_t row;	   /* its number, or SHM_ROW_NONE */
+	uint32_t pin;	   /* enum wire_hot_rule: an operator's pin */
+	uint32_t rule;	   /* enum wire_hot_rule: the configuration's */
+	uint32_t can_have_row; /* 0: of a kind that never gets one */
+	uint32_t is_suspect;
+	int64_t frozen, summed; /* what is shown and what the cells say; equal unless suspect */
+	float rate_up, rate_down; /* the thresholds */
+	uint32_t quiet_s;	   /* so many seconds under rate_down retire it */
+	uint32_t ttl_s;		   /* 0: none */
+	uint32_t idle_s;	   /* since its last change; UINT32_MAX: this worker saw none */
+	uint32_t reserved;
+};
+
+/* WIRE_LANES: one record and cpus_nr u64s. Cells of earlier owners of the row are in them: only
+ * differences between two answers with the same row are this counter's. */
+struct wire_lanes {
+	uint64_t mono_ns;
+	uint64_t cold;
+	uint32_t slot, generation;
+	uint32_t row; /* its number, or SHM_ROW_NONE: then no lanes follow */
+	uint32_t cpus_nr;
+	uint64_t lanes[];
+};
+
+/* WIRE_CHANGES: struct change_shm records, oldest first; the first has the number `first`. */
+#define WIRE_CHANGES_MAX 512u
+struct wire_changes {
+	uint64_t first;
+	uint64_t changes_nr; /* so many there were in all */
+	struct change_shm changes[];
 };
 
 /* WIRE_PROBES: one record a probe. */

@@ -43,6 +43,11 @@ enum option_id {
 	OPTION_MAX_AGE,
 	OPTION_WATCH,
 	OPTION_DESCRIBE,
+	OPTION_HEAT,
+	OPTION_FORMAT,
+	OPTION_COLD,
+	OPTION_APPLY,
+	OPTION_DRY_RUN,
 	OPTION_NR,
 };
 
@@ -79,8 +84,11 @@ struct cli {
 	uint64_t max_age_ns; /* 0: any */
 	uint64_t watch_ns;   /* 0: once */
 	const char *describe;
+	const char *format; /* of `export` */
+	bool heat, cold, apply, dry_run;
 	char **args;
 	size_t args_nr;
+	bool *may_miss; /* by argument: no fault that it matches no counter; NULL: none may */
 	char **excludes;
 	size_t excludes_nr;
 };
@@ -98,7 +106,7 @@ bool cli_is_near(size_t distance, const char *word);
 /* Says "no such VERB here; did you mean ...?" on stderr. CLI_USAGE. */
 int cli_unknown_verb(const char *word);
 
-/* --- attach.c: the daemon ------------------------------------------------------------------ */
+/* --- attach.c: the daemon, through the library ---------------------------------------------- */
 
 /* Opens the library on the daemon that the options name. CLI_OK, or the exit code after saying why
  * not. The result is closed with talea_close. */
@@ -106,9 +114,22 @@ int attach_open(const struct cli *c, unsigned int flags, struct talea **ret,
 		struct talea_status *ret_status);
 /* The exit code for an error of the library, after saying what it means. */
 int attach_failed(const struct talea *t, const char *what, int err);
-/* Asks the worker over a connection of its own. *ret_records is malloced. */
-int attach_query(const struct talea_status *st, enum wire_query_what what, size_t record_bytes,
-		 void **ret_records, uint32_t *ret_nr);
+int attach_exit(int err); /* the same without a word */
+
+/* --- ask.c: the worker itself, over a connection of its own ---------------------------------- */
+
+struct ask;
+/* These three: CLI_OK, or the exit code after saying what is wrong. */
+int ask_open(const struct talea_status *st, struct ask **ret); /* st lasts as long */
+/* name may be NULL. The answer is the connection's until its next question. */
+int ask_worker(struct ask *a, enum wire_query_what what, const char *name, uint64_t from,
+	       const struct wire_answer **ret);
+/* Tells what became of each name: 0, or an error with a sentence. */
+typedef void ask_verdict(size_t idx, int err, const char *why, void *arg);
+int ask_change(struct ask *a, enum wire_change_op op, const char *const *names, size_t nr,
+	       ask_verdict *verdict, void *arg);
+void ask_close(struct ask *a); /* NULL is fine */
+int ask_connect(const char *path); /* a socket, or -errno */
 
 /* --- select.c: which counters -------------------------------------------------------------- */
 
@@ -121,6 +142,26 @@ int select_each(const struct cli *c, struct talea *t, bool is_quiet, select_visi
 /* talea_each, again while folds overtake it. */
 int select_walk(struct talea *t, const char *glob, enum talea_how how, select_visit *visit,
 		void *arg);
+/* Says that glob matches no counter, and which name is near. */
+void select_say_no_match(struct talea *t, const char *glob);
+/* The counters that match, all of one epoch, kept for picks_fini. */
+struct pick {
+	char *name;
+	const char *help; /* as long as t is open */
+	int64_t value;
+	double rate;
+	enum talea_state state;
+	enum talea_type type;
+	enum talea_origin origin;
+	bool is_hot;
+};
+struct picks {
+	struct pick *list;
+	size_t nr, max;
+	uint64_t epoch, as_of_ns; /* of the newest; 0 when there is none */
+};
+int select_picks(const struct cli *c, struct talea *t, struct picks *ret); /* as select_each */
+void picks_fini(struct picks *picks);
 /* Rewrites NAME{label=value} with the quotes that shells take away. Malloced. */
 char *select_quote(const char *text);
 
@@ -145,6 +186,7 @@ void show_style(FILE *f, enum show_style style);
 const char *show_exact(char *buf, int64_t value);     /* 12,345,678 */
 const char *show_human(char *buf, int64_t value);     /* 12.35 M */
 const char *show_rate(char *buf, double rate);	      /* 1.234 k, or - when not known */
+const char *show_speed(char *buf, double rate);	      /* the same outside of columns */
 const char *show_ns(char *buf, uint64_t ns);	      /* 41 us, 6 ms, 2 h 14 min */
 const char *show_bytes(char *buf, uint64_t bytes);    /* 12.3 MiB */
 const char *show_time(char *buf, uint64_t real_ns);   /* 2026-11-23 20:06:39, local */
@@ -153,6 +195,12 @@ const char *show_utc(char *buf, uint64_t real_ns);    /* RFC 3339 */
 /* Writes text in exactly `width` columns: padded, or cut in its middle; control characters, which
  * could drive the terminal, shown as '?'. */
 void show_padded(FILE *f, const char *text, int width);
+void show_text(FILE *f, const char *text); /* all of it */
+/* A line of a report: a label in bold, then the words. */
+void show_line(const char *label, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void show_bar(FILE *f, double share, int columns); /* share of 1 */
+void show_shade(FILE *f, double share);		   /* one column, the darker the more */
+const char *show_user(char *buf, uint32_t uid);	   /* a name, or the number */
 int show_width(const char *text);
 void show_spark(FILE *f, const float *history, size_t nr, int columns);
 uint64_t show_now_ns(void); /* CLOCK_REALTIME */
@@ -190,6 +238,30 @@ void groups_fini(struct groups *groups);
 int groups_fit(const struct groups *groups, const struct table *rows, const struct table *busiest,
 	       size_t room, struct table *ret, size_t *ret_hidden);
 
+/* --- verbs/history.c ------------------------------------------------------------------------ */
+
+const char *cli_why(uint32_t why); /* enum shm_why in one word; NULL: none */
+
+/* --- metrics.c: talea's own metrics --------------------------------------------------------- */
+
+struct metric {
+	const char *family; /* without _total */
+	const char *help;
+	bool is_counter;    /* else a gauge */
+	const char *label;  /* NULL: none */
+	char *label_value;
+	double value;
+};
+struct metrics {
+	struct metric *list; /* those of one family in a row */
+	size_t nr, max;
+};
+/* Those that the arguments mean. CLI_OK, or the exit code after saying what is wrong. */
+int metrics_take(const struct cli *c, struct talea *t, const struct talea_status *st,
+		 struct metrics *ret);
+bool metrics_has(const char *glob); /* does it mean one? */
+void metrics_fini(struct metrics *metrics);
+
 /* --- json.c -------------------------------------------------------------------------------- */
 
 /* The object of one counter; NULL when memory is short. */
@@ -197,6 +269,10 @@ json_t *json_counter(const char *name, const struct talea_total *total);
 /* Writes one document and a newline, frees it; CLI_OK or CLI_FAILED. */
 int json_finish(json_t *doc);
 json_t *json_text(const char *text); /* invalid UTF-8 replaced */
+json_t *json_rate(double rate);	     /* null when not known */
+json_t *json_labels(const char *name); /* of a canonical name */
+json_t *json_base(const char *name);   /* its part before the labels */
+json_t *json_time(uint64_t real_ns);   /* null for 0 */
 json_t *json_schema(void);	     /* {"schema": 1} */
 
 /* --- term.c: the terminal of `talea watch` ------------------------------------------------- */
@@ -215,7 +291,16 @@ int verb_status(struct cli *c);
 int verb_list(struct cli *c);
 int verb_get(struct cli *c);
 int verb_watch(struct cli *c);
+int verb_explain(struct cli *c);
+int verb_lanes(struct cli *c);
+int verb_clients(struct cli *c);
+int verb_history(struct cli *c);
+int verb_export(struct cli *c);
 int verb_add(struct cli *c);
+int verb_pin(struct cli *c);
+int verb_unpin(struct cli *c);
+int verb_forget(struct cli *c);
+int verb_accept(struct cli *c);
 int verb_probes(struct cli *c);
 int verb_version(struct cli *c);
 int verb_help(struct cli *c);

@@ -1,10 +1,10 @@
-# talea, the command line: tools/*.c. tools/try/X.c is a program of `make try` of its own, tools/man/X.scd
+# talea, the command line: tools/*.c, and tools/verbs/*.c. tools/try/X.c is a program of `make try` of its own, tools/man/X.scd
 # the manual page X.
-tools_src := $(wildcard tools/*.c)
+tools_src := $(wildcard tools/*.c tools/verbs/*.c)
 try_src := $(wildcard tools/try/*.c)
 tools_obj := $(patsubst %.c,$(BUILD)/%.o,$(tools_src))
 try_programs := $(patsubst tools/try/%.c,$(BUILD)/try/%,$(try_src))
-programs += $(if $(wildcard tools/main.c tools/talea.c),$(BUILD)/talea) $(try_programs)
+programs += $(if $(wildcard tools/talea.c),$(BUILD)/talea) $(try_programs)
 man_pages := $(patsubst tools/man/%.scd,$(BUILD)/man/%,$(wildcard tools/man/*.scd))
 man_path = $(MANDIR)/man$(patsubst .%,%,$(suffix $1))/$(notdir $1)
 

@@ -27,6 +27,26 @@ json_t *json_text(const char *text)
 	return string;
 }
 
+json_t *json_rate(double rate)
+{
+	return isfinite(rate) ? json_real(rate) : json_null();
+}
+
+json_t *json_time(uint64_t real_ns)
+{
+	char text[SHOW_TEXT];
+
+	return real_ns ? json_string(show_utc(text, real_ns)) : json_null();
+}
+
+json_t *json_base(const char *name)
+{
+	char base[SHM_NAME_MAX + 1];
+
+	snprintf(base, sizeof(base), "%.*s", (int)strcspn(name, "{"), name);
+	return json_text(base);
+}
+
 json_t *json_schema(void)
 {
 	return json_pack("{s:i}", "schema", CLI_SCHEMA);
@@ -49,8 +69,9 @@ static const char *unescape(const char *from, char *to)
 }
 
 /* The labels of a canonical name: {a="x",b="y"}. */
-static json_t *labels_of(const char *brace)
+json_t *json_labels(const char *name)
 {
+	const char *brace = name + strcspn(name, "{");
 	json_t *labels = json_object();
 	const char *at = brace + (*brace == '{');
 	char *value = malloc(strlen(brace) + 1);
@@ -95,15 +116,13 @@ json_t *json_counter(const char *name, const struct talea_total *total)
 					       [TALEA_KERNEL] = "kernel",
 					       [TALEA_OWN] = "own" };
 	bool is_known = total->state != TALEA_UNKNOWN;
-	char base[SHM_NAME_MAX + 1];
 
-	snprintf(base, sizeof(base), "%.*s", (int)strcspn(name, "{"), name);
 	return json_pack("{s:o, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:b, s:o}", "name",
-			 json_text(base), "type",
+			 json_base(name), "type",
 			 total->type == TALEA_TYPE_LEVEL ? "level" : "counter", "origin",
-			 origins[total->origin], "labels", labels_of(name + strcspn(name, "{")),
+			 origins[total->origin], "labels", json_labels(name),
 			 "value", is_known ? json_integer(total->value) : json_null(), "rate",
-			 is_known && isfinite(total->rate) ? json_real(total->rate) : json_null(),
+			 is_known ? json_rate(total->rate) : json_null(),
 			 "how", how_text(total->how), "state", states[total->state], "hot",
 			 total->hot, "help", json_text(total->help ? total->help : ""));
 }

@@ -25,6 +25,11 @@ const struct option_spec cli_options[OPTION_NR] = {
 	[OPTION_WATCH] = { "watch", 0, "[=INTERVAL]",
 			   "Again and again, each second if not said otherwise." },
 	[OPTION_DESCRIBE] = { "describe", 0, "TEXT", "The help of a name that is new." },
+	[OPTION_HEAT] = { "heat", 0, NULL, "Sample for a second, and draw a map of it." },
+	[OPTION_FORMAT] = { "format", 0, "FORMAT", "openmetrics (the default), csv or ndjson." },
+	[OPTION_COLD] = { "cold", 0, NULL, "Never give it a row, instead of always." },
+	[OPTION_APPLY] = { "apply", 0, NULL, "Do it; without this only say what would be done." },
+	[OPTION_DRY_RUN] = { "dry-run", 0, NULL, "Only say what would be done." },
 };
 
 size_t cli_distance(const char *a, const char *b)
@@ -190,6 +195,21 @@ static int set_option(struct cli *c, enum option_id id, char *value)
 		return set_duration(c, id, value ? value : "1s", 10000000, &c->watch_ns);
 	case OPTION_DESCRIBE:
 		c->describe = value;
+		return CLI_OK;
+	case OPTION_HEAT:
+		c->heat = true;
+		return CLI_OK;
+	case OPTION_FORMAT:
+		c->format = value;
+		return CLI_OK;
+	case OPTION_COLD:
+		c->cold = true;
+		return CLI_OK;
+	case OPTION_APPLY:
+		c->apply = true;
+		return CLI_OK;
+	case OPTION_DRY_RUN:
+		c->dry_run = true;
 		return CLI_OK;
 	case OPTION_NR:
 		break;

@@ -115,7 +115,7 @@ static int nearest_visit(const char *name, const struct talea_total *total, void
 	return 0;
 }
 
-static void say_no_match(struct talea *t, const char *glob)
+void select_say_no_match(struct talea *t, const char *glob)
 {
 	char word[SHM_NAME_MAX + 1];
 	struct nearest n = { .word = word, .distance = SIZE_MAX };
@@ -153,12 +153,56 @@ int select_each(const struct cli *c, struct talea *t, bool is_quiet, select_visi
 		/* talea's own counters are not shown while they are zero, but are there by name. */
 		if (!f.hits[i] && talea_read_name(t, c->args[i], c->how, 0, &total) == 0)
 			rc = filter_visit(c->args[i], &total, &f);
-		if (f.hits[i])
+		if (f.hits[i] || (c->may_miss && c->may_miss[i]))
 			continue;
 		if (!is_quiet)
-			say_no_match(t, c->args[i]);
+			select_say_no_match(t, c->args[i]);
 		rc = CLI_NO_MATCH;
 	}
 	free(f.hits);
 	return rc;
+}
+
+/* --- all at once ---------------------------------------------------------------------------- */
+
+void picks_fini(struct picks *picks)
+{
+	for (size_t i = 0; i < picks->nr; i++)
+		free(picks->list[i].name);
+	free(picks->list);
+	*picks = (struct picks){ 0 };
+}
+
+static int pick_visit(const char *name, const struct talea_total *total, void *arg)
+{
+	struct picks *picks = arg;
+	struct pick *pick;
+
+	if (picks->nr == picks->max) {
+		size_t max = picks->max ? picks->max * 2 : 64;
+		struct pick *list = realloc(picks->list, max * sizeof(*list));
+
+		if (!list)
+			return -ENOMEM;
+		picks->list = list;
+		picks->max = max;
+	}
+	pick = &picks->list[picks->nr];
+	*pick = (struct pick){
+		.name = strdup(name), .help = total->help, .value = total->value,
+		.rate = total->rate, .state = total->state, .type = total->type,
+		.origin = total->origin, .is_hot = total->hot,
+	};
+	if (!pick->name)
+		return -ENOMEM;
+	picks->nr++;
+	picks->epoch = total->epoch;
+	picks->as_of_ns = total->as_of_ns;
+	return 0;
+}
+
+int select_picks(const struct cli *c, struct talea *t, struct picks *ret)
+{
+	*ret = (struct picks){ 0 };
+	return select_each(c, t, false, pick_visit, ret);
 }

@@ -7,6 +7,8 @@
 #include <langinfo.h>
 #include <locale.h>
 #include <math.h>
+#include <pwd.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -131,6 +133,14 @@ const char *show_rate(char *buf, double rate)
 		strcpy(buf, "-  ");
 	else
 		scaled(buf, rate, "  ");
+	return buf;
+}
+
+const char *show_speed(char *buf, double rate)
+{
+	show_rate(buf, rate);
+	for (size_t len = strlen(buf); len && buf[len - 1] == ' ';)
+		buf[--len] = '\0';
 	return buf;
 }
 
@@ -299,4 +309,57 @@ void show_spark(FILE *f, const float *history, size_t nr, int columns)
 		else
 			fputc(ascii[level], f);
 	}
+}
+
+void show_text(FILE *f, const char *text)
+{
+	write_part(f, text, 0, show_width(text));
+}
+
+void show_line(const char *label, const char *format, ...)
+{
+	va_list args;
+
+	show_style(stdout, SHOW_BOLD);
+	printf("%-10s", label);
+	show_style(stdout, SHOW_PLAIN);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	putchar('\n');
+}
+
+const char *show_user(char *buf, uint32_t uid)
+{
+	const struct passwd *pw = getpwuid(uid);
+
+	if (pw)
+		snprintf(buf, SHOW_TEXT, "%s", pw->pw_name);
+	else
+		snprintf(buf, SHOW_TEXT, "%u", uid);
+	return buf;
+}
+
+void show_bar(FILE *f, double share, int columns)
+{
+	static const char *const eighths[] = { "", "▏", "▎", "▍", "▌", "▋", "▊", "▉" };
+	int at = (int)lrint(share * columns * 8);
+
+	for (; at >= 8; at -= 8)
+		fputs(show.utf8 ? "█" : "#", f);
+	if (show.utf8)
+		fputs(eighths[at], f);
+}
+
+void show_shade(FILE *f, double share)
+{
+	static const char *const shades[] = { " ", "░", "▒", "▓", "█" };
+	static const char ascii[] = " .:=#";
+	/* What moved at all is seen. */
+	int level = share > 0 ? 1 + (int)(share * 3.999) : 0;
+
+	if (show.utf8)
+		fputs(shades[level > 4 ? 4 : level], f);
+	else
+		fputc(ascii[level > 4 ? 4 : level], f);
 }

@@ -178,6 +178,11 @@ struct talea_key {
  * Resolves a key once; the handle then adds inline. A key that exists costs a look-up in shared
  * memory; a new one is one round trip with a deadline, past it -ETIMEDOUT and the handle counts
  * privately until it is carried over. -EDQUOT: the family is full, the handle counts in `other`.
+ *
+ * A member may be removed (`talea forget`, or its time to live) while handles are held. They stay safe:
+ * what they add from then on counts in the family's {talea="removed"}, never for another member. A
+ * removed handle that was added to is made anew by the next call that is not an add (talea_status, any
+ * declaring call, the helper thread), one that was not when somebody else has made its name again.
  */
 int talea_family_get(struct talea_family *f, const void *value, size_t len,
 		     struct talea_counter *ret);
@@ -242,8 +247,8 @@ struct talea_total {
 
 /*
  * Reads one counter. max_age_ns 0 means any age; TALEA_COMPACTED older than it gives -ESTALE with
- * *ret filled. -ENOTCONN before the first attachment. Wait-free but for retries beside a fold; one
- * clock read. MT-safe.
+ * *ret filled. -ENOTCONN before the first attachment. -ENOENT: the handle is of a member that was
+ * removed (see talea_family_get). Wait-free but for retries beside a fold; one clock read. MT-safe.
  */
 int talea_read(struct talea *t, struct talea_counter c, enum talea_how how, uint64_t max_age_ns,
 	       struct talea_total *ret);
@@ -255,11 +260,22 @@ int talea_read_name(struct talea *t, const char *name_with_labels, enum talea_ho
 		    uint64_t max_age_ns, struct talea_total *ret);
 
 /*
- * Visits every counter whose name matches glob, in order of registration; NULL or "*" is all. A
- * glob without braces matches all label sets; labels may be globs: likes_total{post="4*"}. With
- * TALEA_COMPACTED all values are of one epoch. visit returning non-zero stops, and is the result.
- * The name and the total belong to the library and last for the call of visit. Allocates; not for
- * signal handlers.
+ * Visits every counter whose name matches glob, in order of slots (that of registration until members
+ * are removed); NULL or "*" is all. A glob without braces matches all label sets; labels may be globs:
+ * likes_total{post="4*"}. visit returning non-zero stops, and is the result. The name and the total
+ * belong to the library and last for the call of visit.
+ *
+ * What is visited belongs together, and is read before the first visit: visit may be slow, and may
+ * remove members. TALEA_COMPACTED: all values are of one epoch. TALEA_SUM: all are summed while no
+ * member's sum moved to its family's {talea="removed"}; where members are removed all the while, for
+ * 50 ms, the values are those of one epoch instead and `how` says TALEA_COMPACTED. Either way the sum
+ * over a family is neither lowered nor raised by a removal: a member being removed is visited until its
+ * sum has moved. Kernel counters are always compacted. -EAGAIN: the daemon was ahead all the while; try
+ * again.
+ *
+ * Costs one copy of all totals (8 bytes a slot), one name read for each slot, and about 100 bytes of
+ * memory for each match; TALEA_SUM in addition what talea_read costs for each match, more than once
+ * beside removals. Allocates; not for signal handlers.
  */
 int talea_each(struct talea *t, const char *glob, enum talea_how how,
 	       int (*visit)(const char *name, const struct talea_total *total, void *arg),

@@ -200,8 +200,9 @@ int talea_peek_fn(struct talea_counter c, struct talea_stamp *ret);
 
 /*
  * The cheapest read: the newest fold's value of a counter, without a clock read. 0, or -ENOTCONN
- * before the counter's first attachment (then *ret is untouched). Wait-free beside a fold but for
- * one retry. A counter of an older region reads its last value there.
+ * before the counter's first attachment, -ENOENT for a member that was removed (then *ret is
+ * untouched). Wait-free beside a fold but for one retry. Members of families are read out of line. A
+ * counter of an older region reads its last value there.
  */
 static inline __attribute__((always_inline)) int talea_peek(struct talea_counter c,
 							    struct talea_stamp *ret)

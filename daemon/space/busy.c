@@ -16,7 +16,8 @@ struct track {
 	uint32_t generation;
 	int64_t delta;	/* of this second */
 	uint32_t quiet; /* seconds without a change */
-	bool lanes_known;
+	bool lanes_known; /* and of which row */
+	uint32_t row;
 	uint16_t lanes;
 	float imbalance;
 	float rates[SHM_HISTORY_NR]; /* newest first */
@@ -119,7 +120,24 @@ static void heap_offer(struct busy *b, uint32_t slot, int64_t delta)
 	heap_down(b->heap, b->heap_nr, 0);
 }
 
-static void changes_find(struct space *space)
+static void track_end(struct busy *b, struct track *t)
+{
+	b->track_of[t->slot] = 0;
+	t->slot = SHM_SLOT_NONE;
+	b->nr--;
+}
+
+/* A slot that is nobody's any more fell to zero: that is no rate. */
+static void slot_forget(struct space *space, uint32_t slot)
+{
+	struct busy *b = space->busy;
+
+	space->last_second[slot] = 0;
+	if (b->track_of[slot])
+		track_end(b, &b->tracks[b->track_of[slot] - 1]);
+}
+
+static void changes_find(struct space *space, uint32_t now_s)
 {
 	struct busy *b = space->busy;
 	const uint64_t *totals = space_totals(space, shm_count_read(&space->t->epoch) & 1);
@@ -131,7 +149,12 @@ static void changes_find(struct space *space)
 
 		if (!delta)
 			continue;
+		if (!space_is_owned(space, slot)) {
+			slot_forget(space, slot);
+			continue;
+		}
 		space->last_second[slot] = (int64_t)totals[slot];
+		space->changed_s[slot] = now_s;
 		if (b->track_of[slot])
 			b->tracks[b->track_of[slot] - 1].delta = delta;
 		else
@@ -140,13 +163,6 @@ static void changes_find(struct space *space)
 }
 
 /* --- the list --------------------------------------------------------------------------------- */
-
-static void track_end(struct busy *b, struct track *t)
-{
-	b->track_of[t->slot] = 0;
-	t->slot = SHM_SLOT_NONE;
-	b->nr--;
-}
 
 static void tracks_age(struct busy *b, double seconds)
 {
@@ -245,8 +261,8 @@ static void track_lanes(struct space *space, struct track *t)
 {
 	struct busy *b = space->busy;
 	uint64_t *was = b->lanes + (uint64_t)(t - b->tracks) * b->lanes_nr;
-	const char *cell = space->s + SHM_S_LANES +
-			   slot_row(shm_count_read(&space_slot(space, t->slot)->state));
+	uint32_t row = slot_row(shm_count_read(&space_slot(space, t->slot)->state));
+	const char *cell = space->s + SHM_S_LANES + row;
 	uint64_t busiest = 0;
 	double sum = 0;
 
@@ -263,9 +279,10 @@ static void track_lanes(struct space *space, struct track *t)
 		if (size > busiest)
 			busiest = size;
 	}
-	if (!t->lanes_known) /* the first look: what each lane had before is not known */
+	if (!t->lanes_known || t->row != row) /* what each lane had before is not known */
 		t->lanes = 0;
 	t->lanes_known = true;
+	t->row = row;
 	t->imbalance = t->lanes ? (float)((double)busiest * t->lanes / sum) : 0;
 }
 
@@ -319,7 +336,7 @@ static void list_publish(struct space *space)
 	shm_publish(&space->t->busy_tick, (uint64_t)b->tick);
 }
 
-void busy_tick(struct space *space, uint64_t elapsed_ns)
+void busy_tick(struct space *space, uint64_t now_ns, uint64_t elapsed_ns)
 {
 	struct busy *b = space->busy;
 	double seconds = (double)elapsed_ns / 1e9;
@@ -328,7 +345,7 @@ void busy_tick(struct space *space, uint64_t elapsed_ns)
 	b->unknown_tick = b->first_tick > b->unlisted_tick ? b->first_tick : b->unlisted_tick;
 	for (uint32_t i = 0; i < SHM_BUSY_NR; i++)
 		b->tracks[i].delta = 0;
-	changes_find(space);
+	changes_find(space, (uint32_t)(now_ns / 1000000000));
 	tracks_age(b, seconds);
 	list_merge(space, seconds);
 	lanes_look(space);

@@ -3,8 +3,8 @@
  * busiest with 60 seconds of history each, and publishes them in T (struct busy_shm). Fixed memory
  * but for one word a slot that ever was listed. The fold thread alone calls this.
  */
-#ifndef WORKER_BUSY_H
-#define WORKER_BUSY_H
+#ifndef SPACE_BUSY_H
+#define SPACE_BUSY_H
 
 #include <stdint.h>
 
@@ -17,7 +17,8 @@ void busy_close(struct busy *b);
 /* Goes on with the list that the former worker published. */
 void busy_recover(struct space *space);
 
-/* Compares the newest totals with those of the last call, elapsed_ns ago, and publishes. */
-void busy_tick(struct space *space, uint64_t elapsed_ns);
+/* Compares the newest totals with those of the last call, elapsed_ns ago, and publishes. now_ns is
+ * CLOCK_MONOTONIC. */
+void busy_tick(struct space *space, uint64_t now_ns, uint64_t elapsed_ns);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * The directory's index as its only writer sees it, the registry beside it, and the private table
- * of base names. Readers walk the index meanwhile (shm/directory.h); the fold thread alone calls
+ * The directory's index as its only writer sees it, the registry beside it (but for removals, which
+ * are remove.c's), and the private table of base names. Readers walk the index meanwhile (shm/directory.h); the fold thread alone calls
  * this.
  */
 #include <errno.h>
@@ -16,28 +16,39 @@ static uint32_t *table_of(const struct space *space, uint64_t word)
 	return (uint32_t *)(uintptr_t)dir_index(space->d, word);
 }
 
-/* Puts an entry into the first free place of its chain. */
-static void entry_put(uint32_t *table, uint64_t word, uint64_t hash, uint32_t entry)
+/* An entry with a tag and no slot: probing goes on behind it, and it may be used again. */
+static bool is_tombstone(uint32_t entry)
+{
+	return entry && !(entry & (SHM_SLOTS_MAX - 1));
+}
+
+/* Puts an entry into the first place of its chain that is empty or a tombstone: was it empty? */
+static bool entry_put(uint32_t *table, uint64_t word, uint64_t hash, uint32_t entry)
 {
 	uint64_t mask = (1ull << index_order(word)) - 1;
+	uint32_t was;
 
-	while (shm_read32(&table[hash & mask]))
+	while ((was = shm_read32(&table[hash & mask])) && !is_tombstone(was))
 		hash++;
 	/* ORDER(entry): the slot was published before; a reader that sees its entry finds it live. */
 	shm_publish32(&table[hash & mask], entry);
+	return !was;
 }
 
-/* A table of twice the size; the low bits of each hash come from its record, the tag from the
- * entry, so that no name is touched. */
-static int index_double(struct space *space)
+/*
+ * A table without tombstones, of this order; the low bits of each hash come from its record, the tag
+ * from the entry, so that no name is touched. It lies where no reader of the current one looks; one
+ * that still reads what lay there before finds the word changed.
+ */
+static int index_rebuild(struct space *space, uint32_t order)
 {
 	uint64_t old = shm_count_read(&space->d->index_word);
-	uint64_t new = index_make(index_order(old) + 1, 0);
+	uint64_t new = index_make(order, (uint32_t)(old >> 5 & 1) ^ 1) | ((old >> 6) + 1) << 6;
 	const uint32_t *from = table_of(space, old);
-	uint32_t *to = table_of(space, new);
+	uint32_t *to = table_of(space, new), nr = 0;
 	int err;
 
-	if (index_order(new) > SHM_INDEX_ORDER_MAX)
+	if (order > SHM_INDEX_ORDER_MAX)
 		return -ENOMEM;
 	pages_index_punch(space, new); /* what a worker that died here left behind */
 	err = pages_index(space, new);
@@ -46,11 +57,14 @@ static int index_double(struct space *space)
 	for (uint64_t i = 0; i < 1ull << index_order(old); i++) {
 		uint32_t slot = from[i] & (SHM_SLOTS_MAX - 1);
 
-		if (slot)
-			entry_put(to, new, space->records[slot].hash_low, from[i]);
+		if (!slot)
+			continue;
+		entry_put(to, new, space->records[slot].hash_low, from[i]);
+		nr++;
 	}
 	/* ORDER(index): every entry of the table is stored before the word that names it. */
 	shm_publish(&space->d->index_word, new);
+	space->index_used = space->index_live = nr;
 	/* A reader still in the old table sees zeros there, misses, and finds the word changed. */
 	pages_index_punch(space, old);
 	return 0;
@@ -58,17 +72,20 @@ static int index_double(struct space *space)
 
 int index_reserve(struct space *space)
 {
-	uint64_t size = 1ull << index_order(shm_count_read(&space->d->index_word));
+	uint32_t order = index_order(shm_count_read(&space->d->index_word));
+	uint64_t size = 1ull << order;
 
 	if ((space->index_used + 1) * 4ull <= size * 3)
 		return 0;
-	return index_double(space);
+	/* Half of it may be tombstones: then the next rebuild is at least a quarter of it away. */
+	return index_rebuild(space, space->index_live * 2ull <= size ? order : order + 1);
 }
 
 static void registry_put(struct space *space, uint32_t slot, uint64_t hash)
 {
 	struct record *rec = &space->records[slot];
 
+	registry_reclaim(rec);
 	rec->hash_low = (uint32_t)hash;
 	rec->where = space->idx << 24 | slot;
 	registry_add(space->registry, rec, hash);
@@ -78,38 +95,71 @@ void index_put(struct space *space, uint32_t slot, uint64_t hash)
 {
 	uint64_t word = shm_count_read(&space->d->index_word);
 
-	entry_put(table_of(space, word), word, hash, index_entry(hash, slot));
-	space->index_used++;
+	space->index_used += entry_put(table_of(space, word), word, hash, index_entry(hash, slot));
+	space->index_live++;
 	registry_put(space, slot, hash);
 }
 
-/* Gives back the tables that a worker died over, and counts the entries of the current one. */
-void index_recover(struct space *space)
+/* The place of a slot's entry in the current table, or NULL. */
+static uint32_t *entry_find(const struct space *space, uint32_t slot, uint64_t hash)
 {
 	uint64_t word = shm_count_read(&space->d->index_word);
-	const uint32_t *table = table_of(space, word);
+	uint64_t mask = (1ull << index_order(word)) - 1;
+	uint32_t *table = table_of(space, word);
+
+	for (uint64_t i = hash; table[i & mask]; i++)
+		if (table[i & mask] == index_entry(hash, slot))
+			return &table[i & mask];
+	return NULL;
+}
+
+void index_remove(struct space *space, uint32_t slot, uint64_t hash)
+{
+	uint64_t word = shm_count_read(&space->d->index_word);
+	uint64_t mask = (1ull << index_order(word)) - 1, at;
+	uint32_t *table = table_of(space, word), *entry = entry_find(space, slot, hash);
+
+	if (!entry)
+		return;
+	at = (uint64_t)(entry - table);
+	shm_set32(entry, SHM_INDEX_TOMBSTONE);
+	space->index_live--;
+	/* Tombstones at the end of a chain lead nowhere. */
+	while (!table[(at + 1) & mask] && is_tombstone(table[at & mask])) {
+		shm_set32(&table[at & mask], 0);
+		space->index_used--;
+		at--;
+	}
+}
+
+/* Gives back the tables that a worker died over; drops and counts the entries of the current one. */
+void index_recover(struct space *space)
+{
+	uint64_t word = shm_count_read(&space->d->index_word), place = word & 63;
+	uint32_t slots_nr = space_slots_nr(space);
+	uint32_t *table = table_of(space, word);
 
 	for (uint32_t order = SHM_INDEX_ORDER_MIN; order <= SHM_INDEX_ORDER_MAX; order++)
 		for (uint32_t parity = 0; parity < 2; parity++)
-			if (index_make(order, parity) != word)
+			if (index_make(order, parity) != place)
 				pages_index_punch(space, index_make(order, parity));
-	space->index_used = 0;
-	for (uint64_t i = 0; i < 1ull << index_order(word); i++)
+	space->index_used = space->index_live = 0;
+	for (uint64_t i = 0; i < 1ull << index_order(word); i++) {
+		uint32_t slot = table[i] & (SHM_SLOTS_MAX - 1);
+
+		if (slot && (slot >= slots_nr || !space_is_owned(space, slot)))
+			shm_set32(&table[i], SHM_INDEX_TOMBSTONE);
 		space->index_used += table[i] != 0;
+		space->index_live += !is_tombstone(table[i]) && table[i];
+	}
 }
 
 void index_put_missing(struct space *space, uint32_t slot, uint64_t hash)
 {
-	uint64_t word = shm_count_read(&space->d->index_word);
-	uint64_t mask = (1ull << index_order(word)) - 1;
-	const uint32_t *table = table_of(space, word);
-
-	for (uint64_t i = hash; table[i & mask]; i++)
-		if (table[i & mask] == index_entry(hash, slot)) {
-			registry_put(space, slot, hash);
-			return;
-		}
-	index_put(space, slot, hash);
+	if (entry_find(space, slot, hash))
+		registry_put(space, slot, hash);
+	else
+		index_put(space, slot, hash);
 }
 
 /* --- base names ------------------------------------------------------------------------------- */

@@ -54,7 +54,8 @@ static int populate_read(const void *at, uint64_t bytes)
 int pages_heads(struct space *space)
 {
 	if (populate_write(space->d, sizeof(struct dir_shm)) ||
-	    populate_write(space->t, SHM_T_BUSY + 2 * SHM_T_BUSY_BYTES) ||
+	    populate_write(space->t,
+			   SHM_T_CHANGES + SHM_CHANGES_NR * sizeof(struct change_shm)) ||
 	    populate_read(space->s, sizeof(struct shards_shm)))
 		return -ENOMEM;
 	return 0;

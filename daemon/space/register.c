@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/space/heat.h"
+#include "daemon/space/remove.h"
 #include "shm/names.h"
 
 static uint32_t round8(uint32_t n)
@@ -29,10 +31,15 @@ static uint32_t overflow_of(uint8_t type)
 		SHM_SLOT_OVERFLOW_LEVEL : SHM_SLOT_OVERFLOW;
 }
 
-static void result_set(const struct space *space, uint32_t slot, int err, struct wire_result *ret)
+static uint32_t generation_of(const struct space *space, uint32_t slot)
+{
+	return slot_generation(shm_take(&space_slot(space, slot)->route));
+}
+
+static void result_set(uint32_t slot, uint32_t generation, int err, struct wire_result *ret)
 {
 	ret->slot = slot;
-	ret->generation = slot_generation(shm_take(&space_slot(space, slot)->route));
+	ret->generation = generation;
 	ret->err = err;
 	ret->text_at = 0;
 }
@@ -43,22 +50,24 @@ struct key {
 	const struct space *space;
 	uint32_t owner;
 	const struct claim *claim;
+	uint32_t *ret_generation;
 };
 
 static bool record_matches(const struct record *rec, const void *key)
 {
 	const struct key *k = key;
-	uint32_t generation;
 
 	return rec->where >> 24 == k->space->idx &&
 	       dir_matches(k->space->d, rec->where & (SHM_SLOTS_MAX - 1), k->owner,
-			   k->claim->name, k->claim->name_len, &generation);
+			   k->claim->name, k->claim->name_len, k->ret_generation);
 }
 
+/* The generation that the slot had when its name was compared goes to ret_generation: a member may be
+ * removed meanwhile when this is another thread than the fold's. */
 static uint32_t slot_find(const struct space *space, const struct claim *c, uint32_t owner,
-			  uint64_t hash)
+			  uint64_t hash, uint32_t *ret_generation)
 {
-	struct key k = { space, owner, c };
+	struct key k = { space, owner, c, ret_generation };
 	const struct record *rec = registry_find(space->registry, hash, record_matches, &k);
 
 	return rec ? rec->where & (SHM_SLOTS_MAX - 1) : SHM_SLOT_NONE;
@@ -162,31 +171,35 @@ static const struct name_shm *family_name(const struct space *space, uint32_t fa
 int register_find(const struct space *space, const struct claim *c, struct wire_result *ret,
 		  char *why)
 {
-	uint32_t owner = 0, slot;
+	uint32_t owner = 0, generation = 0, slot;
 	int err = 0;
 
 	if (!type_is_member(c->type) && !type_is_family(c->type) && c->type != SHM_COUNTER &&
 	    c->type != SHM_LEVEL) {
 		snprintf(why, REGISTER_WHY_MAX, "type %u is not known to this version", c->type);
-		result_set(space, SHM_SLOT_OVERFLOW, -EOPNOTSUPP, ret);
+		result_set(SHM_SLOT_OVERFLOW, generation_of(space, SHM_SLOT_OVERFLOW), -EOPNOTSUPP,
+			   ret);
 		return -EOPNOTSUPP;
 	}
 	if (type_is_member(c->type)) {
 		err = family_check(space, c, why);
 		if (err) {
-			result_set(space, overflow_of(c->type), err, ret);
+			slot = overflow_of(c->type);
+			result_set(slot, generation_of(space, slot), err, ret);
 			return err;
 		}
 		owner = c->family;
 	}
-	slot = slot_find(space, c, owner, dir_hash(space->d, owner, c->name, c->name_len));
+	slot = slot_find(space, c, owner, dir_hash(space->d, owner, c->name, c->name_len),
+			 &generation);
 	if (slot == SHM_SLOT_NONE)
 		return 0;
 	if (!owner && !name_is_as_claimed(space, c, slot)) {
 		err = conflict(space, c, slot, why);
 		slot = overflow_of(c->type);
+		generation = generation_of(space, slot);
 	}
-	result_set(space, slot, err, ret);
+	result_set(slot, generation, err, ret);
 	return err ? err : 1;
 }
 
@@ -207,29 +220,10 @@ static struct uid_count *uid_count(struct space *space, uid_t uid)
 	return &more[space->uids_nr++];
 }
 
-static void row_account(struct space *space, uint32_t slot, uint32_t row, bool wants_row)
+/* A live slot counts from now on, or no longer: n is 1 or -1. */
+static void account(struct space *space, uint32_t slot, uint32_t n)
 {
-	struct row_run *last;
-
-	if (row == SHM_ROW_NONE) {
-		space->rows_waiting += wants_row && space->rows_max;
-		return;
-	}
-	row /= 8;
-	if (row >= space->rows_nr)
-		space->rows_nr = row + 1;
-	/* Slots are handed out, and found again, in their order. */
-	last = space->runs_nr ? &space->runs[space->runs_nr - 1] : NULL;
-	if (last && last->slot + last->nr == slot && last->row + last->nr == row)
-		last->nr++;
-	else
-		space->runs[space->runs_nr++] = (struct row_run){ slot, row, 1 };
-}
-
-void register_account(struct space *space, uint32_t slot)
-{
-	const struct slot_shm *s = space_slot(space, slot);
-	uint64_t name = shm_count_read(&s->name);
+	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
 	uint8_t type = name_type(name), origin = SHM_ORIGIN_USER;
 	struct uid_count *count;
 	uid_t uid;
@@ -240,26 +234,36 @@ void register_account(struct space *space, uint32_t slot)
 		const struct member_shm *m = dir_member(space->d, name);
 
 		uid = m->uid;
-		space->members_nr++;
-		space->members_of[m->family]++;
+		space->members_nr += n;
+		space->members_of[m->family] += n;
 	} else {
-		const struct name_shm *n = dir_name(space->d, name);
+		const struct name_shm *name_of = dir_name(space->d, name);
 
-		uid = n->uid;
-		origin = n->origin;
-		if (type_is_family(type))
-			space->families_nr++;
-		else
-			space->counters_nr++;
-		row_account(space, slot, slot_row(shm_count_read(&s->state)),
-			    origin == SHM_ORIGIN_USER && !type_is_family(type));
+		uid = name_of->uid;
+		origin = name_of->origin;
+		if (type_is_family(type)) {
+			space->families_nr += n;
+			remove_family(space, name_of->removed);
+		} else {
+			space->counters_nr += n;
+		}
 	}
 	if (origin != SHM_ORIGIN_USER)
 		return;
-	space->quota_nr++;
+	space->quota_nr += n;
 	count = uid_count(space, uid);
 	if (count)
-		count->nr++;
+		count->nr += n;
+}
+
+void register_account(struct space *space, uint32_t slot)
+{
+	account(space, slot, 1);
+}
+
+void register_discount(struct space *space, uint32_t slot)
+{
+	account(space, slot, UINT32_MAX);
 }
 
 /* --- quotas ----------------------------------------------------------------------------------- */
@@ -347,34 +351,30 @@ static int slots_take(struct space *space, uint32_t nr, uint32_t bytes, uint32_t
 	return 0;
 }
 
-/* A row for this claim, as its byte offset in a lane. */
-static uint32_t row_take(struct space *space, const struct claim *c)
-{
-	if (c->is_cold || c->origin != SHM_ORIGIN_USER ||
-	    (c->type != SHM_COUNTER && c->type != SHM_LEVEL) ||
-	    space->rows_nr >= space->rows_max ||
-	    (shm_read32(&space->d->promotion) & SHM_ROWS_OFF) ||
-	    pages_rows(space, space->rows_nr + 1))
-		return SHM_ROW_NONE;
-	return space->rows_nr * 8; /* register_account() moves rows_nr */
-}
-
-/* Everything of a slot is stored before its generation turns odd; that store is the commit. */
-static void slot_publish(struct space *space, uint32_t slot, uint64_t name, uint32_t row,
-			 uint8_t flags)
+/*
+ * Everything of a slot is stored before its generation turns odd; that store is the commit. Versions go
+ * on from the slot's last owner, and what the cell holds by now is taken back: a cell is never zeroed.
+ */
+static void slot_publish(struct space *space, uint32_t slot, uint64_t name, uint8_t flags)
 {
 	struct slot_shm *s = space_slot(space, slot);
 	uint32_t generation = slot_generation(shm_count_read(&s->route)) + 1;
+	uint32_t version = state_version(shm_count_read(&s->state)) + 1;
+	uint64_t cell = shm_count_read((const uint64_t *)(space->s + shards_cold(slot)));
 
-	shm_count_set((uint64_t *)&s->base[0], 0);
 	/* ORDER(name): the record is complete before a name points to it. */
 	shm_publish(&s->name, name);
-	/* ORDER(state): the base stands before the state that makes it valid. */
-	shm_publish(&s->state, state_make(0, flags, row));
-	shm_set8(&space_states(space)[slot],
-		 SHM_T_OK | (row != SHM_ROW_NONE ? SHM_T_HOT : 0));
+	/* ORDER(state): the base stands before the state that makes it valid, and is stored after the
+	 * last state, for whose readers it still was the other half. */
+	shm_publish((uint64_t *)&s->base[version & 1], -cell);
+	shm_publish(&s->state, state_make(version, flags, SHM_ROW_NONE));
+	if (space->apart[slot] != -(int64_t)cell)
+		space_apart_add(space, slot, -(int64_t)cell - space->apart[slot]);
+	if (space->changed_s[slot])
+		space->changed_s[slot] = 0;
+	shm_set8(&space_states(space)[slot], SHM_T_OK);
 	/* ORDER(generation): name, base and state stand before the generation that shows them. */
-	shm_publish(&s->route, slot_route(generation, row));
+	shm_publish(&s->route, slot_route(generation, SHM_ROW_NONE));
 }
 
 static struct name_shm *name_store(struct space *space, const struct claim *c, uint64_t at,
@@ -404,24 +404,47 @@ static void member_store(struct space *space, uint64_t at, uint32_t family, uid_
 	memcpy(m->value, key, len);
 }
 
-static int member_make(struct space *space, const struct claim *c, uint32_t *ret_slot)
+/* A freed slot with a name record of this size; SHM_SLOT_NONE: none that can be had now. */
+static uint32_t slot_take_again(struct space *space, uint32_t name_len, uint64_t *ret_at)
+{
+	uint32_t slot;
+
+	if (index_reserve(space))
+		return SHM_SLOT_NONE;
+	slot = remove_reuse(space, name_len);
+	if (slot != SHM_SLOT_NONE)
+		*ret_at = name_offset(shm_count_read(&space_slot(space, slot)->name));
+	return slot;
+}
+
+static int member_make(struct space *space, const struct quota *q, const struct claim *c,
+		       uint32_t *ret_slot)
 {
 	uint64_t at;
-	int err = slots_take(space, 1, sizeof(struct member_shm) + round8(c->name_len), ret_slot,
-			     &at);
+	uint32_t slot = slot_take_again(space, c->name_len, &at);
+	int err;
 
-	if (err)
-		return err;
+	if (slot == SHM_SLOT_NONE) {
+		err = slots_take(space, 1, sizeof(struct member_shm) + round8(c->name_len), &slot,
+				 &at);
+		if (err)
+			return err;
+	}
+	/* ORDER(generation): a reader that finds the bytes of this name in a record that had another
+	 * finds the even generation too, which was stored before that slot was freed. */
+	shm_seq_write_begin();
 	member_store(space, at, c->family, c->uid, c->name, c->name_len);
-	slot_publish(space, *ret_slot, name_make(at, c->name_len, c->type), SHM_ROW_NONE, 0);
-	register_account(space, *ret_slot);
-	index_put(space, *ret_slot, dir_hash(space->d, c->family, c->name, c->name_len));
+	slot_publish(space, slot, name_make(at, c->name_len, c->type), 0);
+	register_account(space, slot);
+	index_put(space, slot, dir_hash(space->d, c->family, c->name, c->name_len));
+	heat_registered(space, q->config, slot);
+	*ret_slot = slot;
 	return 0;
 }
 
 /* A counter, level or family. All label sets of a base name share the first one's help text. */
-static int name_make_slot(struct space *space, const struct claim *c, uint32_t base_slot,
-			  uint32_t *ret_slot)
+static int name_make_slot(struct space *space, const struct config *config, const struct claim *c,
+			  uint32_t base_slot, uint32_t *ret_slot)
 {
 	const uint32_t head_bytes = sizeof(struct name_shm) + round8(c->name_len + c->label_len);
 	bool is_family = type_is_family(c->type);
@@ -451,18 +474,20 @@ static int name_make_slot(struct space *space, const struct claim *c, uint32_t b
 		n->other = slot + 1;
 		n->removed = slot + 2;
 		member_store(space, members_at, slot, c->uid, "", 0);
-		slot_publish(space, slot + 1, name_make(members_at, 0, SHM_OTHER), SHM_ROW_NONE, 0);
+		slot_publish(space, slot + 1, name_make(members_at, 0, SHM_OTHER), 0);
 		members_at += sizeof(struct member_shm);
 		member_store(space, members_at, slot, c->uid, "", 0);
-		slot_publish(space, slot + 2, name_make(members_at, 0, SHM_REMOVED), SHM_ROW_NONE,
-			     0);
+		slot_publish(space, slot + 2, name_make(members_at, 0, SHM_REMOVED), 0);
 	}
-	slot_publish(space, slot, name_make(at, c->name_len, c->type), row_take(space, c),
+	slot_publish(space, slot, name_make(at, c->name_len, c->type),
 		     c->origin == SHM_ORIGIN_KERNEL ? SHM_F_KERNEL : 0);
 	register_account(space, slot);
 	if (base_slot == SHM_SLOT_NONE)
 		bases_put(space, slot);
 	index_put(space, slot, dir_hash(space->d, 0, c->name, c->name_len));
+	heat_registered(space, config, slot);
+	if (is_family)
+		heat_registered(space, config, slot + 1);
 	*ret_slot = slot;
 	return 0;
 }
@@ -510,8 +535,8 @@ static int claim_make(struct space *space, struct quota *q, const struct claim *
 	if (err)
 		return err;
 	if (type_is_member(c->type))
-		return member_make(space, c, ret_slot);
-	return name_make_slot(space, c, base_slot, ret_slot);
+		return member_make(space, q, c, ret_slot);
+	return name_make_slot(space, q->config, c, base_slot, ret_slot);
 }
 
 void register_claim(struct space *space, struct quota *q, const struct claim *c,
@@ -528,7 +553,7 @@ void register_claim(struct space *space, struct quota *q, const struct claim *c,
 		if (err)
 			slot = type_is_member(c->type) ? family_name(space, c->family)->other :
 							 overflow_of(c->type);
-		result_set(space, slot, err, ret);
+		result_set(slot, generation_of(space, slot), err, ret);
 	}
 	if (ret->err)
 		shm_count_set(&space->d->refusals, shm_count_read(&space->d->refusals) + 1);
@@ -536,15 +561,15 @@ void register_claim(struct space *space, struct quota *q, const struct claim *c,
 
 int register_own(struct space *space, const struct claim *c, uint32_t *ret_slot)
 {
-	uint32_t base_slot, slot;
+	uint32_t base_slot, slot, generation;
 	char why[REGISTER_WHY_MAX];
 	int err;
 
-	slot = slot_find(space, c, 0, dir_hash(space->d, 0, c->name, c->name_len));
+	slot = slot_find(space, c, 0, dir_hash(space->d, 0, c->name, c->name_len), &generation);
 	if (slot != SHM_SLOT_NONE) {
 		*ret_slot = slot;
 		return 0;
 	}
 	err = base_check(space, c, &base_slot, why);
-	return err ? err : name_make_slot(space, c, base_slot, ret_slot);
+	return err ? err : name_make_slot(space, NULL, c, base_slot, ret_slot);
 }

@@ -3,8 +3,8 @@
  * registry_read_begin (control asks it first); everything else is the fold thread's. Owns nothing
  * but the order in which a slot becomes visible; memory is pages.c's, finding is index.c's.
  */
-#ifndef WORKER_REGISTER_H
-#define WORKER_REGISTER_H
+#ifndef SPACE_REGISTER_H
+#define SPACE_REGISTER_H
 
 #include "daemon/space/space.h"
 #include "shm/wire.h"
@@ -16,7 +16,6 @@ struct claim {
 	uint8_t type; /* enum shm_slot_type */
 	uint8_t key_kind;
 	uint8_t origin; /* enum shm_origin */
-	bool is_cold;	/* never give it a row */
 	uid_t uid;
 	const char *name, *help, *label; /* members: name is the key */
 	uint32_t name_len, help_len, label_len;
@@ -49,7 +48,8 @@ void register_claim(struct space *space, struct quota *q, const struct claim *c,
 /* The same for the daemon's own and the kernel's counters: no quota, no rules of names. */
 int register_own(struct space *space, const struct claim *c, uint32_t *ret_slot);
 
-/* Counts a live slot: at registration and after a restart. */
+/* Counts a live slot, at registration and after a restart; no longer counts a member that goes. */
 void register_account(struct space *space, uint32_t slot);
+void register_discount(struct space *space, uint32_t slot);
 
 #endif

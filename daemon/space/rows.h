@@ -3,8 +3,8 @@
  * kernel maps alike. Owns no memory and knows no slots; called by the fold and by the benchmark.
  * MT-safe. The cells are changed by others meanwhile: each is read once, as an aligned u64.
  */
-#ifndef WORKER_ROWS_H
-#define WORKER_ROWS_H
+#ifndef SPACE_ROWS_H
+#define SPACE_ROWS_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,7 +1,9 @@
 /*
  * One namespace inside the worker: its mapped region and what the fold keeps privately beside it.
  * space.c maps, builds and recovers; pages.c commits memory; index.c owns the directory's index;
- * register.c hands out slots; totals.c folds; busy.c keeps the rates of the last minute.
+ * register.c hands out slots; totals.c folds; busy.c keeps the rates of the last minute; owners.c gives
+ * rows and takes them back, heat.c decides who gets one, leave.c collects who waits for a grace;
+ * remove.c removes members; suspect.c freezes what cannot be; changes.c writes the history.
  *
  * Only the fold thread changes a space or stores to D and T, but for the constants marked so, which
  * control reads too. Control reads D and T as any reader does. S is mapped read-only: nothing in
@@ -10,8 +12,8 @@
  * The arrays with an entry a slot are reserved for all slots and cost memory only where something
  * other than zero was stored.
  */
-#ifndef WORKER_SPACE_H
-#define WORKER_SPACE_H
+#ifndef SPACE_SPACE_H
+#define SPACE_SPACE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,10 +28,21 @@
 
 struct busy;
 
-/* nr slots in a row whose rows are also in a row: plain counters registered one after another. */
-struct row_run {
-	uint32_t slot, row, nr;
+struct owner;
+struct row;
+struct heat;
+struct leave;
+struct waiting;
+struct free_slots;
+
+/* A counter that moved fast without a row. */
+struct candidate {
+	uint32_t slot;
+	int64_t delta;
 };
+#define SPACE_CANDIDATES_MAX 4096u
+#define SPACE_LATE_MAX 1024u
+#define SPACE_LEAVING_MAX (SHM_SLOTS_MAX + SHM_SLOTS_MAX / 2)
 
 struct uid_count {
 	uid_t uid;
@@ -50,13 +63,42 @@ struct space {
 	int64_t *apart;		  /* what does not lie in S: base + adj + kernel part */
 	uint32_t *members_of;	  /* families: how many members */
 	int64_t *last_second;	  /* totals at the last tick */
+	uint32_t *changed_s;	  /* CLOCK_MONOTONIC second of the last change this worker saw; 0: none */
 	uint8_t *is_block_apart;  /* by block: apart may not be zero */
 
-	struct row_run *runs; /* which slots have a row, in the order of slots */
-	uint32_t runs_nr;
-	uint32_t rows_nr;   /* rows below this were handed out */
-	uint32_t rows_max;  /* of this namespace, from the configuration */
-	uint32_t rows_waiting;
+	/* Rows: owners.c. */
+	struct row *rows;      /* by row */
+	struct owner *owners;  /* which slot has a row, in the order of slots */
+	uint32_t owners_nr;
+	struct owner *joining; /* to be merged into owners before the next fold */
+	uint32_t joining_nr;
+	struct owner *merged;  /* where that is done */
+	bool is_owners_stale;  /* some in owners have lost their row */
+	uint64_t *row_sums;    /* of the last fold, by row */
+	uint32_t rows_nr;      /* rows below this are summed: the last owned one's number + 1 */
+	uint32_t rows_used;    /* owned, retiring ones included */
+	uint32_t rows_retiring;
+	uint32_t row_next;     /* no free row below this one */
+	uint32_t rows_max;     /* of this namespace, from the configuration */
+
+	/* Heat: heat.c. */
+	struct heat *heat; /* by slot, sparse */
+	struct candidate candidates[SPACE_CANDIDATES_MAX];
+	uint32_t candidates_nr;
+	uint64_t attention; /* a change of a total by more than this is looked at */
+	uint32_t walk_slot; /* from here on, slots are still to be looked at for new rules */
+	struct waiting *waiting; /* counters that are promoting: for want of a row */
+	uint32_t waiting_nr;
+
+	/* Leaving: leave.c. */
+	struct leave *leaving, *visited;
+	uint32_t leaving_nr, visited_nr;
+
+	/* Removal: remove.c. */
+	struct free_slots *free_slots;
+	uint32_t late[SPACE_LATE_MAX]; /* freed slots whose cells changed in this fold */
+	uint32_t late_nr;
+	uint32_t suspects_nr;
 	uint32_t lanes_nr;  /* lanes committed and summed */
 	uint32_t counters_nr, families_nr, members_nr;
 	uint32_t quota_nr;  /* slots that count against counters-max */
@@ -68,7 +110,8 @@ struct space {
 	uint32_t rows_committed;
 	uint64_t names_committed;
 
-	uint32_t index_used; /* entries that are not empty */
+	uint32_t index_used; /* entries that are not empty, tombstones included */
+	uint32_t index_live; /* entries of slots */
 	uint64_t *bases;     /* open addressing, hash:32 | slot:32: one slot for each base name */
 	uint32_t bases_order;
 	uint32_t bases_nr;
@@ -113,6 +156,20 @@ static inline uint8_t *space_states(const struct space *space)
 	return (uint8_t *)space->t + SHM_T_STATES;
 }
 
+/* Address space for nr entries that read as zero; a page costs memory once something is stored in
+ * it. NULL without memory. */
+void *space_array(size_t entry_bytes, size_t nr);
+void space_array_free(void *array, size_t entry_bytes, size_t nr);
+
+/* Is this slot somebody's: live, or a member whose removal has not ended? */
+static inline bool space_is_owned(const struct space *space, uint32_t slot)
+{
+	const struct slot_shm *s = space_slot(space, slot);
+
+	return (slot_generation(shm_count_read(&s->route)) & 1) ||
+	       (state_flags(shm_count_read(&s->state)) & SHM_F_REMOVING);
+}
+
 /* Changes what a slot counts besides its cells. */
 static inline void space_apart_add(struct space *space, uint32_t slot, int64_t n)
 {
@@ -148,7 +205,11 @@ int index_reserve(struct space *space);
 /* Makes a live slot findable: in D for everyone, in the registry for the worker. */
 void index_put(struct space *space, uint32_t slot, uint64_t hash);
 
-/* The same after a restart: index_recover(), then index_put_missing() for each live slot. */
+/* Makes it unfindable in D; the registry is remove.c's. No harm when it is not there. */
+void index_remove(struct space *space, uint32_t slot, uint64_t hash);
+
+/* The same after a restart: index_recover() drops the entries of slots that are nobody's, then
+ * index_put_missing() for each live slot. */
 void index_recover(struct space *space);
 void index_put_missing(struct space *space, uint32_t slot, uint64_t hash);
 

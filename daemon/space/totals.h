@@ -2,8 +2,8 @@
  * Folding one namespace: a pure read of its shards, and the next epoch of its totals. The only code
  * that stores to the totals. The fold thread alone calls this.
  */
-#ifndef WORKER_TOTALS_H
-#define WORKER_TOTALS_H
+#ifndef SPACE_TOTALS_H
+#define SPACE_TOTALS_H
 
 #include "daemon/space/space.h"
 

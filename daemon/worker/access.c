@@ -14,7 +14,7 @@
 #endif
 
 struct peer {
-	uid_t uid;
+	struct access_peer who;
 	gid_t *groups; /* the primary one first */
 	uint32_t groups_nr;
 };
@@ -49,7 +49,7 @@ static int peer_init(struct peer *ret, int sock)
 
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &bytes))
 		return -errno;
-	ret->uid = cred.uid;
+	ret->who = (struct access_peer){ cred.uid, cred.pid };
 	return peer_groups(sock, cred.gid, ret);
 }
 
@@ -74,21 +74,23 @@ static bool group_listed(const struct peer *p, const gid_t *list, uint32_t nr)
 static bool may_write(const struct peer *p, const struct config *config,
 		      const struct config_namespace *ns)
 {
-	return p->uid == 0 || p->uid == config->keeper_uid || p->uid == config->user ||
-	       uid_listed(p->uid, ns->users, ns->users_nr) ||
+	uid_t uid = p->who.uid;
+
+	return uid == 0 || uid == config->keeper_uid || uid == config->user ||
+	       uid_listed(uid, ns->users, ns->users_nr) ||
 	       group_listed(p, ns->groups, ns->groups_nr);
 }
 
 static bool may_read(const struct peer *p, const struct config *config,
 		     const struct config_namespace *ns)
 {
-	return may_write(p, config, ns) ||
-	       uid_listed(p->uid, ns->read_users, ns->read_users_nr) ||
+	return may_write(p, config, ns) || config_is_admin(config, p->who.uid) ||
+	       uid_listed(p->who.uid, ns->read_users, ns->read_users_nr) ||
 	       group_listed(p, ns->read_groups, ns->read_groups_nr);
 }
 
 int access_check(int sock, const struct config *config, const struct config_namespace *ns,
-		 uint32_t access, uid_t *ret_uid, char *why, size_t why_size)
+		 uint32_t access, struct access_peer *ret, char *why, size_t why_size)
 {
 	bool is_write = access & WIRE_WRITE;
 	struct peer peer = { .groups = NULL };
@@ -102,13 +104,13 @@ int access_check(int sock, const struct config *config, const struct config_name
 	if (is_write ? !may_write(&peer, config, ns) : !may_read(&peer, config, ns)) {
 		snprintf(why, why_size, "uid %u may not %s namespace %s%s. fix: in %s, section "
 			 "[namespace %s], name %u in `%s =`, then SIGHUP to talead",
-			 (unsigned int)peer.uid, is_write ? "add to" : "read",
+			 (unsigned int)peer.who.uid, is_write ? "add to" : "read",
 			 ns->name, ns->users_set || ns->groups_nr ? "" :
 			 " (only root and talead's own user may)", config->file, ns->name,
-			 (unsigned int)peer.uid, is_write ? "users" : "read-users");
+			 (unsigned int)peer.who.uid, is_write ? "users" : "read-users");
 		err = -EACCES;
 	}
-	*ret_uid = peer.uid;
+	*ret = peer.who;
 	free(peer.groups);
 	return err;
 }

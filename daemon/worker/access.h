@@ -11,12 +11,18 @@
 #include "daemon/config.h"
 #include "shm/wire.h"
 
+/* Who is at the other end of a socket, as the kernel says: when it connected. */
+struct access_peer {
+	uid_t uid;
+	pid_t pid;
+};
+
 /*
  * May the peer of `sock` have `access` (WIRE_READ, WIRE_WRITE) to ns? 0 with its uid, or -EACCES
  * with a sentence that says who may and which line lets it in, or what asking the kernel failed
- * with.
+ * with. Admins may read every namespace.
  */
 int access_check(int sock, const struct config *config, const struct config_namespace *ns,
-		 uint32_t access, uid_t *ret_uid, char *why, size_t why_size);
+		 uint32_t access, struct access_peer *ret, char *why, size_t why_size);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * What the worker tells about itself: the records of a QUERY's answer. Reads D, T and control's own
- * state; changes nothing.
+ * What the worker tells about itself: the records of a QUERY's answer, but for those that only the
+ * fold thread knows (message.c). Reads D, T and control's own state; changes nothing.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -9,8 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/worker/control.h"
+#include "daemon/space/changes.h"
 #include "daemon/space/rows.h"
+#include "daemon/worker/control.h"
+#include "daemon/worker/sandbox.h"
 
 static uint64_t memory_bytes(const struct space *space)
 {
@@ -23,12 +25,36 @@ static uint64_t memory_bytes(const struct space *space)
 	return bytes;
 }
 
+/* What the fold thread publishes in T. */
+static void status_totals(const struct totals_shm *t, struct wire_status *s)
+{
+	s->counters_nr = shm_read32(&t->counters_nr);
+	s->members_nr = shm_read32(&t->members_nr);
+	s->rows_used = shm_read32(&t->rows_used);
+	s->rows_retiring = shm_read32(&t->rows_retiring);
+	s->rows_waiting = shm_read32(&t->rows_waiting);
+	s->suspects_nr = shm_read32(&t->suspects_nr);
+	s->grace_blocked_cpus = shm_read32(&t->grace_blocked_cpus);
+	for (unsigned int i = 0; i < sizeof(s->row_changes) / sizeof(s->row_changes[0]); i++)
+		s->row_changes[i] = shm_count_read(&t->row_changes[i]);
+	s->graces_nr = shm_count_read(&t->graces_nr);
+	s->grace_ns = shm_count_read(&t->grace_ns);
+	s->removed_nr = shm_count_read(&t->removed_nr);
+	s->late_adds = shm_count_read(&t->late_adds);
+	s->strays_nr = shm_count_read(&t->strays_nr);
+	s->changes_nr = shm_count_read(&t->changes_nr);
+	for (unsigned int i = 0; i < sizeof(s->read_ns) / sizeof(s->read_ns[0]); i++)
+		s->read_ns[i] = shm_count_read(&t->read_ns[i]);
+	s->fold_interval_ns = shm_count_read(&t->fold_interval_ns);
+	s->fold_duration_ns = shm_count_read(&t->fold_duration_ns);
+}
+
 static void status_fill(const struct control *c, const struct client *client,
 			struct wire_status *s)
 {
 	const struct worker_start *ws = c->start;
 	const struct space *space = client->space;
-	const struct totals_shm *t = space->t;
+	const struct shards_shm *head = (const struct shards_shm *)space->s;
 
 	*s = (struct wire_status){
 		.incarnation = ws->incarnation,
@@ -41,17 +67,16 @@ static void status_fill(const struct control *c, const struct client *client,
 		.keeper_takeovers = ws->keeper_takeovers,
 		.clients_nr = c->clients_nr,
 		.namespaces_nr = c->spaces_nr,
-		.counters_nr = shm_read32(&t->counters_nr),
-		.members_nr = shm_read32(&t->members_nr),
-		.rows_used = shm_read32(&t->rows_used),
 		.rows_max = shm_read32(&space->d->rows_max),
+		.promotion = shm_read32(&space->d->promotion),
+		.fallback_used = shm_count_read(&head->fallback_used) != 0,
 		.refusals = shm_count_read(&space->d->refusals),
 		.memory_bytes = memory_bytes(space),
-		.fold_interval_ns = shm_count_read(&t->fold_interval_ns),
-		.fold_duration_ns = shm_count_read(&t->fold_duration_ns),
 		.fold_cpu_permille = fold_cpu_permille(c->fold),
 		.cpus_nr = shm_read32(&space->d->cpus_nr),
 	};
+	status_totals(space->t, s);
+	snprintf(s->sandbox, sizeof(s->sandbox), "%s", sandbox_words());
 	snprintf(s->version, sizeof(s->version), "%s", TALEA_VERSION);
 	snprintf(s->vector, sizeof(s->vector), "%s", rows_vector_name());
 	snprintf(s->socket, sizeof(s->socket), "%s", ws->config.socket);
@@ -73,9 +98,35 @@ static void probe_fill(const struct control *c, enum probe_id id, struct wire_pr
 	snprintf(p->fix, sizeof(p->fix), "%s", word->live.fix);
 }
 
+/* Those of the client's namespace, from the from-th on. */
+static uint32_t clients_fill(const struct control *c, const struct client *client, uint64_t from,
+			     struct wire_client *ret)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < c->clients_nr && nr < WIRE_CLIENTS_MAX; i++) {
+		const struct client *one = c->clients[i];
+
+		if (one->state != CLIENT_GREETED || one->space != client->space)
+			continue;
+		if (from) {
+			from--;
+			continue;
+		}
+		ret[nr] = (struct wire_client){
+			.id = one->id, .since_real_ns = one->since_real_ns,
+			.registered_nr = one->registered_nr, .pid = (uint32_t)one->peer.pid,
+			.uid = one->peer.uid, .access = one->access,
+		};
+		memcpy(ret[nr++].app, one->app, sizeof(one->app));
+	}
+	return nr;
+}
+
 int answer_query(const struct control *c, const struct client *client, const struct wire_query *q,
 		 struct wire_answer *ret)
 {
+	struct wire_changes *changes = (struct wire_changes *)(void *)ret->records;
 	size_t bytes = sizeof(*ret);
 
 	*ret = (struct wire_answer){ .head = q->head, .what = q->what };
@@ -90,6 +141,17 @@ int answer_query(const struct control *c, const struct client *client, const str
 			probe_fill(c, id, (struct wire_probe *)(void *)ret->records + id);
 		ret->nr = PROBE_NR;
 		bytes += PROBE_NR * sizeof(struct wire_probe);
+		break;
+	case WIRE_CLIENTS:
+		ret->nr = clients_fill(c, client, q->from,
+				       (struct wire_client *)(void *)ret->records);
+		bytes += ret->nr * sizeof(struct wire_client);
+		break;
+	case WIRE_CHANGES:
+		ret->nr = changes_copy(client->space, q->from, changes->changes, WIRE_CHANGES_MAX,
+				       &changes->first);
+		changes->changes_nr = shm_count_read(&client->space->t->changes_nr);
+		bytes += sizeof(*changes) + ret->nr * sizeof(changes->changes[0]);
 		break;
 	default:
 		return -EINVAL;

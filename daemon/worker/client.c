@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/worker/access.h"
 #include "daemon/worker/control.h"
 #include "daemon/worker/message.h"
 
@@ -99,7 +98,8 @@ static void welcome(struct control *c, struct client *client, const struct wire_
 
 /* Which namespace this HELLO may have; 0, or -errno with the sentence. */
 static int hello_check(struct control *c, struct client *client, const struct wire_hello *m,
-		       struct space **ret_space, uid_t *ret_uid, char *why, size_t why_size)
+		       struct space **ret_space, struct access_peer *ret_peer, char *why,
+		       size_t why_size)
 {
 	const struct config *config = registry_config(c->registry);
 	const struct config_namespace *ns;
@@ -120,33 +120,51 @@ static int hello_check(struct control *c, struct client *client, const struct wi
 		return -ENOENT;
 	}
 	*ret_space = space;
-	return access_check(client->fd, config, ns, m->access, ret_uid, why, why_size);
+	return access_check(client->fd, config, ns, m->access, ret_peer, why, why_size);
 }
 
 static void take_hello(struct control *c, struct client *client, const struct wire_hello *m)
 {
 	char why[WIRE_TEXT_MAX];
+	struct access_peer peer;
 	struct space *space;
-	uid_t uid;
 	int err;
 
 	registry_read_begin();
-	err = hello_check(c, client, m, &space, &uid, why, sizeof(why));
+	err = hello_check(c, client, m, &space, &peer, why, sizeof(why));
 	registry_read_end();
 	if (err) {
 		client_refuse(c, client, m->head.number, err, "%s", why);
 		return;
 	}
 	client->space = space;
-	client->uid = uid;
+	client->peer = peer;
 	client->access = m->access;
+	memcpy(client->app, m->app, sizeof(client->app));
 	client->state = CLIENT_GREETED;
 	welcome(c, client, m);
 }
 
-/* --- REGISTER and QUERY ----------------------------------------------------------------------- */
+/* --- REGISTER, CHANGE and QUERY ---------------------------------------------------------------- */
 
-/* Returns whether the request is now with the fold thread. */
+/* One request a client: it is not read from until this one is answered. */
+static void ask_fold(struct control *c, struct client *client, struct request *r)
+{
+	client->is_asking = true;
+	control_pause(c, client, true);
+	fold_ask(c->fold, r);
+}
+
+static void request_begin(const struct client *client, struct request *r, enum request_kind kind)
+{
+	r->kind = kind;
+	r->err = 0;
+	r->client = (struct client *)client;
+	r->space = client->space;
+	r->uid = client->peer.uid;
+}
+
+/* Returns whether the request is now with the fold thread, as the next two. */
 static bool take_register(struct control *c, struct client *client, struct request *r)
 {
 	uint32_t missing;
@@ -156,10 +174,8 @@ static bool take_register(struct control *c, struct client *client, struct reque
 			    "it cannot register counters");
 		return false;
 	}
-	r->kind = REQUEST_REGISTER;
-	r->client = client;
-	r->space = client->space;
-	r->uid = client->uid;
+	request_begin(client, r, REQUEST_REGISTER);
+	client->registered_nr += ((const struct wire_register *)r->message)->nr;
 	registry_read_begin();
 	missing = message_look(r);
 	registry_read_end();
@@ -167,10 +183,28 @@ static bool take_register(struct control *c, struct client *client, struct reque
 		client_send(c, client, r->reply, NULL, 0);
 		return false;
 	}
-	/* One request a client: it is not read from until this one is answered. */
-	client->is_asking = true;
-	control_pause(c, client, true);
-	fold_ask(c->fold, r);
+	ask_fold(c, client, r);
+	return true;
+}
+
+static bool take_change(struct control *c, struct client *client, struct request *r)
+{
+	char file[CONFIG_PATH_MAX];
+	bool is_admin;
+
+	registry_read_begin();
+	is_admin = config_is_admin(registry_config(c->registry), client->peer.uid);
+	memcpy(file, registry_config(c->registry)->file, sizeof(file));
+	registry_read_end();
+	if (!is_admin) {
+		client_deny(c, client, r->message->number, -EACCES, "uid %u may not change counters "
+			    "(only root, who started talead, and its admins may). fix: in %s, section "
+			    "[daemon], name %u in `admins =`, then SIGHUP to talead",
+			    (unsigned int)client->peer.uid, file, (unsigned int)client->peer.uid);
+		return false;
+	}
+	request_begin(client, r, REQUEST_CHANGE);
+	ask_fold(c, client, r);
 	return true;
 }
 
@@ -179,22 +213,32 @@ void client_answer(struct control *c, struct client *client, const struct reques
 	client->is_asking = false;
 	if (client->state == CLIENT_ENDED)
 		return;
-	client_send(c, client, r->reply, NULL, 0);
+	if (r->err)
+		client_deny(c, client, r->message->number, r->err, "%s", r->words);
+	else
+		client_send(c, client, r->reply, NULL, 0);
 	if (client->state != CLIENT_ENDED)
 		control_pause(c, client, false);
 }
 
-static void take_query(struct control *c, struct client *client, struct request *r)
+static bool take_query(struct control *c, struct client *client, struct request *r)
 {
 	const struct wire_query *q = (const struct wire_query *)r->message;
-	struct wire_answer *answer = (struct wire_answer *)r->reply;
-	int err = answer_query(c, client, q, answer);
+	int err;
 
+	/* What only the fold thread knows. */
+	if (q->what == WIRE_EXPLAIN || q->what == WIRE_LANES) {
+		request_begin(client, r, REQUEST_QUERY);
+		ask_fold(c, client, r);
+		return true;
+	}
+	err = answer_query(c, client, q, r->answer);
 	if (err)
 		client_deny(c, client, q->head.number, err, "question %u is not known to this "
 			    "version", q->what);
 	else
-		client_send(c, client, answer, NULL, 0);
+		client_send(c, client, r->answer, NULL, 0);
+	return false;
 }
 
 /* --- receiving -------------------------------------------------------------------------------- */
@@ -228,7 +272,9 @@ static bool take_message(struct control *c, struct client *client, struct reques
 	} else if (head->kind == WIRE_REGISTER) {
 		return take_register(c, client, r);
 	} else if (head->kind == WIRE_QUERY) {
-		take_query(c, client, r);
+		return take_query(c, client, r);
+	} else if (head->kind == WIRE_CHANGE) {
+		return take_change(c, client, r);
 	} else {
 		client_refuse(c, client, head->number, -EPROTO, "message kind %u is not a client's",
 			      head->kind);

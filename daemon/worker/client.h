@@ -1,11 +1,12 @@
 /*
- * One client's connection: HELLO, REGISTER, QUERY and everything malformed. Owns the socket; ends
+ * One client's connection: HELLO, REGISTER, QUERY, CHANGE and everything malformed. Owns the socket; ends
  * it by shutdown, because keeper and spare hold duplicates that a close alone would leave open.
  * Never waits for a client: what cannot be sent at once ends that client alone. Control's thread.
  */
 #ifndef WORKER_CLIENT_H
 #define WORKER_CLIENT_H
 
+#include "daemon/worker/access.h"
 #include "daemon/worker/fold.h"
 
 struct control;
@@ -25,7 +26,10 @@ struct client {
 	uint64_t deadline_ns;
 	struct space *space;
 	uint32_t access;
-	uid_t uid;
+	struct access_peer peer;
+	uint64_t since_real_ns; /* this worker has known it since */
+	uint64_t registered_nr; /* names that it asked this worker for */
+	char app[SHM_NAMESPACE_MAX];
 	bool is_asking; /* a request of it is with the fold thread */
 	bool is_paused; /* not read from: it is asking, or there is no request to receive into */
 	struct client *next_ended;

@@ -18,12 +18,17 @@
 #define ORPHAN_NS (5 * SECOND_NS)
 #define EVENTS_MAX 64
 
-uint64_t control_now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
+}
+
+uint64_t control_now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
 }
 
 struct space *control_space(const struct control *c, const char *name)
@@ -95,6 +100,7 @@ static struct client *client_add(struct control *c, uint64_t id, int fd, enum cl
 	client->id = id;
 	client->fd = fd;
 	client->state = state;
+	client->since_real_ns = clock_ns(CLOCK_REALTIME);
 	client->deadline_ns = control_now_ns() + HELLO_NS;
 	if (client->deadline_ns < c->overdue_ns)
 		c->overdue_ns = client->deadline_ns;
@@ -284,7 +290,8 @@ static void answers_take(struct control *c)
 
 	eventfd_read(c->fold->done_event, &nr);
 	while ((r = fold_answered(c->fold)) != NULL) {
-		if (r->kind == REQUEST_REGISTER) {
+		if (r->kind == REQUEST_REGISTER || r->kind == REQUEST_CHANGE ||
+		    r->kind == REQUEST_QUERY) {
 			client_answer(c, r->client, r);
 			control_request_put(c, r);
 			continue;
@@ -350,11 +357,9 @@ static int control_watch(struct control *c, int fd, void *what)
 static int control_init(struct control *c)
 {
 	struct worker_start *ws = c->start;
-	struct timespec t;
 	int err;
 
-	clock_gettime(CLOCK_REALTIME, &t);
-	c->worker_started_real_ns = (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
+	c->worker_started_real_ns = clock_ns(CLOCK_REALTIME);
 	c->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (c->epoll < 0)
 		return -errno;

@@ -12,10 +12,17 @@
 
 #include "daemon/log.h"
 #include "daemon/space/busy.h"
+#include "daemon/space/heat.h"
+#include "daemon/space/leave.h"
+#include "daemon/space/owners.h"
+#include "daemon/space/remove.h"
+#include "daemon/space/suspect.h"
+#include "daemon/worker/grace.h"
 #include "daemon/worker/message.h"
 #include "daemon/space/totals.h"
 
 #define SECOND_NS 1000000000ull
+#define READ_SAMPLES 16
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -27,18 +34,113 @@ static uint64_t clock_ns(clockid_t clock)
 
 /* --- folding ---------------------------------------------------------------------------------- */
 
-static void fold_second(struct fold *f, uint64_t now_ns, uint64_t cpu_ns)
+/* What a read of the busiest counter takes, as a client makes it. */
+static void read_sample(struct space *space)
+{
+	uint64_t *ns = space->t->read_ns, begin, epoch, value = 0;
+	uint32_t slot = space->owners_nr ? space->owners[0].slot : SHM_SLOT_OVERFLOW;
+	const uint64_t *totals;
+
+	begin = clock_ns(CLOCK_MONOTONIC);
+	for (int i = 0; i < READ_SAMPLES; i++)
+		value += (uint64_t)suspect_sum(space, slot);
+	shm_count_set(&ns[0], (clock_ns(CLOCK_MONOTONIC) - begin) / READ_SAMPLES);
+	begin = clock_ns(CLOCK_MONOTONIC);
+	for (int i = 0; i < READ_SAMPLES; i++) {
+		/* ORDER(epoch): as talea_read does; nobody publishes meanwhile. */
+		epoch = shm_take(&space->t->epoch);
+		totals = space_totals(space, epoch & 1);
+		value += shm_count_read(&totals[slot]) + shm_seq_read_retry(&space->t->epoch, epoch);
+	}
+	shm_count_set(&ns[1], (clock_ns(CLOCK_MONOTONIC) - begin) / READ_SAMPLES);
+	begin = clock_ns(CLOCK_MONOTONIC);
+	for (int i = 0; i < READ_SAMPLES; i++) {
+		epoch = shm_take(&space->t->epoch);
+		totals = space_totals(space, epoch & 1);
+		value += shm_count_read(&totals[slot]) + clock_ns(CLOCK_MONOTONIC);
+	}
+	shm_count_set(&ns[2], (clock_ns(CLOCK_MONOTONIC) - begin) / READ_SAMPLES);
+	(void)value;
+}
+
+static void fold_second(struct fold *f, const struct config *config, uint64_t now_ns,
+			uint64_t cpu_ns)
 {
 	uint64_t elapsed_ns = now_ns - f->second_ns;
 
 	for (uint32_t i = 0; i < f->spaces_nr; i++) {
-		busy_tick(f->spaces[i], elapsed_ns);
-		pages_lanes_check(f->spaces[i]);
+		struct space *space = f->spaces[i];
+
+		busy_tick(space, now_ns, elapsed_ns);
+		heat_second(space, config, elapsed_ns);
+		owners_check_free(space);
+		remove_second(space, config);
+		pages_lanes_check(space);
+		read_sample(space);
+		shm_set32(&space->t->grace_blocked_cpus, f->grace ? grace_blocked(f->grace) : 0);
 	}
 	shm_set32(&f->cpu_permille, (uint32_t)((cpu_ns - f->second_cpu_ns) * 1000 / elapsed_ns));
 	f->second_ns = now_ns;
 	f->second_cpu_ns = cpu_ns;
 }
+
+/* What a fold found that changes D: members' late adds, rows for what is hot. */
+static void space_after(struct space *space, const struct config *config, uint64_t interval_ns)
+{
+	for (uint32_t i = 0; i < space->late_nr; i++)
+		remove_late(space, space->late[i]);
+	space->late_nr = 0;
+	heat_fold(space, config, interval_ns);
+}
+
+/* --- graces ----------------------------------------------------------------------------------- */
+
+static void selftest_take(struct fold *f, const struct config *config)
+{
+	uint32_t result = grace_selftest_result(f->grace);
+
+	if (result == UINT32_MAX)
+		return;
+	f->promotion = result;
+	f->is_selftest_taken = true;
+	for (uint32_t i = 0; i < f->spaces_nr; i++) {
+		shm_set32(&f->spaces[i]->d->promotion, result);
+		heat_allowed(f->spaces[i], config);
+	}
+}
+
+/* One grace for all that wait for one; who comes while it is under way waits for the next. */
+static void grace_begin(struct fold *f, const struct config *config)
+{
+	uint32_t nr = 0;
+
+	if (!f->grace)
+		return;
+	if (!f->is_selftest_taken)
+		selftest_take(f, config);
+	if (f->is_grace_under_way)
+		return;
+	for (uint32_t i = 0; i < f->spaces_nr; i++)
+		nr += leave_begin(f->spaces[i]);
+	if (!nr)
+		return;
+	f->is_grace_under_way = true;
+	grace_ask(f->grace);
+}
+
+static void grace_end(struct fold *f)
+{
+	for (uint32_t i = 0; i < f->spaces_nr; i++) {
+		struct totals_shm *t = f->spaces[i]->t;
+
+		leave_end(f->spaces[i]);
+		shm_count_set(&t->graces_nr, t->graces_nr + 1);
+		shm_count_set(&t->grace_ns, grace_last_ns(f->grace));
+	}
+	f->is_grace_under_way = false;
+}
+
+/* --- a fold ----------------------------------------------------------------------------------- */
 
 static void fold_run(struct fold *f)
 {
@@ -48,16 +150,21 @@ static void fold_run(struct fold *f)
 		.duration_ns = f->duration_ns,
 		.cpu_ns = f->folded_cpu_ns,
 	};
+	const struct config *config;
 	uint64_t cpu_ns, cost_ns;
 
 	times.interval_ns = times.mono_ns - f->began_ns;
 	f->began_ns = times.mono_ns;
 	registry_read_begin();
+	config = registry_config(f->registry);
 	kernel_fold(&f->kernel);
-	for (uint32_t i = 0; i < f->spaces_nr; i++)
+	for (uint32_t i = 0; i < f->spaces_nr; i++) {
 		totals_fold(f->spaces[i], &times);
+		space_after(f->spaces[i], config, times.interval_ns);
+	}
 	if (times.mono_ns - f->second_ns >= SECOND_NS)
-		fold_second(f, times.mono_ns, times.cpu_ns);
+		fold_second(f, config, times.mono_ns, times.cpu_ns);
+	grace_begin(f, config);
 	registry_read_end();
 	f->duration_ns = clock_ns(CLOCK_MONOTONIC) - times.mono_ns;
 
@@ -101,6 +208,8 @@ static int fold_space(struct fold *f, const struct region_fds *region,
 		return err;
 	}
 	shm_count_set(&(*ret)->t->incarnation, f->incarnation);
+	if (f->is_selftest_taken)
+		shm_set32(&(*ret)->d->promotion, f->promotion);
 	f->spaces[f->spaces_nr++] = *ret;
 	return 0;
 }
@@ -115,6 +224,15 @@ static void request_serve(struct fold *f, struct request *r)
 	switch (r->kind) {
 	case REQUEST_REGISTER:
 		message_register(r, config);
+		break;
+	case REQUEST_CHANGE:
+		message_change(r, config);
+		break;
+	case REQUEST_QUERY:
+		message_query(r, config);
+		break;
+	case REQUEST_GRACE:
+		grace_end(f);
 		break;
 	case REQUEST_CONFIGURE:
 		for (uint32_t i = 0; i < f->spaces_nr; i++)
@@ -152,6 +270,8 @@ static void requests_serve(struct fold *f, uint64_t next_ns)
 			break;
 		r = caa_container_of(node, struct request, node);
 		request_serve(f, r);
+		if (r->kind == REQUEST_GRACE) /* the grace thread's own: it may be asked again */
+			continue;
 		cds_wfcq_node_init(&r->node);
 		cds_wfcq_enqueue(&f->done, &f->done_tail, &r->node);
 		is_any = true;
@@ -223,12 +343,15 @@ static void *fold_thread(void *arg)
 
 int fold_start(struct fold *f)
 {
-	return -pthread_create(&f->thread, NULL, fold_thread, f);
+	int err = grace_open(&f->grace, f);
+
+	return err ? err : -pthread_create(&f->thread, NULL, fold_thread, f);
 }
 
 void fold_join(struct fold *f)
 {
 	pthread_join(f->thread, NULL);
+	grace_close(f->grace);
 }
 
 static int spaces_open(struct fold *f, const struct worker_start *ws)

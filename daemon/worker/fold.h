@@ -16,6 +16,9 @@
 
 enum request_kind {
 	REQUEST_REGISTER,  /* message; the reply is begun: results of what is found are set */
+	REQUEST_CHANGE,	   /* message: what an admin does; reply */
+	REQUEST_QUERY,	   /* message: an explanation or lanes; answer */
+	REQUEST_GRACE,	   /* the grace thread's: the one that was asked for has passed; not answered */
 	REQUEST_CONFIGURE, /* the registry has a new configuration */
 	REQUEST_SPACE,	   /* region: opened into space */
 	REQUEST_PROBE,	   /* probe, live */
@@ -23,6 +26,7 @@ enum request_kind {
 };
 
 struct client;
+struct grace;
 
 struct request {
 	struct cds_wfcq_node node;
@@ -34,9 +38,14 @@ struct request {
 	struct region_fds region;
 	enum probe_id probe;
 	struct probe_live live;
-	/* REQUEST_REGISTER: WIRE_MAX bytes each. */
+	/* Those with a message: WIRE_MAX bytes each. The answer is the reply's buffer under another
+	 * name; r->err is for a WIRE_ERROR instead, and its text stands in the reply's buffer. */
 	struct wire_head *message;
-	struct wire_registered *reply;
+	union {
+		struct wire_registered *reply;
+		struct wire_answer *answer;
+		char *words;
+	};
 };
 
 struct fold {
@@ -45,6 +54,10 @@ struct fold {
 	struct space *spaces[SPACES_MAX];
 	uint32_t spaces_nr;
 	uint64_t incarnation;
+	struct grace *grace;
+	bool is_grace_under_way; /* private to the thread, as the next two */
+	bool is_selftest_taken;
+	uint32_t promotion; /* enum shm_promotion */
 
 	struct cds_wfcq_tail requests_tail;
 	struct __cds_wfcq_head requests;

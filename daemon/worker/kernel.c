@@ -31,7 +31,7 @@ static int key_slot(struct kernel *k, enum probe_id id, uint32_t key, uint32_t *
 	char name[SHM_NAME_MAX];
 	int len = key_name(id, key, name, sizeof(name));
 	struct claim c = {
-		.type = SHM_COUNTER, .origin = SHM_ORIGIN_KERNEL, .is_cold = true,
+		.type = SHM_COUNTER, .origin = SHM_ORIGIN_KERNEL,
 		.name = name, .help = type->help, .help_len = (uint32_t)strlen(type->help),
 	};
 

@@ -1,6 +1,7 @@
 /*
- * The worker: takes its lock, makes the regions live, starts the fold thread and becomes the control
- * thread. Owns the order of these, and nothing else. The keeper calls it in the child it forked.
+ * The worker: takes its lock, enters its sandbox, makes the regions live, starts the fold thread and
+ * becomes the control thread. Owns the order of these, and nothing else. The keeper calls it in the
+ * child it forked.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include "daemon/link.h"
 #include "daemon/log.h"
 #include "daemon/worker/control.h"
+#include "daemon/worker/sandbox.h"
 
 #define LOCK_WAIT_MS 30000
 #define LOCK_STEP_MS 5
@@ -77,6 +79,8 @@ int worker_run(struct worker_start *ws)
 		return 1;
 	}
 	prctl(PR_SET_NAME, "talea-worker");
+	/* Before the registry: liburcu makes threads of its own. */
+	sandbox_enter();
 	err = registry_init(&registry, &ws->config);
 	if (err) {
 		log_line("the worker has no memory: %s", strerror(-err));

@@ -7,8 +7,6 @@
 
 #include "shm/region.h"
 
-#define TOMBSTONE 0x01000000u
-
 int writer_init(struct writer *w)
 {
 	void *d;
@@ -115,6 +113,8 @@ static void publish_slot(struct writer *w, uint32_t slot, uint64_t name)
 
 	/* ORDER(name): see dir_matches. */
 	shm_publish(&s->name, name);
+	if (!s->state || state_flags(s->state))
+		s->state = state_make(state_version(s->state), 0, SHM_ROW_NONE);
 	/* ORDER(generation): see dir_matches. */
 	shm_publish(&s->route, slot_route(slot_generation(s->route) + 1, SHM_ROW_NONE));
 	index_insert(w, slot);
@@ -158,16 +158,52 @@ uint32_t writer_name(struct writer *w, enum shm_slot_type type, const char *name
 uint32_t writer_member(struct writer *w, enum shm_slot_type type, uint32_t family, const void *key,
 		       size_t len, uint32_t slot)
 {
+	uint64_t offset, old = slot ? writer_slot(w, slot)->name : 0;
 	struct member_shm *m;
-	uint64_t offset;
 
 	if (!slot)
 		slot = new_slot(w);
-	m = new_record(w, sizeof(*m) + len, &offset);
+	/* A record is used again in place when it has room for exactly as much. */
+	if (old && (name_length(old) + 7) / 8 == (len + 7) / 8) {
+		offset = name_offset(old);
+		m = (struct member_shm *)((char *)w->d + SHM_D_NAMES + offset);
+	} else {
+		m = new_record(w, sizeof(*m) + len, &offset);
+	}
 	m->family = family;
 	memcpy(m->value, key, len);
 	publish_slot(w, slot, name_make(offset, (uint32_t)len, type));
 	return slot;
+}
+
+static void set_state(struct writer *w, uint32_t slot, int64_t base, uint8_t flags,
+		      uint32_t row)
+{
+	struct slot_shm *s = writer_slot(w, slot);
+	uint32_t v = state_version(s->state);
+
+	/* ORDER(state): see read_sum; the other half of the base is stored after the last state. */
+	shm_seq_write_begin();
+	shm_count_set((uint64_t *)&s->base[(v + 1) & 1], (uint64_t)base);
+	shm_publish(&s->state, state_make(v + 1, flags, row));
+}
+
+static int64_t base_of(struct writer *w, uint32_t slot)
+{
+	struct slot_shm *s = writer_slot(w, slot);
+
+	return s->base[state_version(s->state) & 1];
+}
+
+void writer_move(struct writer *w, uint32_t slot, uint32_t removed, int64_t amount, int64_t cell)
+{
+	/* ORDER(moves): odd before the first half changes, even after the second. */
+	shm_count_set(&w->d->moves, w->d->moves + 1);
+	shm_seq_write_begin();
+	set_state(w, removed, base_of(w, removed) + amount, 0,
+		  slot_row(writer_slot(w, removed)->state));
+	set_state(w, slot, -cell, 0, SHM_ROW_NONE);
+	shm_publish(&w->d->moves, w->d->moves + 1);
 }
 
 void writer_remove(struct writer *w, uint32_t slot)
@@ -176,9 +212,10 @@ void writer_remove(struct writer *w, uint32_t slot)
 	uint32_t *table = table_of(w, w->d->index_word);
 	uint64_t hash = hash_of(w, slot), mask = (1ull << w->order) - 1;
 
+	set_state(w, slot, base_of(w, slot), SHM_F_REMOVING, slot_row(s->state));
 	for (uint64_t i = hash; table[i & mask]; i++) {
 		if (table[i & mask] == index_entry(hash, slot)) {
-			shm_publish32(&table[i & mask], TOMBSTONE);
+			shm_publish32(&table[i & mask], SHM_INDEX_TOMBSTONE);
 			break;
 		}
 	}

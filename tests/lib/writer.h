@@ -1,6 +1,6 @@
 /*
  * The smallest correct writer of a directory, for tests of its readers: a region in this process,
- * slots, names, members, the index with doubling, tombstones and reuse. It follows shm/layout.h and
+ * slots, names, members, the index with doubling, tombstones, removal and reuse. It follows shm/layout.h and
  * PROTOCOL 2 and 3, not the daemon's code, so that a reader is tested against the contract.
  */
 #ifndef TESTS_LIB_WRITER_H
@@ -30,8 +30,11 @@ uint32_t writer_name(struct writer *w, enum shm_slot_type type, const char *name
 uint32_t writer_member(struct writer *w, enum shm_slot_type type, uint32_t family, const void *key,
 		       size_t len, uint32_t slot);
 
-/* Takes a member out of the index and makes its generation even. */
+/* Begins a removal: out of the index, and the generation even. */
 void writer_remove(struct writer *w, uint32_t slot);
+
+/* Ends it: amount moves to `removed`, and the slot's cell, which is not changed, counts no more. */
+void writer_move(struct writer *w, uint32_t slot, uint32_t removed, int64_t amount, int64_t cell);
 
 /* Builds a table of this order in the other parity and names it. */
 void writer_rebuild(struct writer *w, uint32_t order);

@@ -25,7 +25,7 @@ static struct harness h;
 static int start(void **state)
 {
 	(void)state;
-	harness_start(&h, NULL, "[namespace cold]\nrows-max = 0\n");
+	harness_start(&h, NULL, "[counter *]\nhot = yes\n[namespace cold]\nrows-max = 0\n");
 	return 0;
 }
 

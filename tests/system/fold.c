@@ -24,7 +24,7 @@ static _Alignas(8) char request[WIRE_MAX], reply[WIRE_MAX];
 static int start(void **state)
 {
 	(void)state;
-	harness_start(&h, NULL, NULL);
+	harness_start(&h, NULL, "[counter fold_?_total]\nhot = yes\n");
 	return 0;
 }
 

@@ -173,7 +173,9 @@ static void each_bad_message_is_answered_with_its_error_and_the_end(void **state
 	struct wire_head *head = (void *)msg;
 	static const struct { uint16_t kind; size_t bytes; int err; } bad[] = {
 		{ 0, 16, -EPROTO },
-		{ 9, 16, -EPROTO },
+		{ 10, 16, -EPROTO },
+		{ WIRE_CHANGE, 16, -EMSGSIZE },
+		{ WIRE_CHANGE, sizeof(struct wire_change), -EPROTO },
 		{ 32, 16, -EPROTO },
 		{ 65535, 4096, -EPROTO },
 		{ WIRE_HELLO, 16, -EMSGSIZE },
@@ -509,8 +511,19 @@ static int look_at_the_dirty_namespace(void *arg)
 	return 0;
 }
 
+static void status_of(const char *name_space, struct wire_status *ret)
+{
+	int sock = raw_connect(h.socket);
+
+	assert_true(sock >= 0);
+	assert_int_equal(raw_hello(sock, name_space, WIRE_READ, NULL, NULL), 0);
+	assert_int_equal(raw_status(sock, ret), 0);
+	close(sock);
+}
+
 static void scribbled_shards_harm_no_other_namespace(void **state)
 {
+	struct wire_status s;
 	pid_t pids[2];
 
 	(void)state;
@@ -521,6 +534,13 @@ static void scribbled_shards_harm_no_other_namespace(void **state)
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(harness_wait(pids[i]), 0);
 	harness_run(&h, look_at_the_dirty_namespace, NULL);
+	/* The culprit's namespace is suspect, and says so; its neighbours are not. */
+	status_of("dirty", &s);
+	assert_true(s.suspects_nr > 0 && s.strays_nr > 0);
+	assert_true(harness_log_has(&h, "namespace dirty: a counter"));
+	assert_true(harness_log_has(&h, "namespace dirty: a cell that nobody owns"));
+	status_of("default", &s);
+	assert_true(s.suspects_nr == 0 && s.strays_nr == 0);
 	nobody_noticed();
 }
 

@@ -44,7 +44,9 @@ static struct ledger *ledger;
 static int start(void **state)
 {
 	(void)state;
-	harness_start(&h, NULL, "[namespace cold]\nrows-max = 0\n[namespace few]\nrows-max = 100\n");
+	harness_start(&h, NULL, "[counter kill_hot_total]\nhot = yes\n[namespace cold]\nrows-max = 0\n"
+		      "[namespace few]\nrows-max = 100\n[counter made_?_total]\nhot = yes\n"
+		      "[counter made_??_total]\nhot = yes\n");
 	ledger = mmap(NULL, sizeof(*ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	return ledger == MAP_FAILED;
 }

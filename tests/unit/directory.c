@@ -281,6 +281,160 @@ static void a_slot_handed_out_again_never_answers_with_an_older_generation(void 
 	assert_true(hits > 1000);
 }
 
+/* --- names beside reuse of their record ----------------------------------------------------- */
+
+#define LONG_KEY 1000
+
+static char long_keys[2][LONG_KEY];
+static uint32_t text_family;
+static bool uses_last; /* control: the last owner's name, without the quarantine that it needs */
+
+static void *read_names_that_change(void *arg)
+{
+	char buf[NAME_DISPLAY_MAX];
+	struct reader *r = arg;
+	uint32_t generation;
+
+	for (; !shm_count_read(&has_ended); r->looked++) {
+		int n = uses_last ? name_display_last(w.d, life_slot, buf, sizeof(buf), &generation) :
+				    name_display(w.d, life_slot, buf, sizeof(buf));
+		const char *key = n < 0 ? NULL : strchr(buf, '"');
+
+		if (!key)
+			continue;
+		r->hits++;
+		for (int i = 2; i <= LONG_KEY; i++)
+			r->mixed += key[i] != key[1];
+	}
+	return NULL;
+}
+
+static void change_the_name(uint64_t round)
+{
+	writer_remove(&w, life_slot);
+	writer_member(&w, SHM_MEMBER, text_family, long_keys[round & 1], LONG_KEY, life_slot);
+	if (w.used > 700)
+		writer_rebuild(&w, w.order);
+}
+
+/* Runs readers beside the writer; names of two owners in one. */
+static uint64_t mixed_names(void)
+{
+	struct reader readers[READERS_NR];
+	pthread_t threads[READERS_NR];
+	uint64_t end, mixed = 0, hits = 0;
+
+	memset(long_keys[0], 'a', LONG_KEY);
+	memset(long_keys[1], 'b', LONG_KEY);
+	text_family = writer_name(&w, SHM_FAMILY, "texts_total", "key", SHM_KEY_TEXT);
+	life_slot = writer_member(&w, SHM_MEMBER, text_family, long_keys[0], LONG_KEY, 0);
+	has_ended = 0;
+	for (int i = 0; i < READERS_NR; i++) {
+		readers[i] = (struct reader){ .seed = 0 };
+		assert_int_equal(
+			pthread_create(&threads[i], NULL, read_names_that_change, &readers[i]), 0);
+	}
+	end = now_ms() + 700;
+	for (uint64_t round = 0; now_ms() < end; round++)
+		change_the_name(round);
+	shm_count_set(&has_ended, 1);
+	for (int i = 0; i < READERS_NR; i++) {
+		pthread_join(threads[i], NULL);
+		mixed += readers[i].mixed;
+		hits += readers[i].hits;
+	}
+	assert_true(hits > 1000);
+	return mixed;
+}
+
+static void a_name_is_never_that_of_two_owners(void **state)
+{
+	(void)state;
+	uses_last = false;
+	assert_int_equal(mixed_names(), 0);
+}
+
+static void control_the_last_name_without_quarantine_is_that_of_two_owners(void **state)
+{
+	(void)state;
+	if (TEST_IS_TSAN)
+		skip();
+	uses_last = true;
+	assert_true(mixed_names() > 0);
+}
+
+/* --- the two rules of a look-up, one taken away at a time (PROTOCOL 3) ---------------------------- */
+
+enum rule { ODD = 1, AGAIN = 2 };
+
+/* A look-up by these rules, with something happening just before it has the last word. */
+static bool believes(uint32_t slot, uint64_t key, unsigned int rules, void (*meanwhile)(uint32_t),
+		     uint32_t *ret_generation)
+{
+	const struct slot_shm *s = writer_slot(&w, slot);
+	uint64_t route = shm_take(&s->route), name;
+	const struct member_shm *m;
+
+	if ((rules & ODD) && !(slot_generation(route) & 1))
+		return false;
+	name = shm_take(&s->name);
+	m = dir_member(w.d, name);
+	if (!key_equals(m->value, &key, sizeof(key)))
+		return false;
+	meanwhile(slot);
+	if ((rules & AGAIN) && slot_generation(shm_count_read(&s->route)) != slot_generation(route))
+		return false;
+	*ret_generation = slot_generation(route);
+	return true;
+}
+
+static void nothing_happens(uint32_t slot)
+{
+	(void)slot;
+}
+
+static void handed_to_key_2(uint32_t slot)
+{
+	uint64_t key = 2;
+
+	writer_remove(&w, slot);
+	writer_member(&w, SHM_MEMBER, family, &key, sizeof(key), slot);
+}
+
+/* Would an add that was told this generation count in this slot now? */
+static bool would_count(uint32_t slot, uint32_t generation)
+{
+	return slot_generation(writer_slot(&w, slot)->route) == generation;
+}
+
+static void control_a_look_up_without_the_odd_generation_counts_for_nobody(void **state)
+{
+	uint64_t key = 1;
+	uint32_t slot, generation = 0;
+
+	(void)state;
+	slot = writer_member(&w, SHM_MEMBER, family, &key, sizeof(key), 0);
+	writer_remove(&w, slot);
+	assert_false(believes(slot, key, ODD | AGAIN, nothing_happens, &generation));
+	assert_true(believes(slot, key, AGAIN, nothing_happens, &generation));
+	assert_true(would_count(slot, generation));
+}
+
+static void control_a_look_up_without_the_second_generation_gives_a_member_that_is_gone(void **state)
+{
+	uint64_t key = 1;
+	uint32_t slot, generation = 0;
+
+	(void)state;
+	slot = writer_member(&w, SHM_MEMBER, family, &key, sizeof(key), 0);
+	assert_false(believes(slot, key, ODD | AGAIN, handed_to_key_2, &generation));
+	writer_remove(&w, slot);
+	writer_member(&w, SHM_MEMBER, family, &key, sizeof(key), slot);
+	assert_true(believes(slot, key, ODD, handed_to_key_2, &generation));
+	/* The section's compare alone keeps that from counting for key 2. */
+	assert_false(would_count(slot, generation));
+}
+
 /* --- damaged directories ------------------------------------------------------------------- */
 
 static uint64_t random_state = 88172645463325252ull;
@@ -367,6 +521,11 @@ int main(void)
 		DIRECTORY_TEST(keys_that_stay_are_found_while_tables_are_rebuilt_in_place),
 		DIRECTORY_TEST(keys_that_stay_are_found_beside_growth_removal_and_reuse),
 		DIRECTORY_TEST(a_slot_handed_out_again_never_answers_with_an_older_generation),
+		DIRECTORY_TEST(a_name_is_never_that_of_two_owners),
+		DIRECTORY_TEST(control_the_last_name_without_quarantine_is_that_of_two_owners),
+		DIRECTORY_TEST(control_a_look_up_without_the_odd_generation_counts_for_nobody),
+		DIRECTORY_TEST(
+			control_a_look_up_without_the_second_generation_gives_a_member_that_is_gone),
 		DIRECTORY_TEST(a_scribbled_directory_never_faults_its_reader),
 	};
 

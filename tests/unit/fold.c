@@ -18,14 +18,11 @@
 #include "daemon/space/busy.h"
 #include "daemon/space/register.h"
 #include "daemon/space/totals.h"
+#include "tests/lib/inside.h"
 
 #define SECOND_NS 1000000000ull
 
-static struct region_fds fds = { .name = "default" };
-static struct config config;
-static struct registry registry;
-static struct space *space;
-static char *shards; /* writable, as a client has them */
+static struct inside in;
 static bool is_out_of_memory;
 
 /* Stands before libc's: memory is committed by madvise alone (pages.c). */
@@ -38,48 +35,23 @@ int madvise(void *at, size_t bytes, int advice)
 	return (int)syscall(SYS_madvise, at, bytes, advice);
 }
 
-static void space_start(void)
-{
-	assert_int_equal(registry_init(&registry, &config), 0);
-	assert_int_equal(space_open(&space, &fds, 0, &registry, &config), 0);
-}
-
-/* The worker is gone and another comes. */
-static void space_restart(void)
-{
-	registry_fini(&registry);
-	space_close(space);
-	space_start();
-}
-
 static int set_up(void **state)
 {
-	void *p;
+	struct config_rule *rule = &in.config.rules[0];
 
 	(void)state;
-	for (enum region_part part = REGION_D; part < REGION_PARTS; part++)
-		assert_int_equal(region_make(part, "unit", &fds.rw[part], &fds.ro[part]), 0);
-	config.namespaces_nr = 1;
-	config.namespaces[0] = (struct config_namespace){
-		.name = "default", .counters_max = 1000000, .counters_max_per_uid = 1000000,
-		.rows_max = 10000,
-	};
-	assert_int_equal(region_map(fds.rw[REGION_S], REGION_S, true, &p), 0);
-	shards = p;
-	space_start();
+	inside_start(&in, 10000);
+	in.config.rules_nr = 1;
+	strcpy(rule->glob, "hot_*");
+	rule->hot = CONFIG_HOT_YES;
+	rule->ttl_s = CONFIG_TTL_UNSET;
 	return 0;
 }
 
 static int tear_down(void **state)
 {
 	(void)state;
-	registry_fini(&registry);
-	space_close(space);
-	munmap(shards, region_bytes(REGION_S));
-	for (enum region_part part = REGION_D; part < REGION_PARTS; part++) {
-		close(fds.rw[part]);
-		close(fds.ro[part]);
-	}
+	inside_stop(&in);
 	return 0;
 }
 
@@ -87,43 +59,31 @@ static struct wire_result make_counter(unsigned int number, bool is_cold)
 {
 	char name[64], why[REGISTER_WHY_MAX];
 	struct claim c = {
-		.type = SHM_COUNTER, .uid = 1000, .is_cold = is_cold, .name = name,
+		.type = SHM_COUNTER, .uid = 1000, .name = name,
 		.help = "Of a test.", .help_len = 10,
 	};
 	struct wire_result r;
 	struct quota quota;
 
-	c.name_len = (uint32_t)snprintf(name, sizeof(name), "unit_%u_total", number);
+	c.name_len = (uint32_t)snprintf(name, sizeof(name), "%s_%u_total",
+					is_cold ? "cold" : "hot", number);
 	registry_read_begin();
-	quota_init(&quota, space, &config);
-	register_claim(space, &quota, &c, &r, why);
+	quota_init(&quota, in.space, &in.config);
+	register_claim(in.space, &quota, &c, &r, why);
 	registry_read_end();
 	return r;
 }
 
-static void add_cold(uint32_t slot, int64_t n)
-{
-	shm_count_add((uint64_t *)(shards + shards_cold(slot)), (uint64_t)n);
-}
-
-static void add_row(uint32_t slot, uint32_t cpu, uint64_t n)
-{
-	uint32_t row = slot_row(space_slot(space, slot)->route);
-
-	assert_int_not_equal(row, SHM_ROW_NONE);
-	shm_count_add((uint64_t *)(shards + shards_lane(cpu) + row), n);
-}
-
 static int64_t fold_total(uint32_t slot)
 {
-	return (int64_t)space_totals(space, space->t->epoch & 1)[slot];
+	return (int64_t)space_totals(in.space, in.space->t->epoch & 1)[slot];
 }
 
 static void fold(void)
 {
 	static const struct fold_times times = { .mono_ns = 1, .real_ns = 1 };
 
-	totals_fold(space, &times);
+	totals_fold(in.space, &times);
 }
 
 /* --- totals ----------------------------------------------------------------------------------- */
@@ -142,12 +102,12 @@ static void totals_are_rows_and_cold_cells_however_slots_are_mixed(void **state)
 
 		assert_int_equal(r.err, 0);
 		slots[i] = r.slot;
-		add_cold(r.slot, (int64_t)i * 3 + 1);
+		inside_add_cold(&in, r.slot, (int64_t)i * 3 + 1);
 		want[i] = (int64_t)i * 3 + 1;
 		if (is_cold)
 			continue;
-		for (uint32_t cpu = 0; cpu < space->lanes_nr; cpu++) {
-			add_row(r.slot, cpu, (uint64_t)i << 20 | cpu);
+		for (uint32_t cpu = 0; cpu < in.space->lanes_nr; cpu++) {
+			inside_add_row(&in, r.slot, cpu, (uint64_t)i << 20 | cpu);
 			want[i] += (int64_t)i << 20 | cpu;
 		}
 	}
@@ -155,25 +115,25 @@ static void totals_are_rows_and_cold_cells_however_slots_are_mixed(void **state)
 		fold();
 		for (unsigned int i = 0; i < 6000; i++)
 			assert_true(fold_total(slots[i]) == want[i]);
-		add_cold(slots[round * 2000], -7);
-		want[round * 2000] -= 7;
+		inside_add_cold(&in, slots[round * 2000], 7);
+		want[round * 2000] += 7;
 		if (round == 1)
-			space_restart();
+			inside_restart(&in);
 	}
 }
 
 static void a_base_is_part_of_the_total_after_a_restart_too(void **state)
 {
 	uint32_t slot = make_counter(1, false).slot;
-	struct slot_shm *s = space_slot(space, slot);
+	struct slot_shm *s = space_slot(in.space, slot);
 
 	(void)state;
-	add_cold(slot, 5);
+	inside_add_cold(&in, slot, 5);
 	/* As PROTOCOL 2 commits a base: the other one first, then the state that makes it valid. */
 	s->base[(state_version(s->state) + 1) & 1] = 1000;
 	s->state = state_make(state_version(s->state) + 1, state_flags(s->state),
 			      slot_row(s->state));
-	space_restart();
+	inside_restart(&in);
 	fold();
 	assert_true(fold_total(slot) == 1005);
 }
@@ -184,15 +144,15 @@ static void a_copy_that_a_dead_worker_left_half_written_is_made_whole(void **sta
 	uint64_t epoch;
 
 	(void)state;
-	add_cold(slot, 5);
+	inside_add_cold(&in, slot, 5);
 	fold();
 	fold();
-	epoch = space->t->epoch;
-	space_totals(space, (epoch + 1) & 1)[slot] = 77;
-	space_totals(space, (epoch + 1) & 1)[other] = 78;
-	space_restart();
+	epoch = in.space->t->epoch;
+	space_totals(in.space, (epoch + 1) & 1)[slot] = 77;
+	space_totals(in.space, (epoch + 1) & 1)[other] = 78;
+	inside_restart(&in);
 	fold();
-	assert_true(space->t->epoch == epoch + 1);
+	assert_true(in.space->t->epoch == epoch + 1);
 	assert_true(fold_total(slot) == 5 && fold_total(other) == 0);
 }
 
@@ -201,33 +161,33 @@ static void a_copy_that_a_dead_worker_left_half_written_is_made_whole(void **sta
 static const struct busy_shm *second(void)
 {
 	fold();
-	busy_tick(space, SECOND_NS);
-	return (const struct busy_shm *)((const char *)space->t + SHM_T_BUSY +
-					 (space->t->busy_tick & 1) * SHM_T_BUSY_BYTES);
+	busy_tick(in.space, SECOND_NS, SECOND_NS);
+	return (const struct busy_shm *)((const char *)in.space->t + SHM_T_BUSY +
+					 (in.space->t->busy_tick & 1) * SHM_T_BUSY_BYTES);
 }
 
 static void the_busiest_are_listed_with_rates_and_lanes(void **state)
 {
-	uint32_t slow = make_counter(1, true).slot, fast = make_counter(2, false).slot;
+	uint32_t slow = inside_make(&in, SHM_LEVEL, "slow"), fast = make_counter(2, false).slot;
 	const struct busy_shm *b;
 
 	(void)state;
 	b = second();
 	assert_true(b->nr == 0 && b->all == 1);
 	for (unsigned int i = 0; i < 3; i++) {
-		add_cold(slow, 10);
-		for (uint32_t cpu = 0; cpu < space->lanes_nr && cpu < 2; cpu++)
-			add_row(fast, cpu, cpu ? 100 : 300);
+		inside_add_cold(&in, slow, 10);
+		for (uint32_t cpu = 0; cpu < in.space->lanes_nr && cpu < 2; cpu++)
+			inside_add_row(&in, fast, cpu, cpu ? 100 : 300);
 		b = second();
 	}
 	assert_true(b->nr == 2 && b->all == 1 && b->slot[0] == fast && b->slot[1] == slow);
-	assert_true(b->generation[0] == slot_generation(space_slot(space, fast)->route));
+	assert_true(b->generation[0] == slot_generation(space_slot(in.space, fast)->route));
 	assert_true(b->rates[1][0] == 10 && b->rates[1][2] == 10 && b->rates[1][3] == 0);
-	if (space->lanes_nr > 1) {
+	if (in.space->lanes_nr > 1) {
 		assert_true(b->rates[0][0] == 400 && b->lanes[0] == 2);
 		assert_true(b->imbalance[0] == 1.5f); /* 300 over a mean of 200 */
 	}
-	add_cold(slow, -4000);
+	inside_add_cold(&in, slow, (uint64_t)-4000);
 	b = second();
 	assert_true(b->slot[0] == slow && b->rates[0][0] == -4000 && b->rates[0][1] == 10);
 }
@@ -238,7 +198,7 @@ static void what_no_longer_changes_leaves_the_list_after_a_minute(void **state)
 	const struct busy_shm *b;
 
 	(void)state;
-	add_cold(slot, 6);
+	inside_add_cold(&in, slot, 6);
 	b = second();
 	for (unsigned int i = 1; i < SHM_HISTORY_NR; i++) {
 		b = second();
@@ -258,13 +218,13 @@ static void more_than_fit_list_the_busiest_and_say_so(void **state)
 	for (unsigned int i = 1; i < nr; i++)
 		assert_int_equal(make_counter(i, true).slot, first + i);
 	for (unsigned int i = 0; i < nr; i++)
-		add_cold(first + i, i + 1);
+		inside_add_cold(&in, first + i, i + 1);
 	b = second();
 	assert_true(b->nr == SHM_BUSY_NR && b->all == 0);
 	for (unsigned int i = 0; i < SHM_BUSY_NR; i++)
 		assert_true(b->slot[i] == first + nr - 1 - i && b->rates[i][0] == (float)(nr - i));
 	/* One that was not listed overtakes: what it did before is not known. */
-	add_cold(first, 100000);
+	inside_add_cold(&in, first, 100000);
 	b = second();
 	assert_true(b->nr == SHM_BUSY_NR && b->slot[0] == first && b->rates[0][0] == 100000);
 	assert_true(isnan(b->rates[0][1]));
@@ -279,12 +239,12 @@ static void a_new_worker_goes_on_with_the_list(void **state)
 	const struct busy_shm *b;
 
 	(void)state;
-	add_cold(slot, 6);
+	inside_add_cold(&in, slot, 6);
 	second();
-	add_cold(slot, 7);
+	inside_add_cold(&in, slot, 7);
 	second();
-	space_restart();
-	add_cold(slot, 8);
+	inside_restart(&in);
+	inside_add_cold(&in, slot, 8);
 	b = second();
 	assert_true(b->nr == 1 && b->all == 1 && b->tick == 3);
 	assert_true(b->rates[0][0] == 8 && b->rates[0][1] == 7 && b->rates[0][2] == 6);
@@ -296,7 +256,7 @@ static void without_memory_new_counters_are_refused_and_later_ones_are_not(void 
 {
 	unsigned int made = 0;
 	struct wire_result r = { .err = 0 };
-	uint64_t refusals = space->d->refusals;
+	uint64_t refusals = in.space->d->refusals;
 	uint32_t slots_nr;
 
 	(void)state;
@@ -306,8 +266,8 @@ static void without_memory_new_counters_are_refused_and_later_ones_are_not(void 
 		made++;
 	assert_int_equal(r.err, -ENOMEM);
 	assert_int_equal(r.slot, SHM_SLOT_OVERFLOW);
-	assert_true(space->d->refusals == refusals + 1);
-	slots_nr = space_slots_nr(space);
+	assert_true(in.space->d->refusals == refusals + 1);
+	slots_nr = space_slots_nr(in.space);
 	is_out_of_memory = false;
 	r = make_counter(made, true);
 	assert_true(r.err == 0 && r.slot == slots_nr);
@@ -324,8 +284,8 @@ static void without_memory_for_rows_a_counter_is_cold(void **state)
 	r = make_counter(1, false);
 	is_out_of_memory = false;
 	assert_int_equal(r.err, 0);
-	assert_int_equal(slot_row(space_slot(space, r.slot)->route), SHM_ROW_NONE);
-	assert_int_equal(space->rows_waiting, 1);
+	assert_int_equal(slot_row(space_slot(in.space, r.slot)->route), SHM_ROW_NONE);
+	assert_int_equal(in.space->waiting_nr, 1);
 }
 
 int main(void)

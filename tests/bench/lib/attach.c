@@ -143,3 +143,41 @@ void control_register(struct control *c, struct wire_register *msg)
 			bench_die("registering", (const char *)(reply->results + reply->nr) +
 							 reply->results[i].text_at);
 }
+
+void control_change(struct control *c, enum wire_change_op op, const char *base, unsigned int first,
+		    unsigned int nr)
+{
+	static char buf[WIRE_MAX] __attribute__((aligned(8)));
+	struct wire_change *m = (struct wire_change *)buf;
+	const struct wire_registered *reply;
+	int err;
+
+	*m = (struct wire_change){ .head = { WIRE_MAGIC, WIRE_VERSION, WIRE_CHANGE, ++c->number, 0 },
+				   .op = op, .nr = nr };
+	for (unsigned int i = 0; i < nr; i++)
+		m->bytes += (uint32_t)sprintf(m->names + m->bytes, "%s{key=\"%u\"}", base,
+					      first + i) + 1;
+	m->head.length = (uint32_t)(sizeof(*m) + m->bytes);
+	err = wire_send(c->sock, m, NULL, 0, 0);
+	if (err)
+		bench_die("changing", strerror(-err));
+	reply = control_wait(c, WIRE_REGISTERED, NULL, NULL);
+	for (uint32_t i = 0; i < reply->nr; i++)
+		if (reply->results[i].err)
+			bench_die("changing", strerror(-reply->results[i].err));
+}
+
+void control_status(struct control *c, struct wire_status *ret)
+{
+	const struct wire_query q = {
+		.head = { WIRE_MAGIC, WIRE_VERSION, WIRE_QUERY, ++c->number, sizeof(q) },
+		.what = WIRE_STATUS,
+	};
+	const struct wire_answer *a;
+	int err = wire_send(c->sock, &q, NULL, 0, 0);
+
+	if (err)
+		bench_die("asking", strerror(-err));
+	a = control_wait(c, WIRE_ANSWER, NULL, NULL);
+	memcpy(ret, a->records, sizeof(*ret));
+}

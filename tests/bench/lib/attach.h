@@ -27,6 +27,13 @@ void control_open(struct control *c, const char *name_space);
 /* Sends a prepared REGISTER and waits for its results, all of which must be good. */
 void control_register(struct control *c, struct wire_register *msg);
 
+/* Sends a CHANGE for nr names `base{key="N"}` with N from `first` on; all results must be good. */
+void control_change(struct control *c, enum wire_change_op op, const char *base, unsigned int first,
+		    unsigned int nr);
+
+/* The daemon's state. */
+void control_status(struct control *c, struct wire_status *ret);
+
 /* An empty REGISTER in a buffer of WIRE_MAX bytes. */
 struct wire_register *control_message(void);
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "cli.h"
+#include "tools/cli.h"
 
 #define HELP_LEAST 20
 #define BATCH 512 /* rows a table holds back to find its widths: a million are not kept */
@@ -20,6 +20,7 @@ struct output {
 	size_t nr;
 	uint64_t age_ns;    /* the oldest of what was shown */
 	bool has_unknown;
+	size_t suspects_nr;
 	char *first_name;   /* pipes: held back until it is clear whether it is alone */
 	struct talea_total first;
 	struct table table;
@@ -148,7 +149,11 @@ static void list_print(struct output *out, bool is_first)
 		show_style(stdout, SHOW_RATE);
 		printf("%-6s", origins[row->total.origin]);
 		show_style(stdout, SHOW_PLAIN);
-		if (has_help && row->total.help) {
+		if (row->total.state == TALEA_SUSPECT) {
+			show_style(stdout, SHOW_BAD);
+			fputs("  suspect", stdout);
+			show_style(stdout, SHOW_PLAIN);
+		} else if (has_help && row->total.help) {
 			fputs("  ", stdout);
 			show_padded(stdout, row->total.help,
 				    show_width(row->total.help) < left ?
@@ -199,6 +204,7 @@ static int visit(const char *name, const struct talea_total *total, void *arg)
 		out->age_ns = total->age_ns;
 	if (total->state == TALEA_UNKNOWN)
 		out->has_unknown = true;
+	out->suspects_nr += total->state == TALEA_SUSPECT;
 	return rc;
 }
 
@@ -230,6 +236,10 @@ static int once(const struct cli *c, struct talea *t, const struct talea_status 
 	table_fini(&out.table);
 	if (rc == CLI_OK && !is_list)
 		rc = check_age(c, &out);
+	if (out.suspects_nr && !c->json && !c->watch_ns)
+		fprintf(stderr, "talea %s: %zu of them %s suspect: frozen when %s fell. try: talea accept\n",
+			c->verb->name, out.suspects_nr, out.suspects_nr == 1 ? "is" : "are",
+			out.suspects_nr == 1 ? "it" : "they");
 	if (rc == CLI_OK && out.nr == 1 && out.has_unknown && !is_list && !c->json && !show.is_tty) {
 		fprintf(stderr, "talea get: nothing counts it yet. try: talea probes\n");
 		rc = CLI_FAILED;

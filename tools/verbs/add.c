@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "tools/cli.h"
 
 #define LABELS_MAX 64
 #define SYNC_MS 1000

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "cli.h"
+#include "tools/cli.h"
 
 #define STALE_NS 2000000000u
 #define KEEP_MOST 8192 /* rows: more than that are sorted and the idle half is let go */

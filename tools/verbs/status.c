@@ -2,15 +2,20 @@
  * The verbs `status` and `probes`, and `talea` alone: what the worker says about the daemon, and
  * what the library sees of it. Owns nothing; called from the table of verbs.
  */
+#include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "tools/cli.h"
 
 #define PROBE_COLUMNS 63 /* of `talea probes`, before the counter's name */
 #define OWN_CLIENTS 2	 /* this command: the library's connection and the one that asks */
+
+static const char *plural(uint64_t nr)
+{
+	return nr == 1 ? "" : "s";
+}
 
 /* What all three verbs ask. */
 struct facts {
@@ -28,8 +33,26 @@ static void facts_fini(struct facts *f)
 	talea_close(f->t);
 }
 
+/* The records of one answer, malloced. */
+static int facts_ask(struct ask *ask, enum wire_query_what what, size_t record_bytes, void **ret,
+		     uint32_t *ret_nr)
+{
+	const struct wire_answer *answer;
+	int rc = ask_worker(ask, what, NULL, 0, &answer);
+
+	if (rc != CLI_OK)
+		return rc;
+	*ret = calloc(answer->nr + 1, record_bytes);
+	if (!*ret)
+		return attach_failed(NULL, "status", -ENOMEM);
+	memcpy(*ret, answer->records, answer->nr * record_bytes);
+	*ret_nr = answer->nr;
+	return CLI_OK;
+}
+
 static int facts_init(const struct cli *c, struct facts *f)
 {
+	struct ask *ask = NULL;
 	uint32_t nr = 0;
 	int rc;
 
@@ -37,17 +60,16 @@ static int facts_init(const struct cli *c, struct facts *f)
 	rc = attach_open(c, TALEA_READ_ONLY, &f->t, &f->st);
 	if (rc != CLI_OK)
 		return rc;
-	rc = attach_query(&f->st, WIRE_STATUS, sizeof(*f->daemon), (void **)&f->daemon, &nr);
-	if (rc == CLI_OK && nr != 1) {
-		fprintf(stderr, "talea: the daemon's answer is of another version\n");
-		rc = CLI_FAILED;
-	}
+	rc = ask_open(&f->st, &ask);
+	if (rc == CLI_OK)
+		rc = facts_ask(ask, WIRE_STATUS, sizeof(*f->daemon), (void **)&f->daemon, &nr);
 	if (rc == CLI_OK)
 		f->daemon->clients_nr -= f->daemon->clients_nr < OWN_CLIENTS ?
 						 f->daemon->clients_nr : OWN_CLIENTS;
 	if (rc == CLI_OK)
-		rc = attach_query(&f->st, WIRE_PROBES, sizeof(*f->probes), (void **)&f->probes,
-				  &f->probes_nr);
+		rc = facts_ask(ask, WIRE_PROBES, sizeof(*f->probes), (void **)&f->probes,
+			       &f->probes_nr);
+	ask_close(ask);
 	if (rc != CLI_OK)
 		facts_fini(f);
 	return rc;
@@ -156,6 +178,23 @@ out_fini:
 
 /* --- status --------------------------------------------------------------------------------- */
 
+static json_t *rows_json(const struct wire_status *d)
+{
+	json_t *changes = json_pack("{s:I, s:I, s:I, s:I}", "promoting",
+				    (json_int_t)d->row_changes[0], "hot",
+				    (json_int_t)d->row_changes[1], "retiring",
+				    (json_int_t)d->row_changes[2], "cold",
+				    (json_int_t)d->row_changes[3]);
+
+	return json_pack("{s:i, s:i, s:i, s:i, s:o, s:b, s:b, s:b, s:I, s:I, s:i}", "hot",
+			 (int)(d->rows_used - d->rows_retiring), "retiring", (int)d->rows_retiring,
+			 "waiting", (int)d->rows_waiting, "max", (int)d->rows_max, "changes", changes,
+			 "reuse", !(d->promotion & SHM_REUSE_OFF), "allowed",
+			 !(d->promotion & SHM_ROWS_OFF), "cells_reused", !d->fallback_used, "graces",
+			 (json_int_t)d->graces_nr, "grace_ns", (json_int_t)d->grace_ns,
+			 "grace_blocked_cpus", (int)d->grace_blocked_cpus);
+}
+
 static json_t *status_json(const struct facts *f)
 {
 	const struct wire_status *d = f->daemon;
@@ -189,29 +228,18 @@ static json_t *status_json(const struct facts *f)
 	json_object_set_new(doc, "daemon", daemon);
 	json_object_set_new(doc, "region", region);
 	json_object_set_new(doc, "fold", fold);
+	json_object_set_new(doc, "rows", rows_json(d));
+	json_object_set_new(region, "suspects", json_integer(d->suspects_nr));
+	json_object_set_new(region, "strays", json_integer((json_int_t)d->strays_nr));
+	json_object_set_new(region, "members_removed", json_integer((json_int_t)d->removed_nr));
+	json_object_set_new(region, "late_adds", json_integer((json_int_t)d->late_adds));
+	json_object_set_new(region, "changes", json_integer((json_int_t)d->changes_nr));
+	json_object_set_new(daemon, "sandbox", json_text(d->sandbox));
 	json_object_set_new(doc, "probes", probes_json(f->probes, f->probes_nr));
 	json_object_set_new(doc, "client",
 			    json_pack("{s:b, s:o}", "rseq", st->rseq, "rseq_why",
 				      json_text(st->rseq_why ? st->rseq_why : "")));
 	return doc;
-}
-
-__attribute__((format(printf, 2, 3))) static void line(const char *label, const char *format, ...)
-{
-	va_list args;
-
-	show_style(stdout, SHOW_BOLD);
-	printf("%-10s", label);
-	show_style(stdout, SHOW_PLAIN);
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	putchar('\n');
-}
-
-static const char *plural(uint64_t nr)
-{
-	return nr == 1 ? "" : "s";
 }
 
 static void print_daemon(const struct facts *f)
@@ -220,21 +248,22 @@ static void print_daemon(const struct facts *f)
 	uint64_t now = show_now_ns();
 	char a[SHOW_TEXT], b[SHOW_TEXT];
 
-	line("daemon", "talead %s at %s", d->version, d->socket);
-	line("totals", "not durable: they live as long as the daemon's region");
-	line("region", "since %s (%s)", show_time(a, d->started_real_ns),
+	show_line("daemon", "talead %s at %s", d->version, d->socket);
+	show_line("totals", "not durable: they live as long as the daemon's region");
+	show_line("region", "since %s (%s)", show_time(a, d->started_real_ns),
 	     show_ns(b, now > d->started_real_ns ? now - d->started_real_ns : 0));
-	line("folder", "%s", d->state_folder);
-	line("keeper", "pid %u, taken over %u time%s", d->keeper_pid, d->keeper_takeovers,
+	show_line("folder", "%s", d->state_folder);
+	show_line("keeper", "pid %u, taken over %u time%s", d->keeper_pid, d->keeper_takeovers,
 	     plural(d->keeper_takeovers));
 	if (d->spare_pid)
-		line("spare", "pid %u", d->spare_pid);
+		show_line("spare", "pid %u", d->spare_pid);
 	else
-		line("spare", "none");
-	line("worker", "pid %u, restarted %u time%s, running for %s", d->worker_pid,
+		show_line("spare", "none");
+	show_line("worker", "pid %u, restarted %u time%s, running for %s", d->worker_pid,
 	     d->worker_restarts, plural(d->worker_restarts),
 	     show_ns(a, now > d->worker_started_real_ns ? now - d->worker_started_real_ns : 0));
-	line("clients", "%u beside this command; %u namespace%s", d->clients_nr, d->namespaces_nr,
+	show_line("sandbox", "%s", d->sandbox);
+	show_line("clients", "%u beside this command; %u namespace%s", d->clients_nr, d->namespaces_nr,
 	     plural(d->namespaces_nr));
 }
 
@@ -243,11 +272,55 @@ static void print_fold(const struct facts *f)
 	const struct wire_status *d = f->daemon;
 	char a[SHOW_TEXT], b[SHOW_TEXT];
 
-	line("epoch", "%s, age %s", show_exact(a, (int64_t)f->st.epoch), show_ns(b, f->st.age_ns));
+	show_line("epoch", "%s, age %s", show_exact(a, (int64_t)f->st.epoch), show_ns(b, f->st.age_ns));
 	show_ns(a, d->fold_interval_ns);
 	show_ns(b, d->fold_duration_ns);
-	line("fold", "every %s, takes %s, %.1f %% of a core; %u CPU%s, %s", a, b,
+	show_line("fold", "every %s, takes %s, %.1f %% of a core; %u CPU%s, %s", a, b,
 	     d->fold_cpu_permille / 10.0, d->cpus_nr, plural(d->cpus_nr), d->vector);
+}
+
+static void print_rows(const struct wire_status *d)
+{
+	char a[SHOW_TEXT], b[SHOW_TEXT], e[SHOW_TEXT];
+
+	show_exact(a, d->rows_used - d->rows_retiring);
+	show_exact(b, d->rows_max);
+	show_line("rows", "%s hot of at most %s, %u retiring, %s waiting for one", a, b,
+		  d->rows_retiring, show_exact(e, d->rows_waiting));
+	show_exact(a, (int64_t)d->row_changes[1]);
+	show_exact(b, (int64_t)d->row_changes[3]);
+	show_line("", "%s given so far, %s given back; the last visit to all CPUs took %s", a, b,
+		  d->graces_nr ? show_ns(e, d->grace_ns) : "no time: none was needed");
+	if (d->grace_blocked_cpus)
+		show_line("", "%u CPU%s cannot be visited: nothing given back is used again until then. "
+			  "fix: let talead run there (cpuset, a real-time task that never sleeps)",
+			  d->grace_blocked_cpus, plural(d->grace_blocked_cpus));
+	if (d->promotion & SHM_ROWS_OFF)
+		show_line("", "off: the start-up test found adds lost, so every counter is cold. "
+			  "fix: a kernel whose restartable sequences abort");
+	else if (d->promotion & SHM_REUSE_OFF)
+		show_line("", "none is used twice: the start-up test of restartable sequences has not "
+			  "passed (yet). see: talead's log");
+}
+
+/* What should not be: said where it is, in red. */
+static void print_suspects(const struct wire_status *d)
+{
+	char nr[SHOW_TEXT];
+
+	if (d->suspects_nr) {
+		show_style(stdout, SHOW_BAD);
+		show_line("suspect", "%s counter%s fell and %s frozen. which: talea accept", show_exact(nr,
+			  d->suspects_nr), plural(d->suspects_nr), d->suspects_nr == 1 ? "is" : "are");
+	}
+	if (d->strays_nr) {
+		show_style(stdout, SHOW_BAD);
+		show_line("strays", "%s change%s of cells that nobody owns: a client stores where it must "
+			  "not. which: talea history; who: talea clients; then: talea accept --apply",
+			  show_exact(nr, (int64_t)d->strays_nr), plural(d->strays_nr));
+	}
+	if (!d->suspects_nr && !d->strays_nr)
+		show_line("suspect", "none");
 }
 
 static void print_region(const struct facts *f)
@@ -255,20 +328,28 @@ static void print_region(const struct facts *f)
 	const struct wire_status *d = f->daemon;
 	char a[SHOW_TEXT], b[SHOW_TEXT];
 
-	line("namespace", "%s", f->st.namespace_name);
+	show_line("namespace", "%s", f->st.namespace_name);
 	show_exact(a, d->counters_nr);
 	show_exact(b, d->members_nr);
-	line("counters", "%s, the kernel's and talea's own included; %s member%s of families", a, b,
+	show_line("counters", "%s, the kernel's and talea's own included; %s member%s of families", a, b,
 	     plural(d->members_nr));
-	show_exact(a, d->rows_used);
-	show_exact(b, d->rows_max);
-	line("rows", "%s of %s in use", a, b);
-	line("refusals", "%s", show_exact(a, (int64_t)d->refusals));
-	line("memory", "%s", show_bytes(a, d->memory_bytes));
+	if (d->removed_nr || d->late_adds) {
+		show_exact(a, (int64_t)d->removed_nr);
+		show_exact(b, (int64_t)d->late_adds);
+		show_line("removed", "%s member%s; %s added to them too late, kept in their family's sum",
+			  a, plural(d->removed_nr), b);
+	}
+	if (d->fallback_used)
+		show_line("", "their cells are not used again: a thread without restartable sequences adds "
+			  "to members");
+	print_rows(d);
+	print_suspects(d);
+	show_line("refusals", "%s", show_exact(a, (int64_t)d->refusals));
+	show_line("memory", "%s", show_bytes(a, d->memory_bytes));
 	if (f->st.rseq)
-		line("adds", "restartable sequences");
+		show_line("adds", "restartable sequences");
 	else
-		line("adds", "atomic, on cold cells: %s", f->st.rseq_why ? f->st.rseq_why : "");
+		show_line("adds", "atomic, on cold cells: %s", f->st.rseq_why ? f->st.rseq_why : "");
 }
 
 static void print_probes(const struct facts *f)
@@ -280,12 +361,12 @@ static void print_probes(const struct facts *f)
 		const char *label = i ? "" : "probes";
 
 		if (p->state == WIRE_PROBE_ATTACHED)
-			line(label, "%s attached, %s events, %" PRIu64 " missed", p->name,
+			show_line(label, "%s attached, %s events, %" PRIu64 " missed", p->name,
 			     show_exact(number, (int64_t)p->events), p->missed);
 		else if (p->state == WIRE_PROBE_FAILED)
-			line(label, "%s not attached: %s. try: talea probes", p->name, p->reason);
+			show_line(label, "%s not attached: %s. try: talea probes", p->name, p->reason);
 		else
-			line(label, "%s off: not asked for. try: talea probes", p->name);
+			show_line(label, "%s off: not asked for. try: talea probes", p->name);
 	}
 }
 
@@ -344,7 +425,11 @@ int verb_overview(struct cli *c)
 	else
 		printf("kernel: no probes\n");
 	printf("not durable: totals live as long as the daemon's region\n");
-	printf("next: talea watch    talea get NAME    talea add NAME    talea help\n");
+	if (f.daemon->suspects_nr || f.daemon->strays_nr)
+		printf("wrong: a total fell, or a cell of nobody changed. next: talea status    talea "
+		       "accept    talea history\n");
+	else
+		printf("next: talea watch    talea get NAME    talea add NAME    talea help\n");
 out_fini:
 	facts_fini(&f);
 	return rc;

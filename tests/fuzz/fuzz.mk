@@ -1,0 +1,30 @@
+# The fuzz targets: tests/fuzz/X.c, a libFuzzer program each, with AddressSanitizer and
+# UndefinedBehaviorSanitizer in everything that it calls. clang alone has libFuzzer, so these objects have a
+# folder of their own. Included from tests/dir.mk; tests/fuzz/run runs them.
+FUZZ_CC ?= $(firstword $(shell command -v clang-14 clang) clang-14)
+fuzz_src := $(wildcard tests/fuzz/*.c)
+fuzz_programs := $(patsubst %.c,$(BUILD)/%,$(fuzz_src))
+# Everything but the programs' own main; a target takes from it what it names.
+fuzz_inside := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(shm_src) $(client_src) \
+	$(filter-out daemon/main.c,$(daemon_src)))
+fuzz_flags := -std=gnu11 -pthread -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all \
+	-fsanitize=address,undefined,fuzzer-no-link $(warnings)
+
+$(fuzz_inside): | $(skeletons)
+
+$(BUILD)/fuzz/%.o: %.c $(BUILD)/flags
+	$(call say,FUZZCC)mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) $(cppflags) $(fuzz_flags) $(cflags_$*) -MMD -MP -c -o $@ $<
+
+$(BUILD)/fuzz/inside.a: $(fuzz_inside)
+	$(call say,AR)rm -f $@ && $(AR) rcsD --thin $@ $^
+
+$(fuzz_programs): $(BUILD)/tests/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%.o $(BUILD)/fuzz/inside.a
+	$(call say,LD)mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) -pthread -fsanitize=address,undefined,fuzzer -o $@ $^ $(daemon_libs) -ldl
+
+.PHONY: fuzz
+fuzz: $(fuzz_programs) ## run the fuzz targets; FUZZ_SECONDS= each
+	@TALEA_BUILD=$(abspath $(BUILD)) tests/fuzz/run
+
+-include $(patsubst %.c,$(BUILD)/fuzz/%.d,$(shm_src) $(client_src) $(daemon_src) $(fuzz_src))

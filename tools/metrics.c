@@ -1,0 +1,248 @@
+/*
+ * Talea's own metrics: how the daemon is, as numbers with a name, for `talea export`. Owns the table of
+ * names and their help. What is not known has no sample (invariant I10).
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+#define BUSIEST_NR 20
+
+enum family {
+	FOLD_LAG, FOLD_DURATION, WRITES, IMBALANCE, READ, ROWS, ROW_CHANGES, ROWS_WAITING, REFUSALS,
+	PROBE_UP, PROBE_MISSED, GRACE_BLOCKED, GRACE_DURATION, GRACES, MEMBERS_REMOVED, LATE_ADDS, SUSPECTS,
+	STRAYS, WORKER_RESTARTS, FAMILIES_NR,
+};
+
+static const struct {
+	const char *name, *help;
+	bool is_counter;
+} families[FAMILIES_NR] = {
+	[FOLD_LAG] = { "talea_fold_lag_seconds", "Age of the published totals.", false },
+	[FOLD_DURATION] = { "talea_fold_duration_seconds", "What the last fold took.", false },
+	[WRITES] = { "talea_writes_per_second", "Adds a second of the busiest counters.", false },
+	[IMBALANCE] = { "talea_lane_imbalance",
+			"Busiest CPU over the mean of the CPUs that add, of the busiest counters with a row.",
+			false },
+	[READ] = { "talea_read_seconds", "What reading one counter took in the last sample.", false },
+	[ROWS] = { "talea_rows", "Rows by state.", false },
+	[ROW_CHANGES] = { "talea_row_changes", "Counters that changed to this state.", true },
+	[ROWS_WAITING] = { "talea_rows_waiting", "Counters hot enough for a row that have none.", false },
+	[REFUSALS] = { "talea_refusals", "Registrations refused; their adds count as overflow.", true },
+	[PROBE_UP] = { "talea_probe_up", "Whether a probe that is asked for is attached.", false },
+	[PROBE_MISSED] = { "talea_probe_missed", "Runs of a probe that the kernel left out.", true },
+	[GRACE_BLOCKED] = { "talea_grace_blocked_cpus",
+			    "CPUs that cannot be visited: nothing given back is used again.", false },
+	[GRACE_DURATION] = { "talea_grace_duration_seconds", "What the last grace took.", false },
+	[GRACES] = { "talea_graces", "Visits to all CPUs, each for all that waited.", true },
+	[MEMBERS_REMOVED] = { "talea_members_removed", "Members of families removed.", true },
+	[LATE_ADDS] = { "talea_late_adds", "Added to members after their removal; in their removed sum.",
+			true },
+	[SUSPECTS] = { "talea_suspects", "Counters frozen because they fell without a correction.", false },
+	[STRAYS] = { "talea_strays", "Changes of cells that nobody owns, not accepted yet.", false },
+	[WORKER_RESTARTS] = { "talea_worker_restarts", "Workers started anew after a death.", true },
+};
+
+/* --- a list --------------------------------------------------------------------------------- */
+
+static void put(struct metrics *m, enum family family, const char *label, const char *value, double n)
+{
+	struct metric *list;
+
+	if (m->nr == m->max) {
+		size_t max = m->max ? m->max * 2 : 64;
+
+		list = realloc(m->list, max * sizeof(*list));
+		if (!list)
+			return;
+		m->list = list;
+		m->max = max;
+	}
+	if (isnan(n))
+		return;
+	m->list[m->nr++] = (struct metric){
+		.family = families[family].name, .help = families[family].help,
+		.is_counter = families[family].is_counter, .label = label,
+		.label_value = label ? strdup(value) : NULL, .value = n,
+	};
+}
+
+void metrics_fini(struct metrics *metrics)
+{
+	for (size_t i = 0; i < metrics->nr; i++)
+		free(metrics->list[i].label_value);
+	free(metrics->list);
+	*metrics = (struct metrics){ 0 };
+}
+
+static bool is_family(const char *glob, size_t i)
+{
+	char sample[64];
+
+	snprintf(sample, sizeof(sample), "%s%s", families[i].name, families[i].is_counter ? "_total" : "");
+	return name_match(glob, sample);
+}
+
+bool metrics_has(const char *glob)
+{
+	for (size_t i = 0; i < FAMILIES_NR; i++)
+		if (is_family(glob, i))
+			return true;
+	return false;
+}
+
+/* Keeps what is meant; globs are of names, not of labels. */
+static void metrics_filter(const struct cli *c, struct metrics *m)
+{
+	size_t nr = 0;
+
+	for (size_t i = 0; i < m->nr; i++) {
+		bool is_meant = c->args_nr == 0;
+		char sample[64];
+
+		snprintf(sample, sizeof(sample), "%s%s", m->list[i].family,
+			 m->list[i].is_counter ? "_total" : "");
+		for (size_t a = 0; a < c->args_nr; a++)
+			is_meant |= name_match(c->args[a], sample);
+		for (size_t e = 0; e < c->excludes_nr; e++)
+			is_meant &= !name_match(c->excludes[e], sample);
+		if (is_meant)
+			m->list[nr++] = m->list[i];
+		else
+			free(m->list[i].label_value);
+	}
+	m->nr = nr;
+}
+
+/* --- what they are -------------------------------------------------------------------------- */
+
+static double seconds(uint64_t ns)
+{
+	return (double)ns / 1e9;
+}
+
+static int by_rate(const void *a, const void *b)
+{
+	double x = fabs((*(const struct pick *const *)a)->rate);
+	double y = fabs((*(const struct pick *const *)b)->rate);
+
+	return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* The busiest counters, at most BUSIEST_NR; how many. */
+static size_t busiest(const struct picks *picks, const struct pick **ret)
+{
+	const struct pick **all = malloc((picks->nr + 1) * sizeof(*all));
+	size_t nr = 0;
+
+	for (size_t i = 0; all && i < picks->nr; i++)
+		if (picks->list[i].rate != 0 && !isnan(picks->list[i].rate) &&
+		    picks->list[i].state != TALEA_UNKNOWN)
+			all[nr++] = &picks->list[i];
+	if (nr)
+		qsort(all, nr, sizeof(*all), by_rate);
+	nr = nr < BUSIEST_NR ? nr : BUSIEST_NR;
+	if (nr)
+		memcpy(ret, all, nr * sizeof(*ret));
+	free(all);
+	return nr;
+}
+
+static int put_busiest(struct ask *ask, const struct picks *picks, struct metrics *m)
+{
+	const struct pick *top[BUSIEST_NR];
+	size_t nr = busiest(picks, top);
+	const struct wire_answer *answer;
+
+	for (size_t i = 0; i < nr; i++)
+		put(m, WRITES, "counter", top[i]->name, top[i]->rate);
+	for (size_t i = 0; i < nr; i++) {
+		const struct wire_explain *e;
+		int rc;
+
+		if (!top[i]->is_hot)
+			continue;
+		rc = ask_worker(ask, WIRE_EXPLAIN, top[i]->name, 0, &answer);
+		if (rc == CLI_NO_MATCH) /* removed meanwhile */
+			continue;
+		if (rc != CLI_OK)
+			return rc;
+		e = (const struct wire_explain *)(const void *)answer->records;
+		if (e->imbalance > 0)
+			put(m, IMBALANCE, "counter", top[i]->name, (double)e->imbalance);
+	}
+	return CLI_OK;
+}
+
+static void put_status(const struct wire_status *s, struct metrics *m)
+{
+	static const char *const hows[] = { "sum", "compacted", "cached" };
+	static const char *const heats[] = { "promoting", "hot", "retiring", "cold" };
+
+	for (size_t i = 0; i < sizeof(hows) / sizeof(hows[0]); i++)
+		if (s->read_ns[i]) /* the first sample comes after a second */
+			put(m, READ, "how", hows[i], seconds(s->read_ns[i]));
+	put(m, ROWS, "state", "hot", s->rows_used - s->rows_retiring);
+	put(m, ROWS, "state", "retiring", s->rows_retiring);
+	put(m, ROWS, "state", "free", s->rows_max > s->rows_used ? s->rows_max - s->rows_used : 0);
+	for (size_t i = 0; i < sizeof(heats) / sizeof(heats[0]); i++)
+		put(m, ROW_CHANGES, "to", heats[i], (double)s->row_changes[i]);
+	put(m, ROWS_WAITING, NULL, NULL, s->rows_waiting);
+	put(m, REFUSALS, "reason", "registration", (double)s->refusals);
+	put(m, GRACE_BLOCKED, NULL, NULL, s->grace_blocked_cpus);
+	if (s->graces_nr)
+		put(m, GRACE_DURATION, NULL, NULL, seconds(s->grace_ns));
+	put(m, GRACES, NULL, NULL, (double)s->graces_nr);
+	put(m, MEMBERS_REMOVED, NULL, NULL, (double)s->removed_nr);
+	put(m, LATE_ADDS, NULL, NULL, (double)s->late_adds);
+	put(m, SUSPECTS, NULL, NULL, s->suspects_nr);
+	put(m, STRAYS, NULL, NULL, (double)s->strays_nr);
+	put(m, WORKER_RESTARTS, NULL, NULL, s->worker_restarts);
+}
+
+static void put_probes(const struct wire_probe *probes, uint32_t nr, struct metrics *m)
+{
+	for (uint32_t i = 0; i < nr; i++)
+		if (probes[i].state != WIRE_PROBE_OFF)
+			put(m, PROBE_UP, "probe", probes[i].name,
+			    probes[i].state == WIRE_PROBE_ATTACHED);
+	for (uint32_t i = 0; i < nr; i++)
+		if (probes[i].state == WIRE_PROBE_ATTACHED)
+			put(m, PROBE_MISSED, "probe", probes[i].name, (double)probes[i].missed);
+}
+
+int metrics_take(const struct cli *c, struct talea *t, const struct talea_status *st,
+		 struct metrics *ret)
+{
+	const struct cli all = { .verb = c->verb, .how = c->how };
+	struct picks picks = { 0 };
+	const struct wire_answer *answer;
+	const struct wire_status *s;
+	struct ask *ask = NULL;
+	int rc = ask_open(st, &ask);
+
+	/* The busiest of all, whatever counters were asked for. */
+	if (rc == CLI_OK)
+		rc = select_picks(&all, t, &picks);
+	if (rc == CLI_OK)
+		rc = ask_worker(ask, WIRE_STATUS, NULL, 0, &answer);
+	if (rc != CLI_OK)
+		goto out_close;
+	s = (const struct wire_status *)(const void *)answer->records;
+	put(ret, FOLD_LAG, NULL, NULL, st->age_ns == UINT64_MAX ? NAN : seconds(st->age_ns));
+	put(ret, FOLD_DURATION, NULL, NULL, seconds(s->fold_duration_ns));
+	put_status(s, ret);
+	rc = put_busiest(ask, &picks, ret);
+	if (rc == CLI_OK)
+		rc = ask_worker(ask, WIRE_PROBES, NULL, 0, &answer);
+	if (rc == CLI_OK)
+		put_probes((const struct wire_probe *)(const void *)answer->records, answer->nr, ret);
+	metrics_filter(c, ret);
+out_close:
+	picks_fini(&picks);
+	ask_close(ask);
+	return rc;
+}

@@ -1,0 +1,543 @@
+/*
+ * The verbs that an operator changes counters with: pin, unpin, forget, accept. Each lists on stdout what
+ * it is about, says on stderr what was done or would be, and asks the worker for the rest. Owns the lists.
+ * Called from the table of verbs.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tools/cli.h"
+
+#define WHYS_MOST 5	/* refusals that are told one by one */
+#define SETTLE_MS 2000	/* for removals to be in the totals */
+
+/* What became of one counter. */
+enum fate { FATE_PLANNED, FATE_DONE, FATE_GONE, FATE_REFUSED };
+
+/* A family and what of it goes. */
+struct family {
+	const char *base; /* in the name of a pick */
+	size_t base_len, nr;
+	int64_t sum;
+	bool is_family;
+};
+
+struct change {
+	const struct cli *c;
+	struct talea *t;
+	struct talea_status st;
+	struct ask *ask;
+	struct picks picks;
+	const char **names; /* of the picks */
+	enum fate *fates;
+	int64_t *cells;	/* accept: what the cells of each say */
+	struct family *families;
+	size_t families_nr;
+	uint64_t strays_nr; /* accept without GLOB */
+	size_t refused_nr;
+};
+
+/* --- begin and end -------------------------------------------------------------------------- */
+
+static int change_open(const struct cli *c, struct change *ch)
+{
+	int rc;
+
+	*ch = (struct change){ .c = c };
+	rc = attach_open(c, TALEA_READ_ONLY, &ch->t, &ch->st);
+	if (rc == CLI_OK)
+		rc = ask_open(&ch->st, &ch->ask);
+	return rc;
+}
+
+static void change_close(struct change *ch)
+{
+	ask_close(ch->ask);
+	picks_fini(&ch->picks);
+	free(ch->names);
+	free(ch->fates);
+	free(ch->cells);
+	free(ch->families);
+	talea_close(ch->t);
+}
+
+/* The picks are final: room for what becomes of them. */
+static int change_begin(struct change *ch)
+{
+	size_t nr = ch->picks.nr + 1; /* "", the namespace, may come last */
+
+	ch->names = calloc(nr, sizeof(*ch->names));
+	ch->fates = calloc(nr, sizeof(*ch->fates));
+	ch->cells = calloc(nr, sizeof(*ch->cells));
+	if (!ch->names || !ch->fates || !ch->cells)
+		return attach_failed(NULL, ch->c->verb->name, -ENOMEM);
+	for (size_t i = 0; i < ch->picks.nr; i++)
+		ch->names[i] = ch->picks.list[i].name;
+	ch->names[ch->picks.nr] = "";
+	return CLI_OK;
+}
+
+/* Keeps the picks for which keep says yes. */
+static void picks_keep(struct change *ch, bool (*keep)(struct change *ch, const struct pick *pick))
+{
+	size_t nr = 0;
+
+	for (size_t i = 0; i < ch->picks.nr; i++) {
+		if (keep(ch, &ch->picks.list[i]))
+			ch->picks.list[nr++] = ch->picks.list[i];
+		else
+			free(ch->picks.list[i].name);
+	}
+	ch->picks.nr = nr;
+}
+
+static void take_verdict(size_t idx, int err, const char *why, void *arg)
+{
+	struct change *ch = arg;
+
+	ch->fates[idx] = !err ? FATE_DONE : err == -ENOENT ? FATE_GONE : FATE_REFUSED;
+	if (ch->fates[idx] != FATE_REFUSED)
+		return;
+	if (++ch->refused_nr <= WHYS_MOST)
+		fprintf(stderr, "talea %s: %s: %s\n", ch->c->verb->name, ch->names[idx], why);
+}
+
+static int change_apply(struct change *ch, enum wire_change_op op, size_t nr)
+{
+	int rc = ask_change(ch->ask, op, ch->names, nr, take_verdict, ch);
+
+	if (ch->refused_nr > WHYS_MOST)
+		fprintf(stderr, "talea %s: %zu more refused\n", ch->c->verb->name,
+			ch->refused_nr - WHYS_MOST);
+	if (rc == CLI_OK && ch->refused_nr)
+		rc = CLI_FAILED;
+	return rc;
+}
+
+static size_t done_nr(const struct change *ch)
+{
+	size_t nr = 0;
+
+	for (size_t i = 0; i < ch->picks.nr; i++)
+		nr += ch->fates[i] == FATE_DONE;
+	return nr;
+}
+
+static const char *fate_text(enum fate fate)
+{
+	static const char *const texts[] = { [FATE_PLANNED] = "planned", [FATE_DONE] = "done",
+					     [FATE_GONE] = "gone", [FATE_REFUSED] = "refused" };
+
+	return texts[fate];
+}
+
+static const char *plural(size_t nr)
+{
+	return nr == 1 ? "" : "s";
+}
+
+static int change_json(const struct change *ch, const char *list_name, bool is_applied, json_t *list)
+{
+	json_t *doc = json_schema();
+
+	json_object_set_new(doc, "namespace", json_text(ch->st.namespace_name));
+	json_object_set_new(doc, "applied", json_boolean(is_applied));
+	json_object_set_new(doc, list_name, list);
+	return json_finish(doc);
+}
+
+static json_t *pick_json(const struct change *ch, size_t i)
+{
+	const struct pick *pick = &ch->picks.list[i];
+
+	return json_pack("{s:o, s:o, s:I, s:s}", "name", json_base(pick->name), "labels",
+			 json_labels(pick->name), "value", (json_int_t)pick->value, "result",
+			 fate_text(ch->fates[i]));
+}
+
+/* Name and total, for who reads and for who pipes. */
+static void list_print(const struct change *ch)
+{
+	int width = 8;
+	char text[SHOW_TEXT];
+
+	for (size_t i = 0; i < ch->picks.nr; i++)
+		if (show_width(ch->names[i]) > width)
+			width = show_width(ch->names[i]);
+	if (width > show.columns - 24)
+		width = show.columns > 40 ? show.columns - 24 : 16;
+	for (size_t i = 0; i < ch->picks.nr; i++) {
+		const struct pick *pick = &ch->picks.list[i];
+
+		if (ch->fates[i] == FATE_REFUSED || ch->fates[i] == FATE_GONE)
+			continue;
+		if (show.is_tty) {
+			show_padded(stdout, pick->name, width);
+			printf("  %20s\n", show_exact(text, pick->value));
+		} else {
+			printf("%s %" PRId64 "\n", pick->name, pick->value);
+		}
+	}
+	fflush(stdout);
+}
+
+/* --- pin and unpin -------------------------------------------------------------------------- */
+
+/* Those that may have a row; what the daemon alone counts is passed over when a glob meant it too. */
+static bool keep_user(struct change *ch, const struct pick *pick)
+{
+	(void)ch;
+	return pick->origin == TALEA_USER && !strstr(pick->name, "{talea=\"removed\"}");
+}
+
+static bool has_user(const struct change *ch)
+{
+	for (size_t i = 0; i < ch->picks.nr; i++)
+		if (keep_user(NULL, &ch->picks.list[i]))
+			return true;
+	return false;
+}
+
+static int pin_json(const struct change *ch)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < ch->picks.nr; i++)
+		json_array_append_new(list, pick_json(ch, i));
+	return change_json(ch, "counters", !ch->c->dry_run, list);
+}
+
+static int pin(const struct cli *c, enum wire_change_op op, const char *words)
+{
+	struct change ch;
+	int rc = change_open(c, &ch), json_rc;
+	size_t nr;
+
+	if (rc == CLI_OK)
+		rc = select_picks(c, ch.t, &ch.picks);
+	if (rc != CLI_OK)
+		goto out_close;
+	if (has_user(&ch))
+		picks_keep(&ch, keep_user);
+	rc = change_begin(&ch);
+	if (rc == CLI_OK && !c->dry_run)
+		rc = change_apply(&ch, op, ch.picks.nr);
+	if (rc != CLI_OK && rc != CLI_FAILED)
+		goto out_close;
+	nr = c->dry_run ? ch.picks.nr : done_nr(&ch);
+	if (c->json) {
+		json_rc = pin_json(&ch);
+		rc = rc == CLI_OK ? json_rc : rc;
+		goto out_close;
+	}
+	for (size_t i = 0; i < ch.picks.nr; i++)
+		if (c->dry_run || ch.fates[i] == FATE_DONE)
+			puts(ch.names[i]);
+	fflush(stdout);
+	if (show.is_tty || c->dry_run)
+		fprintf(stderr, "%zu counter%s %s%s\n", nr, plural(nr),
+			c->dry_run ? "would be " : "", words);
+out_close:
+	change_close(&ch);
+	return rc;
+}
+
+int verb_pin(struct cli *c)
+{
+	return c->cold ? pin(c, WIRE_PIN_COLD, "pinned cold") : pin(c, WIRE_PIN_HOT, "pinned hot");
+}
+
+int verb_unpin(struct cli *c)
+{
+	return pin(c, WIRE_UNPIN, "left to their rate again");
+}
+
+/* --- forget --------------------------------------------------------------------------------- */
+
+/* A family is a name that has a member `other`. */
+static struct family *family_of(struct change *ch, const struct pick *pick)
+{
+	size_t len = strcspn(pick->name, "{");
+	struct family *f = ch->families + ch->families_nr;
+	struct talea_total total = { .size = sizeof(total) };
+	char other[SHM_NAME_MAX + 32];
+
+	for (size_t i = ch->families_nr; i-- > 0;)
+		if (ch->families[i].base_len == len && !memcmp(ch->families[i].base, pick->name, len))
+			return &ch->families[i];
+	f = realloc(ch->families, (ch->families_nr + 1) * sizeof(*f));
+	if (!f)
+		return NULL;
+	ch->families = f;
+	f += ch->families_nr++;
+	snprintf(other, sizeof(other), "%.*s{talea=\"other\"}", (int)len, pick->name);
+	*f = (struct family){ .base = strndup(pick->name, len), .base_len = len };
+	f->is_family = pick->name[len] && talea_read_name(ch->t, other, TALEA_COMPACTED, 0, &total) == 0;
+	return f->base ? f : NULL;
+}
+
+static bool keep_member(struct change *ch, const struct pick *pick)
+{
+	const char *labels = pick->name + strcspn(pick->name, "{");
+	struct family *f;
+
+	if (pick->origin != TALEA_USER || !*labels || !strncmp(labels, "{talea=\"", 8))
+		return false;
+	f = family_of(ch, pick);
+	return f && f->is_family;
+}
+
+static void families_sum(struct change *ch)
+{
+	for (size_t i = 0; i < ch->picks.nr; i++) {
+		struct family *f = family_of(ch, &ch->picks.list[i]);
+
+		if (!f || ch->fates[i] == FATE_REFUSED || ch->fates[i] == FATE_GONE)
+			continue;
+		f->nr++;
+		f->sum += ch->picks.list[i].value;
+	}
+}
+
+static int forget_json(const struct change *ch)
+{
+	json_t *doc = json_schema(), *members = json_array(), *families = json_array();
+
+	for (size_t i = 0; i < ch->picks.nr; i++)
+		json_array_append_new(members, pick_json(ch, i));
+	for (size_t i = 0; i < ch->families_nr; i++)
+		if (ch->families[i].nr)
+			json_array_append_new(
+				families, json_pack("{s:o, s:I, s:I}", "name",
+						    json_text(ch->families[i].base), "members",
+						    (json_int_t)ch->families[i].nr, "sum",
+						    (json_int_t)ch->families[i].sum));
+	json_object_set_new(doc, "namespace", json_text(ch->st.namespace_name));
+	json_object_set_new(doc, "applied", json_boolean(ch->c->apply));
+	json_object_set_new(doc, "members", members);
+	json_object_set_new(doc, "families", families);
+	return json_finish(doc);
+}
+
+static void forget_words(const struct change *ch)
+{
+	char nr[SHOW_TEXT], sum[SHOW_TEXT];
+
+	for (size_t i = 0; i < ch->families_nr; i++) {
+		const struct family *f = &ch->families[i];
+
+		if (!f->nr)
+			continue;
+		fprintf(stderr, "%s: %s member%s %s; %s %s to %s{talea=\"removed\"}, the family's sum stays\n",
+			f->base, show_exact(nr, (int64_t)f->nr), plural(f->nr),
+			ch->c->apply ? "removed" : "would go", show_exact(sum, f->sum),
+			ch->c->apply ? "moved" : "would move", f->base);
+	}
+	if (!ch->c->apply)
+		fprintf(stderr, "nothing was changed; add --apply to do it\n");
+}
+
+static uint64_t removed_nr(struct change *ch)
+{
+	const struct wire_answer *answer;
+
+	if (ask_worker(ch->ask, WIRE_STATUS, NULL, 0, &answer) != CLI_OK)
+		return UINT64_MAX;
+	return ((const struct wire_status *)(const void *)answer->records)->removed_nr;
+}
+
+/* Returns when the removals are in the published totals, as `add` does; or says that they are not yet. */
+static void forget_settle(struct change *ch, uint64_t before)
+{
+	const struct timespec pause = { .tv_nsec = 10000000 };
+	uint64_t due_ns = term_now_ns() + SETTLE_MS * 1000000ull, want = before + done_nr(ch);
+
+	while (removed_nr(ch) < want) {
+		if (term_now_ns() > due_ns) {
+			fprintf(stderr, "talea forget: not all are in `removed` yet: a CPU cannot be "
+					"visited, or members were removed before. try: talea status\n");
+			return;
+		}
+		nanosleep(&pause, NULL);
+	}
+	talea_sync(ch->t, SETTLE_MS);
+}
+
+static int forget(struct change *ch)
+{
+	uint64_t before = 0;
+	int rc, json_rc;
+
+	picks_keep(ch, keep_member);
+	if (!ch->picks.nr) {
+		fprintf(stderr, "talea forget: none of them is a member of a family; counters and levels "
+				"live as long as their namespace\n");
+		return CLI_NO_MATCH;
+	}
+	rc = change_begin(ch);
+	if (rc == CLI_OK && ch->c->apply) {
+		before = removed_nr(ch);
+		rc = change_apply(ch, WIRE_FORGET, ch->picks.nr);
+		if (rc == CLI_OK)
+			forget_settle(ch, before);
+	}
+	if (rc != CLI_OK && rc != CLI_FAILED)
+		return rc;
+	families_sum(ch);
+	if (ch->c->json) {
+		json_rc = forget_json(ch);
+		return rc == CLI_OK ? json_rc : rc;
+	}
+	list_print(ch);
+	forget_words(ch);
+	return rc;
+}
+
+int verb_forget(struct cli *c)
+{
+	struct change ch;
+	int rc = change_open(c, &ch);
+
+	if (rc == CLI_OK)
+		rc = select_picks(c, ch.t, &ch.picks);
+	if (rc == CLI_OK)
+		rc = forget(&ch);
+	for (size_t i = 0; i < ch.families_nr; i++)
+		free((char *)(uintptr_t)ch.families[i].base);
+	change_close(&ch);
+	return rc;
+}
+
+/* --- accept --------------------------------------------------------------------------------- */
+
+static bool keep_suspect(struct change *ch, const struct pick *pick)
+{
+	(void)ch;
+	return pick->state == TALEA_SUSPECT;
+}
+
+/* What the cells of each say, and how many cells of nobody changed. */
+static int accept_look(struct change *ch)
+{
+	const struct wire_answer *answer;
+	int rc;
+
+	for (size_t i = 0; i < ch->picks.nr; i++) {
+		const struct wire_explain *e;
+
+		rc = ask_worker(ch->ask, WIRE_EXPLAIN, ch->names[i], 0, &answer);
+		if (rc != CLI_OK)
+			return rc;
+		e = (const struct wire_explain *)(const void *)answer->records;
+		ch->cells[i] = e->summed;
+	}
+	if (ch->c->args_nr)
+		return CLI_OK;
+	rc = ask_worker(ch->ask, WIRE_STATUS, NULL, 0, &answer);
+	if (rc == CLI_OK)
+		ch->strays_nr =
+			((const struct wire_status *)(const void *)answer->records)->strays_nr;
+	return rc;
+}
+
+static int accept_json(const struct change *ch)
+{
+	json_t *doc = json_schema(), *list = json_array(), *one;
+
+	for (size_t i = 0; i < ch->picks.nr; i++) {
+		one = pick_json(ch, i);
+		json_object_set_new(one, "cells", json_integer(ch->cells[i]));
+		json_array_append_new(list, one);
+	}
+	json_object_set_new(doc, "namespace", json_text(ch->st.namespace_name));
+	json_object_set_new(doc, "applied", json_boolean(ch->c->apply));
+	json_object_set_new(doc, "counters", list);
+	json_object_set_new(doc, "strays", json_integer((json_int_t)ch->strays_nr));
+	return json_finish(doc);
+}
+
+static void accept_list(const struct change *ch)
+{
+	char frozen[SHOW_TEXT], cells[SHOW_TEXT], change[SHOW_TEXT];
+
+	if (show.is_tty && ch->picks.nr) {
+		show_style(stdout, SHOW_BOLD);
+		printf("%20s  %20s  %20s  %s", "FROZEN AT", "ITS CELLS SAY", "DIFFERENCE", "COUNTER");
+		show_style(stdout, SHOW_PLAIN);
+		putchar('\n');
+	}
+	for (size_t i = 0; i < ch->picks.nr; i++) {
+		int64_t value = ch->picks.list[i].value;
+
+		if (!show.is_tty) {
+			printf("%s %" PRId64 " %" PRId64 "\n", ch->names[i], value, ch->cells[i]);
+			continue;
+		}
+		printf("%20s  %20s  %20s  ", show_exact(frozen, value),
+		       show_exact(cells, ch->cells[i]),
+		       show_exact(change, (int64_t)((uint64_t)ch->cells[i] - (uint64_t)value)));
+		show_text(stdout, ch->names[i]);
+		putchar('\n');
+	}
+	fflush(stdout);
+}
+
+static void accept_words(const struct change *ch)
+{
+	char nr[SHOW_TEXT];
+
+	if (!ch->picks.nr && !ch->strays_nr) {
+		fprintf(stderr, "nothing is suspect\n");
+		return;
+	}
+	if (ch->picks.nr)
+		fprintf(stderr, "%s counter%s %s what %s cells say\n",
+			show_exact(nr, (int64_t)ch->picks.nr), plural(ch->picks.nr),
+			ch->c->apply ? "shows from now on" : "would show",
+			ch->picks.nr == 1 ? "its" : "their");
+	if (ch->strays_nr)
+		fprintf(stderr, "%s change%s of cells that nobody owns %s. which: talea history\n",
+			show_exact(nr, (int64_t)ch->strays_nr), plural(ch->strays_nr),
+			ch->c->apply ? "taken note of" : "would be taken note of");
+	if (!ch->c->apply)
+		fprintf(stderr, "nothing was changed; add --apply to do it\n");
+}
+
+static int accept_run(struct change *ch)
+{
+	int rc, json_rc;
+
+	picks_keep(ch, keep_suspect);
+	rc = change_begin(ch);
+	if (rc == CLI_OK)
+		rc = accept_look(ch);
+	if (rc == CLI_OK && ch->c->apply && (ch->picks.nr || ch->strays_nr)) {
+		rc = change_apply(ch, WIRE_ACCEPT, ch->picks.nr + (ch->strays_nr != 0));
+		talea_sync(ch->t, SETTLE_MS);
+	}
+	if (rc != CLI_OK && rc != CLI_FAILED)
+		return rc;
+	if (ch->c->json) {
+		json_rc = accept_json(ch);
+		return rc == CLI_OK ? json_rc : rc;
+	}
+	accept_list(ch);
+	accept_words(ch);
+	return rc;
+}
+
+int verb_accept(struct cli *c)
+{
+	struct change ch;
+	int rc = change_open(c, &ch);
+
+	if (rc == CLI_OK)
+		rc = select_picks(c, ch.t, &ch.picks);
+	if (rc == CLI_OK)
+		rc = accept_run(&ch);
+	change_close(&ch);
+	return rc;
+}

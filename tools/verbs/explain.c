@@ -1,0 +1,246 @@
+/*
+ * The verb `explain`: why a counter is hot or cold, since when, what it was like before and after, and
+ * what would change it; for a suspect one what it shows and what its cells say. Owns the words. Called
+ * from the table of verbs.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/cli.h"
+
+#define EXPLAIN_MOST 64 /* counters at a time; more is a question for list */
+#define DAY_NS (86400ull * 1000000000)
+
+static const char *const heats[] = { [WIRE_COLD] = "cold",
+				     [WIRE_PROMOTING] = "promoting",
+				     [WIRE_HOT] = "hot",
+				     [WIRE_RETIRING] = "retiring" };
+static const char *const rules[] = { [WIRE_RULE_AUTO] = "auto",
+				     [WIRE_RULE_YES] = "hot",
+				     [WIRE_RULE_NO] = "cold" };
+
+/* --- JSON ----------------------------------------------------------------------------------- */
+
+static json_t *explain_json(const struct pick *pick, const struct wire_explain *e)
+{
+	bool has_row = e->row != SHM_ROW_NONE;
+	json_t *doc = json_pack(
+		"{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o}", "name",
+		json_base(pick->name), "labels", json_labels(pick->name), "heat", heats[e->heat],
+		"since", json_time(e->since_real_ns), "why", cli_why(e->why) ?
+		json_string(cli_why(e->why)) : json_null(), "rate", json_rate(e->rate),
+		"rate_before", json_rate(e->rate_before), "rate_after", json_rate(e->rate_after),
+		"imbalance", e->imbalance > 0 ? json_rate(e->imbalance) : json_null(), "lanes",
+		(int)e->lanes_nr, "row", has_row ? json_integer(e->row) : json_null());
+
+	json_object_set_new(doc, "pin", json_string(rules[e->pin]));
+	json_object_set_new(doc, "rule", json_string(rules[e->rule]));
+	json_object_set_new(doc, "can_have_row", json_boolean(e->can_have_row));
+	json_object_set_new(doc, "suspect", json_boolean(e->is_suspect));
+	json_object_set_new(doc, "value", json_integer(e->frozen));
+	json_object_set_new(doc, "cells", json_integer(e->summed));
+	json_object_set_new(doc, "thresholds",
+			    json_pack("{s:f, s:f, s:i}", "up", (double)e->rate_up, "down",
+				      (double)e->rate_down, "quiet_s", (int)e->quiet_s));
+	json_object_set_new(doc, "ttl_s", e->ttl_s ? json_integer(e->ttl_s) : json_null());
+	json_object_set_new(doc, "idle_s",
+			    e->idle_s == UINT32_MAX ? json_null() : json_integer(e->idle_s));
+	return doc;
+}
+
+/* --- words ---------------------------------------------------------------------------------- */
+
+static void print_first(const struct pick *pick, const struct wire_explain *e)
+{
+	bool is_today = show_now_ns() < e->since_real_ns + DAY_NS;
+	char text[SHOW_TEXT];
+
+	show_style(stdout, SHOW_BOLD);
+	show_text(stdout, pick->name);
+	show_style(stdout, SHOW_PLAIN);
+	fputs(": ", stdout);
+	show_style(stdout, e->heat == WIRE_HOT ? SHOW_GOOD : SHOW_RATE);
+	fputs(heats[e->heat], stdout);
+	show_style(stdout, SHOW_PLAIN);
+	if (e->since_real_ns)
+		printf(" since %s", is_today ? show_clock(text, e->since_real_ns) :
+					       show_time(text, e->since_real_ns));
+	else
+		fputs(" since it was registered", stdout);
+	if (isnan(e->rate))
+		fputs(": rate not known yet", stdout);
+	else
+		printf(": %s adds/s", show_speed(text, e->rate));
+	if (e->row != SHM_ROW_NONE && e->lanes_nr)
+		printf(" on %u CPU%s", e->lanes_nr, e->lanes_nr == 1 ? "" : "s");
+	if (e->row != SHM_ROW_NONE)
+		printf("; row %u", e->row);
+	putchar('\n');
+}
+
+static void print_why(const struct wire_explain *e)
+{
+	char up[SHOW_TEXT], down[SHOW_TEXT];
+
+	show_speed(up, e->rate_up);
+	show_speed(down, e->rate_down);
+	switch (e->why) {
+	case SHM_WHY_RATE:
+		if (e->heat == WIRE_HOT || e->heat == WIRE_PROMOTING)
+			show_line("why", "it moved faster than %s adds/s", up);
+		else
+			show_line("why", "it stayed under %s adds/s for %u s", down, e->quiet_s);
+		break;
+	case SHM_WHY_PIN:
+		show_line("why", "an operator's pin or unpin: talea history");
+		break;
+	case SHM_WHY_CONFIG:
+		show_line("why", "the configuration: hot = in a section [counter GLOB]");
+		break;
+	case SHM_WHY_BUDGET:
+		show_line("why", "a hotter counter took its row, or rows-max went down");
+		break;
+	case SHM_WHY_RESTART:
+		show_line("why", "a new worker finished what the former began");
+		break;
+	}
+}
+
+static void print_rates(const struct wire_explain *e)
+{
+	char before[SHOW_TEXT], after[SHOW_TEXT];
+
+	if (e->since_real_ns && (!isnan(e->rate_before) || !isnan(e->rate_after)))
+		show_line("change", "%s adds/s just before, %s in the second after",
+			  isnan(e->rate_before) ? "?" : show_speed(before, e->rate_before),
+			  isnan(e->rate_after) ? "not known yet" : show_speed(after, e->rate_after));
+	if (e->imbalance > 0)
+		show_line("imbalance", "%.2f: the busiest CPU over the mean of the %u that add",
+			  (double)e->imbalance, e->lanes_nr);
+}
+
+/* What would change it. */
+static void print_next(const struct wire_explain *e)
+{
+	char up[SHOW_TEXT], down[SHOW_TEXT];
+
+	show_speed(up, e->rate_up);
+	show_speed(down, e->rate_down);
+	if (!e->can_have_row)
+		show_line("next", "it never gets a row: kernel counters have lanes of their own, sums of "
+				  "removed members and families need none");
+	else if (e->pin != WIRE_RULE_AUTO)
+		show_line("next", "pinned %s: so it stays until talea unpin", rules[e->pin]);
+	else if (e->rule != WIRE_RULE_AUTO)
+		show_line("next", "the configuration keeps it %s; talea pin comes before it",
+			  rules[e->rule]);
+	else if (e->heat == WIRE_HOT)
+		show_line("next", "cold when it stays under %s adds/s for %u s, or when one twice as hot "
+				  "needs its row; talea pin keeps it", down, e->quiet_s);
+	else if (e->heat == WIRE_PROMOTING)
+		show_line("next", "hot when a row is free, or one has less than half its rate: raise "
+				  "rows-max in the section of the namespace");
+	else if (e->heat == WIRE_RETIRING)
+		show_line("next", "cold when every CPU has been visited; its row is summed until then");
+	else
+		show_line("next", "hot at once when it moves faster than %s adds/s; talea pin makes it so",
+			  up);
+}
+
+static void print_suspect(const struct pick *pick, const struct wire_explain *e)
+{
+	char frozen[SHOW_TEXT], summed[SHOW_TEXT];
+
+	if (!e->is_suspect)
+		return;
+	show_style(stdout, SHOW_BAD);
+	show_line("suspect", "it fell without a correction: it shows %s, its last good total; its cells "
+			     "say %s", show_exact(frozen, e->frozen), show_exact(summed, e->summed));
+	show_line("fix", "end the program that stores where it must not (talea clients), then: "
+			 "talea accept '%s' --apply", pick->name);
+}
+
+static void print_idle(const struct wire_explain *e)
+{
+	char idle[SHOW_TEXT], ttl[SHOW_TEXT];
+
+	if (e->idle_s == UINT32_MAX)
+		strcpy(idle, "no change since the worker began");
+	else
+		show_ns(idle, e->idle_s * 1000000000ull);
+	if (e->ttl_s)
+		show_line("idle", "%s; it is removed after %s without a change", idle,
+			  show_ns(ttl, e->ttl_s * 1000000000ull));
+	else if (e->idle_s != UINT32_MAX && e->idle_s > 1)
+		show_line("idle", "for %s", idle);
+}
+
+static void explain_print(const struct pick *pick, const struct wire_explain *e, bool is_first)
+{
+	if (!is_first)
+		putchar('\n');
+	print_first(pick, e);
+	print_suspect(pick, e);
+	print_why(e);
+	print_rates(e);
+	print_idle(e);
+	print_next(e);
+}
+
+/* --- the verb ------------------------------------------------------------------------------- */
+
+static int explain_all(const struct cli *c, struct ask *ask, const struct picks *picks)
+{
+	json_t *list = c->json ? json_array() : NULL, *doc;
+	const struct wire_answer *answer;
+	int rc = CLI_OK;
+
+	for (size_t i = 0; rc == CLI_OK && i < picks->nr; i++) {
+		const struct wire_explain *e;
+
+		rc = ask_worker(ask, WIRE_EXPLAIN, picks->list[i].name, 0, &answer);
+		if (rc != CLI_OK)
+			break;
+		e = (const struct wire_explain *)(const void *)answer->records;
+		if (c->json)
+			json_array_append_new(list, explain_json(&picks->list[i], e));
+		else
+			explain_print(&picks->list[i], e, i == 0);
+	}
+	if (!c->json || rc != CLI_OK) {
+		json_decref(list);
+		return rc;
+	}
+	doc = json_schema();
+	json_object_set_new(doc, "counters", list);
+	return json_finish(doc);
+}
+
+int verb_explain(struct cli *c)
+{
+	struct picks picks = { 0 };
+	struct ask *ask = NULL;
+	struct talea_status st;
+	struct talea *t;
+	int rc;
+
+	rc = attach_open(c, TALEA_READ_ONLY, &t, &st);
+	if (rc != CLI_OK)
+		return rc;
+	rc = select_picks(c, t, &picks);
+	if (rc == CLI_OK && picks.nr > EXPLAIN_MOST) {
+		fprintf(stderr, "talea explain: %zu counters match, more than %d: name fewer. try: "
+			"talea list %s\n", picks.nr, EXPLAIN_MOST, c->args[0]);
+		rc = CLI_USAGE;
+	}
+	if (rc == CLI_OK)
+		rc = ask_open(&st, &ask);
+	if (rc == CLI_OK)
+		rc = explain_all(c, ask, &picks);
+	ask_close(ask);
+	picks_fini(&picks);
+	talea_close(t);
+	return rc;
+}

@@ -1,0 +1,286 @@
+/*
+ * The verb `history`: what happened to rows, members and suspects, as the worker's ring of changes tells.
+ * Owns the words for changes and reasons. Called from the table of verbs.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tools/cli.h"
+
+static const char *kind_text(uint8_t kind)
+{
+	static const char *const kinds[] = {
+		[SHM_CHANGE_PROMOTING] = "promoting",	  [SHM_CHANGE_HOT] = "hot",
+		[SHM_CHANGE_RETIRING] = "retiring",	  [SHM_CHANGE_COLD] = "cold",
+		[SHM_CHANGE_REMOVED] = "removed",	  [SHM_CHANGE_SUSPECT] = "suspect",
+		[SHM_CHANGE_ACCEPTED] = "accepted",	  [SHM_CHANGE_STRAY] = "stray",
+		[SHM_CHANGE_PINNED_HOT] = "pinned-hot",	  [SHM_CHANGE_PINNED_COLD] = "pinned-cold",
+		[SHM_CHANGE_UNPINNED] = "unpinned",
+	};
+
+	return kind < sizeof(kinds) / sizeof(kinds[0]) && kinds[kind] ? kinds[kind] : "other";
+}
+
+const char *cli_why(uint32_t why)
+{
+	static const char *const whys[] = {
+		[SHM_WHY_RATE] = "rate",       [SHM_WHY_PIN] = "pin",	  [SHM_WHY_CONFIG] = "config",
+		[SHM_WHY_BUDGET] = "budget",   [SHM_WHY_RESTART] = "restart",
+		[SHM_WHY_FORGET] = "forget",   [SHM_WHY_TTL] = "ttl",	  [SHM_WHY_LATE] = "late",
+	};
+
+	return why < sizeof(whys) / sizeof(whys[0]) ? whys[why] : NULL;
+}
+
+static bool is_by_user(uint8_t kind)
+{
+	return kind == SHM_CHANGE_ACCEPTED || kind >= SHM_CHANGE_PINNED_HOT;
+}
+
+static bool has_user(const struct change_shm *change)
+{
+	return is_by_user(change->kind) || change->why == SHM_WHY_FORGET;
+}
+
+static bool has_values(uint8_t kind)
+{
+	return kind >= SHM_CHANGE_REMOVED && kind <= SHM_CHANGE_STRAY;
+}
+
+static bool has_rate(uint8_t kind)
+{
+	return kind >= SHM_CHANGE_PROMOTING && kind <= SHM_CHANGE_COLD;
+}
+
+/* --- one change ----------------------------------------------------------------------------- */
+
+static json_t *change_json(uint64_t number, const struct change_shm *change, const char *name)
+{
+	const char *why = cli_why(change->why);
+	uint8_t kind = change->kind;
+	json_t *o = json_pack("{s:I, s:o, s:s, s:o, s:o}", "number", (json_int_t)number, "time",
+			      json_time(change->real_ns), "change", kind_text(kind), "counter",
+			      *name ? json_text(name) : json_null(), "why",
+			      why ? json_string(why) : json_null());
+
+	json_object_set_new(o, "row", change->row == SHM_ROW_NONE ? json_null() :
+							     json_integer(change->row));
+	json_object_set_new(o, "rate", has_rate(kind) ? json_rate(change->rate) : json_null());
+	json_object_set_new(o, "before",
+			    has_values(kind) ? json_integer(change->before) : json_null());
+	json_object_set_new(o, "value",
+			    has_values(kind) ? json_integer(change->value) : json_null());
+	json_object_set_new(o, "uid", has_user(change) ? json_integer(change->uid) : json_null());
+	return o;
+}
+
+static const char *why_words(const struct change_shm *change)
+{
+	bool is_up = change->kind == SHM_CHANGE_HOT || change->kind == SHM_CHANGE_PROMOTING;
+
+	switch (change->why) {
+	case SHM_WHY_RATE:
+		return change->kind == SHM_CHANGE_PROMOTING ? "hot enough, no row is free" :
+		       is_up				    ? "hot enough for a row" :
+							      "quiet for long enough";
+	case SHM_WHY_PIN:
+		return "pinned or unpinned";
+	case SHM_WHY_CONFIG:
+		return "as the configuration says";
+	case SHM_WHY_BUDGET:
+		return "a hotter one needs the row";
+	case SHM_WHY_RESTART:
+		return "begun by a former worker";
+	case SHM_WHY_FORGET:
+		return "forgotten";
+	case SHM_WHY_TTL:
+		return "idle for its time to live";
+	case SHM_WHY_LATE:
+		return "a late add, after the removal";
+	}
+	return "";
+}
+
+/* What there is to say beside the time, the change and the counter. */
+static void detail(const struct change_shm *change, char *buf, size_t size)
+{
+	char a[SHOW_TEXT], b[SHOW_TEXT];
+	size_t used = 0;
+
+#define ADD(...) used += (size_t)snprintf(buf + used, used < size ? size - used : 0, __VA_ARGS__)
+	buf[0] = '\0';
+	switch (change->kind) {
+	case SHM_CHANGE_REMOVED:
+		ADD("%s moved; ", show_exact(a, change->value));
+		break;
+	case SHM_CHANGE_SUSPECT:
+		ADD("fell from %s to %s; ", show_exact(a, change->before),
+		    show_exact(b, change->value));
+		break;
+	case SHM_CHANGE_ACCEPTED:
+		if (change->slot)
+			ADD("shows %s, showed %s; ", show_exact(a, change->value),
+			    show_exact(b, change->before));
+		else
+			ADD("%s changes of cells of nobody; ", show_exact(a, change->before));
+		break;
+	case SHM_CHANGE_STRAY:
+		ADD("a cell of nobody changed by %s; ", show_exact(a, change->value));
+		break;
+	}
+	if (change->row != SHM_ROW_NONE)
+		ADD("row %u; ", change->row);
+	if (has_rate(change->kind) && change->rate == change->rate) {
+		ADD("%s adds/s; ", show_speed(a, (double)change->rate));
+	}
+	if (*why_words(change))
+		ADD("%s; ", why_words(change));
+	if (has_user(change))
+		ADD("by %s; ", show_user(a, change->uid));
+#undef ADD
+	used = strlen(buf);
+	if (used >= 2 && !strcmp(buf + used - 2, "; "))
+		buf[used - 2] = '\0';
+}
+
+static void change_print(const struct change_shm *change, const char *name)
+{
+	char time[SHOW_TEXT], text[256];
+
+	detail(change, text, sizeof(text));
+	if (!show.is_tty) {
+		printf("%s %s %s %s\n", show_utc(time, change->real_ns), kind_text(change->kind),
+		       *name ? name : "-", text);
+		return;
+	}
+	show_style(stdout, SHOW_GREY);
+	printf("%s  ", show_time(time, change->real_ns));
+	show_style(stdout, change->kind == SHM_CHANGE_SUSPECT || change->kind == SHM_CHANGE_STRAY ?
+				   SHOW_BAD : change->kind == SHM_CHANGE_HOT ? SHOW_GOOD : SHOW_RATE);
+	printf("%-11s  ", kind_text(change->kind));
+	show_style(stdout, SHOW_PLAIN);
+	show_text(stdout, *name ? name : "(the namespace)");
+	/* The rest on this line if it fits, else below. */
+	if (show_width(name) + (int)strlen(text) + 36 <= show.columns)
+		printf("  %s\n", text);
+	else
+		printf("\n%21s%s\n", "", text);
+}
+
+/* --- the verb ------------------------------------------------------------------------------- */
+
+struct history {
+	const struct cli *c;
+	uint64_t next; /* number of the first change that was not seen */
+	size_t shown;
+	json_t *list;
+};
+
+/* A name that was cut has lost its closing brace: then its base is what can match. */
+static bool is_meant(const struct cli *c, const struct change_shm *change, char *name)
+{
+	bool is_included = c->args_nr == 0;
+	char base[sizeof(change->name) + 1];
+
+	strcpy(base, name);
+	if (change->name_len == sizeof(change->name))
+		base[strcspn(base, "{")] = '\0';
+	for (size_t i = 0; i < c->args_nr; i++)
+		is_included |= !strcmp(c->args[i], name) || name_match(c->args[i], base);
+	for (size_t i = 0; i < c->excludes_nr; i++)
+		if (name_match(c->excludes[i], base))
+			return false;
+	return is_included;
+}
+
+/* All changes from h->next on. */
+static int history_read(struct history *h, struct ask *ask)
+{
+	const struct wire_answer *answer;
+	const struct wire_changes *changes;
+	int rc;
+
+	do {
+		rc = ask_worker(ask, WIRE_CHANGES, NULL, h->next, &answer);
+		if (rc != CLI_OK)
+			return rc;
+		changes = (const struct wire_changes *)(const void *)answer->records;
+		for (uint32_t i = 0; i < answer->nr; i++) {
+			const struct change_shm *change = &changes->changes[i];
+			char name[sizeof(change->name) + 1];
+
+			memcpy(name, change->name, change->name_len);
+			name[change->name_len] = '\0';
+			if (!is_meant(h->c, change, name))
+				continue;
+			if (h->list)
+				json_array_append_new(h->list,
+						      change_json(changes->first + i, change, name));
+			else
+				change_print(change, name);
+			h->shown++;
+		}
+		h->next = changes->first + answer->nr;
+	} while (answer->nr == WIRE_CHANGES_MAX);
+	return CLI_OK;
+}
+
+static int history_document(struct history *h, const struct talea_status *st)
+{
+	json_t *doc = json_schema();
+
+	json_object_set_new(doc, "namespace", json_text(st->namespace_name));
+	json_object_set_new(doc, "next", json_integer((json_int_t)h->next));
+	json_object_set_new(doc, "changes", h->list);
+	h->list = NULL;
+	return json_finish(doc);
+}
+
+static int history_run(const struct cli *c, const struct talea_status *st, struct ask *ask)
+{
+	const struct timespec pause = { (time_t)(c->watch_ns / 1000000000),
+					(long)(c->watch_ns % 1000000000) };
+	struct history h = { .c = c };
+	int rc;
+
+	for (;;) {
+		h.shown = 0;
+		h.list = c->json ? json_array() : NULL;
+		rc = history_read(&h, ask);
+		if (rc == CLI_OK && c->json)
+			rc = history_document(&h, st);
+		json_decref(h.list);
+		if (rc != CLI_OK || !c->watch_ns)
+			break;
+		if (fflush(stdout))
+			return CLI_PIPE;
+		nanosleep(&pause, NULL);
+	}
+	if (rc == CLI_OK && !h.shown && c->args_nr) {
+		fprintf(stderr, "talea history: no change of such a counter is remembered\n");
+		return CLI_NO_MATCH;
+	}
+	if (rc == CLI_OK && !h.shown && show.is_tty && !c->json)
+		fprintf(stderr, "nothing changed yet: no row was given, no member removed\n");
+	return rc;
+}
+
+int verb_history(struct cli *c)
+{
+	struct ask *ask = NULL;
+	struct talea_status st;
+	struct talea *t;
+	int rc;
+
+	rc = attach_open(c, TALEA_READ_ONLY, &t, &st);
+	if (rc != CLI_OK)
+		return rc;
+	rc = ask_open(&st, &ask);
+	if (rc == CLI_OK)
+		rc = history_run(c, &st, ask);
+	ask_close(ask);
+	talea_close(t);
+	return rc;
+}

@@ -1,0 +1,349 @@
+/*
+ * The verb `lanes`: how fast one counter moves on each CPU, from differences between two or more looks at
+ * its row; with --heat as a map of the last second. Owns the looks. Called from the table of verbs.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tools/cli.h"
+
+#define LOOK_MS 500  /* between the two looks */
+#define HEAT_MS 50   /* between those of a map */
+#define HEAT_NR 24
+#define HEAT_LINES 32 /* more CPUs than this share lines */
+#define BAR_COLUMNS 30
+
+/* One look, and how many at most. */
+struct look {
+	uint64_t mono_ns, cold;
+	uint32_t slot, generation, row, cpus_nr;
+	uint64_t lanes[SHM_CPUS_MAX];
+};
+
+struct lanes {
+	const char *name;
+	uint32_t row, cpus_nr;
+	size_t spans_nr;	/* between looks */
+	double seconds[HEAT_NR];
+	float *rates;		/* [span][cpu] */
+	double mean[SHM_CPUS_MAX]; /* over all spans */
+	double cold;
+	double all, most;	/* of all CPUs, of the busiest one */
+	uint32_t busy_nr;	/* CPUs that added */
+};
+
+static int look(struct ask *ask, const char *name, struct look *ret)
+{
+	const struct wire_answer *answer;
+	const struct wire_lanes *l;
+	int rc = ask_worker(ask, WIRE_LANES, name, 0, &answer);
+
+	if (rc != CLI_OK)
+		return rc;
+	l = (const struct wire_lanes *)(const void *)answer->records;
+	*ret = (struct look){ l->mono_ns, l->cold, l->slot, l->generation, l->row, l->cpus_nr, { 0 } };
+	memcpy(ret->lanes, l->lanes, l->cpus_nr * sizeof(l->lanes[0]));
+	return CLI_OK;
+}
+
+/* Do two looks speak of the same cells? */
+static bool is_same(const struct look *a, const struct look *b)
+{
+	return a->slot == b->slot && a->generation == b->generation && a->row == b->row &&
+	       a->cpus_nr == b->cpus_nr && b->mono_ns > a->mono_ns;
+}
+
+static void span_take(struct lanes *l, const struct look *from, const struct look *to)
+{
+	double seconds = (double)(to->mono_ns - from->mono_ns) / 1e9;
+	float *rates = l->rates + l->spans_nr * SHM_CPUS_MAX;
+
+	for (uint32_t cpu = 0; cpu < to->cpus_nr; cpu++)
+		rates[cpu] = (float)((double)(int64_t)(to->lanes[cpu] - from->lanes[cpu]) / seconds);
+	l->seconds[l->spans_nr++] = seconds;
+}
+
+static void lanes_sum(struct lanes *l, const struct look *first, const struct look *last)
+{
+	double seconds = (double)(last->mono_ns - first->mono_ns) / 1e9;
+
+	l->cold = (double)(int64_t)(last->cold - first->cold) / seconds;
+	for (uint32_t cpu = 0; cpu < l->cpus_nr; cpu++) {
+		l->mean[cpu] = (double)(int64_t)(last->lanes[cpu] - first->lanes[cpu]) / seconds;
+		l->all += l->mean[cpu];
+		l->busy_nr += l->mean[cpu] != 0;
+		if (fabs(l->mean[cpu]) > fabs(l->most))
+			l->most = l->mean[cpu];
+	}
+}
+
+/* Looks again and again. A row that was given or taken meanwhile: from there once more. */
+static int lanes_take(struct ask *ask, struct lanes *l, size_t spans_nr, uint32_t ms)
+{
+	const struct timespec pause = { ms / 1000, (long)(ms % 1000) * 1000000 };
+	struct look *looks = malloc(3 * sizeof(*looks)), *first, *last, *now;
+	int rc, tries = 0;
+
+	if (!looks)
+		return CLI_FAILED;
+	first = &looks[0];
+	last = &looks[1];
+	now = &looks[2];
+	rc = look(ask, l->name, first);
+	*last = *first;
+	while (rc == CLI_OK && l->spans_nr < spans_nr) {
+		nanosleep(&pause, NULL);
+		rc = look(ask, l->name, now);
+		if (rc != CLI_OK)
+			break;
+		if (!is_same(last, now) && ++tries < 3) {
+			l->spans_nr = 0;
+			*first = *last = *now;
+			continue;
+		}
+		if (!is_same(last, now)) {
+			fprintf(stderr, "talea lanes: its row comes and goes all the while. try: "
+					"talea history '%s'\n", l->name);
+			rc = CLI_FAILED;
+			break;
+		}
+		span_take(l, last, now);
+		*last = *now;
+	}
+	l->row = last->row;
+	l->cpus_nr = last->cpus_nr;
+	if (rc == CLI_OK)
+		lanes_sum(l, first, last);
+	free(looks);
+	return rc;
+}
+
+static double imbalance(const struct lanes *l)
+{
+	return l->busy_nr && l->all != 0 ? l->most / (l->all / l->busy_nr) : NAN;
+}
+
+/* --- JSON ----------------------------------------------------------------------------------- */
+
+static int lanes_json(const struct lanes *l, bool has_heat)
+{
+	json_t *doc = json_schema(), *list = json_array(), *heat;
+
+	json_object_set_new(doc, "name", json_base(l->name));
+	json_object_set_new(doc, "labels", json_labels(l->name));
+	json_object_set_new(doc, "row", l->row == SHM_ROW_NONE ? json_null() : json_integer(l->row));
+	json_object_set_new(doc, "rate", json_rate(l->all + l->cold));
+	json_object_set_new(doc, "cold_rate", json_rate(l->cold));
+	json_object_set_new(doc, "imbalance", json_rate(imbalance(l)));
+	for (uint32_t cpu = 0; cpu < l->cpus_nr; cpu++)
+		json_array_append_new(list, json_pack("{s:i, s:o}", "cpu", (int)cpu, "rate",
+						      json_rate(l->mean[cpu])));
+	json_object_set_new(doc, "lanes", list);
+	if (!has_heat)
+		return json_finish(doc);
+	heat = json_array();
+	for (size_t i = 0; i < l->spans_nr; i++) {
+		json_t *rates = json_array();
+
+		for (uint32_t cpu = 0; cpu < l->cpus_nr; cpu++)
+			json_array_append_new(
+				rates, json_rate((double)l->rates[i * SHM_CPUS_MAX + cpu]));
+		json_array_append_new(heat, json_pack("{s:f, s:o}", "seconds", l->seconds[i],
+						      "rates", rates));
+	}
+	json_object_set_new(doc, "heat", heat);
+	return json_finish(doc);
+}
+
+/* --- words ---------------------------------------------------------------------------------- */
+
+static void print_first(const struct lanes *l)
+{
+	char rate[SHOW_TEXT];
+
+	show_style(stdout, SHOW_BOLD);
+	show_text(stdout, l->name);
+	show_style(stdout, SHOW_PLAIN);
+	printf(": row %u, %s adds/s on %u of %u CPU%s", l->row, show_speed(rate, l->all), l->busy_nr,
+	       l->cpus_nr, l->cpus_nr == 1 ? "" : "s");
+	if (l->busy_nr)
+		printf("; imbalance %.2f", imbalance(l));
+	putchar('\n');
+}
+
+static void print_cold(const struct lanes *l)
+{
+	char rate[SHOW_TEXT];
+
+	if (l->row != SHM_ROW_NONE && l->cold == 0)
+		return;
+	show_style(stdout, SHOW_GREY);
+	printf("and %s adds/s to the one cell that all CPUs share, by threads without restartable "
+	       "sequences\n", show_speed(rate, l->cold));
+	show_style(stdout, SHOW_PLAIN);
+}
+
+static const double *sorted_by; /* qsort has no argument of its own */
+static int by_rate(const void *a, const void *b)
+{
+	double x = fabs(sorted_by[*(const uint32_t *)a]), y = fabs(sorted_by[*(const uint32_t *)b]);
+
+	return x < y ? 1 : x > y ? -1 : *(const uint32_t *)a < *(const uint32_t *)b ? -1 : 1;
+}
+
+/* A line a CPU, in their order; where they do not all fit the screen, the busiest first. */
+static void print_table(const struct lanes *l)
+{
+	uint32_t order[SHM_CPUS_MAX], nr = l->cpus_nr, room = (uint32_t)show.lines - 5;
+	char rate[SHOW_TEXT];
+
+	for (uint32_t cpu = 0; cpu < nr; cpu++)
+		order[cpu] = cpu;
+	if (show.is_tty && show.lines > 6 && nr > room) {
+		sorted_by = l->mean;
+		qsort(order, nr, sizeof(order[0]), by_rate);
+		nr = room;
+	}
+	show_style(stdout, SHOW_BOLD);
+	printf("%5s  %9s  %7s", "CPU", "RATE/s  ", "SHARE");
+	show_style(stdout, SHOW_PLAIN);
+	putchar('\n');
+	for (uint32_t i = 0; i < nr; i++) {
+		double mean = l->mean[order[i]], share = l->all != 0 ? mean / l->all : 0;
+
+		printf("%5u  %9s  %5.1f %%  ", order[i], show_rate(rate, mean), share * 100);
+		show_style(stdout, SHOW_RATE);
+		show_bar(stdout, l->most != 0 ? mean / l->most : 0, BAR_COLUMNS);
+		show_style(stdout, SHOW_PLAIN);
+		putchar('\n');
+	}
+	if (nr < l->cpus_nr)
+		printf("%u more CPUs, less busy; all of them: talea lanes NAME | cat\n",
+		       l->cpus_nr - nr);
+}
+
+/* The fastest that a group of CPUs was in a span: one that is alone busy is not averaged away. */
+static double group_rate(const struct lanes *l, size_t span, uint32_t from, uint32_t to)
+{
+	double most = 0;
+
+	for (uint32_t cpu = from; cpu < to; cpu++)
+		most = fmax(most, fabs((double)l->rates[span * SHM_CPUS_MAX + cpu]));
+	return most;
+}
+
+static void print_heat(const struct lanes *l)
+{
+	uint32_t step = (l->cpus_nr + HEAT_LINES - 1) / HEAT_LINES;
+	double most = 0, seconds = 0;
+	char text[SHOW_TEXT], number[SHOW_TEXT];
+
+	for (size_t i = 0; i < l->spans_nr; i++) {
+		most = fmax(most, group_rate(l, i, 0, l->cpus_nr));
+		seconds += l->seconds[i];
+	}
+	show_style(stdout, SHOW_BOLD);
+	printf("%9s  the last %.1f s, now at the right; ", "CPU", seconds);
+	show_shade(stdout, 1);
+	printf(" is %s adds/s", show_speed(number, most));
+	show_style(stdout, SHOW_PLAIN);
+	putchar('\n');
+	for (uint32_t cpu = 0; cpu < l->cpus_nr; cpu += step) {
+		uint32_t end = cpu + step < l->cpus_nr ? cpu + step : l->cpus_nr;
+		double mean = 0;
+
+		if (end - cpu == 1)
+			snprintf(text, sizeof(text), "%u", cpu);
+		else
+			snprintf(text, sizeof(text), "%u-%u", cpu, end - 1);
+		printf("%9s  ", text);
+		show_style(stdout, SHOW_RATE);
+		for (size_t i = 0; i < l->spans_nr; i++)
+			for (int twice = 0; twice < 2; twice++) /* about as wide as high */
+				show_shade(stdout, most > 0 ? group_rate(l, i, cpu, end) / most : 0);
+		show_style(stdout, SHOW_PLAIN);
+		for (uint32_t i = cpu; i < end; i++)
+			mean += l->mean[i];
+		printf(" %9s\n", show_rate(number, mean));
+	}
+}
+
+static void print_lines(const struct lanes *l)
+{
+	for (uint32_t cpu = 0; cpu < l->cpus_nr; cpu++)
+		printf("%u %.0f\n", cpu, l->mean[cpu]);
+}
+
+static void lanes_print(const struct lanes *l, bool has_heat)
+{
+	char rate[SHOW_TEXT];
+
+	if (l->row == SHM_ROW_NONE) {
+		fprintf(stderr, "%s is cold: it has no lanes, all CPUs add to one cell (%s adds/s now). "
+			"try: talea explain '%s'\n", l->name, show_speed(rate, l->cold), l->name);
+		return;
+	}
+	if (!show.is_tty && !has_heat) {
+		print_lines(l);
+		return;
+	}
+	print_first(l);
+	if (has_heat)
+		print_heat(l);
+	else
+		print_table(l);
+	print_cold(l);
+}
+
+/* --- the verb ------------------------------------------------------------------------------- */
+
+static int lanes_of(const struct cli *c, const struct talea_status *st, const char *name)
+{
+	struct lanes *l = calloc(1, sizeof(*l));
+	struct ask *ask = NULL;
+	int rc = CLI_FAILED;
+
+	if (!l)
+		return rc;
+	l->name = name;
+	l->rates = calloc((size_t)HEAT_NR * SHM_CPUS_MAX, sizeof(*l->rates));
+	if (l->rates)
+		rc = ask_open(st, &ask);
+	if (rc == CLI_OK)
+		rc = lanes_take(ask, l, c->heat ? HEAT_NR : 1, c->heat ? HEAT_MS : LOOK_MS);
+	if (rc == CLI_OK && c->json)
+		rc = lanes_json(l, c->heat);
+	else if (rc == CLI_OK)
+		lanes_print(l, c->heat);
+	ask_close(ask);
+	free(l->rates);
+	free(l);
+	return rc;
+}
+
+int verb_lanes(struct cli *c)
+{
+	struct picks picks = { 0 };
+	struct talea_status st;
+	struct talea *t;
+	int rc;
+
+	rc = attach_open(c, TALEA_READ_ONLY, &t, &st);
+	if (rc != CLI_OK)
+		return rc;
+	rc = select_picks(c, t, &picks);
+	if (rc == CLI_OK && picks.nr > 1) {
+		fprintf(stderr, "talea lanes: %zu counters match %s: name one of them. try: talea list "
+			"%s\n", picks.nr, c->args[0], c->args[0]);
+		rc = CLI_USAGE;
+	}
+	if (rc == CLI_OK)
+		rc = lanes_of(c, &st, picks.list[0].name);
+	picks_fini(&picks);
+	talea_close(t);
+	return rc;
+}
