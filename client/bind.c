@@ -424,8 +424,8 @@ int bind_family(struct attach *a, struct talea_family_ *f, int64_t deadline_ns, 
 #define LOOK_FREE_NS 1000000 /* looking at all holders costs nothing worth saving below this */
 
 /*
- * Is there a reason to look at holders of members: members were removed since, or an add came late?
- * Both words are read before any generation, so what changes later is a reason for the next time.
+ * Is there a reason to look at holders of members: members were removed since, or one that is gone was
+ * used? Both words are read before any generation, so what changes later is a reason for the next time.
  */
 static bool has_moved(struct attach *a)
 {
@@ -438,7 +438,7 @@ static bool has_moved(struct attach *a)
 	/* ORDER(moves): a removal has made its generation even before it moves what the member held. */
 	moves = shm_take(&r->view.d->moves);
 	/* ORDER(late): the claim sees every mark that was made before the word it takes. */
-	late = shm_count_read(&r->has_late) && shm_claim(&r->has_late, 1, 0);
+	late = shm_count_read(&r->has_gone) && shm_claim(&r->has_gone, 1, 0);
 	if (moves == a->moves && !late)
 		return false;
 	a->moves = moves;
@@ -498,7 +498,7 @@ static size_t recount(struct attach *a)
 	a->unbound = unbound;
 	unlock_table();
 	if (late) /* ORDER(late): they could not be bound, and are looked for again */
-		shm_publish(&a->region->has_late, 1);
+		shm_publish(&a->region->has_gone, 1);
 	return unbound + late;
 }
 

@@ -33,7 +33,7 @@ struct region {
 	unsigned char id[16];
 	struct shm_view view;
 	bool writable;
-	uint64_t has_late; /* a bind of it was marked late since somebody claimed this word */
+	uint64_t has_gone; /* a handle was used whose member is gone, since this word was claimed */
 };
 
 enum bind_kind { BIND_PRIVATE, BIND_PLAIN, BIND_MEMBER };

@@ -229,7 +229,11 @@ static int total_give(struct talea_total *ret, struct talea_total *n, size_t siz
  */
 static bool bind_is_gone(const struct bind *b)
 {
-	return b->is_own_member && slot_generation(shm_take(b->word)) != b->generation;
+	if (!b->is_own_member || slot_generation(shm_take(b->word)) == b->generation)
+		return false;
+	/* ORDER(late): the next call that may wait looks whether the name is there again. */
+	shm_publish(&b->region->has_gone, 1);
+	return true;
 }
 
 static int read_target(struct talea *t, struct talea_target_ *target, enum talea_how how,

@@ -134,7 +134,7 @@ static void late_add(struct bind *b, uint64_t n)
 		return;
 	shm_set32(&b->is_late, 1);
 	/* ORDER(late): the mark is in place before who claims this word looks for marks. */
-	shm_publish(&b->region->has_late, 1);
+	shm_publish(&b->region->has_gone, 1);
 }
 
 /* Without a section nothing aborts an add that was delayed between compare and add: say so first,

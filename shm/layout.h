@@ -266,7 +266,7 @@ struct busy_shm {
 enum shm_change {
 	SHM_CHANGE_PROMOTING = 1, /* hot enough for a row, and waits for one */
 	SHM_CHANGE_HOT = 2,	  /* has a row from now on */
-	SHM_CHANGE_RETIRING = 3,  /* adds go to the cold cell; the row is summed until the grace is over */
+	SHM_CHANGE_RETIRING = 3,  /* adds go to the cold cell; the row is still summed */
 	SHM_CHANGE_COLD = 4,	  /* the row is free */
 	SHM_CHANGE_REMOVED = 5,	  /* a member went; value is what went into `removed` */
 	SHM_CHANGE_SUSPECT = 6,	  /* fell from `before` to `value` and is frozen at `before` */

@@ -222,7 +222,7 @@ struct wire_status {
 	char socket[112];
 	char state_folder[256];
 	char name_space[SHM_NAMESPACE_MAX];
-	char sandbox[128]; /* what the worker gave up: "seccomp, landlock", or what is missing and why */
+	char sandbox[128]; /* what the worker gave up, or what is missing and why */
 };
 
 /* WIRE_CLIENTS: at most WIRE_CLIENTS_MAX records an answer; fewer: that was the last. */

@@ -139,8 +139,10 @@ static size_t busiest(const struct picks *picks, const struct pick **ret)
 	size_t nr = 0;
 
 	for (size_t i = 0; all && i < picks->nr; i++)
+		/* What moves into `removed` was added elsewhere before. */
 		if (picks->list[i].rate != 0 && !isnan(picks->list[i].rate) &&
-		    picks->list[i].state != TALEA_UNKNOWN)
+		    picks->list[i].state != TALEA_UNKNOWN &&
+		    !strstr(picks->list[i].name, "{talea=\"removed\"}"))
 			all[nr++] = &picks->list[i];
 	if (nr)
 		qsort(all, nr, sizeof(*all), by_rate);

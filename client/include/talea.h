@@ -180,9 +180,10 @@ struct talea_key {
  * privately until it is carried over. -EDQUOT: the family is full, the handle counts in `other`.
  *
  * A member may be removed (`talea forget`, or its time to live) while handles are held. They stay safe:
- * what they add from then on counts in the family's {talea="removed"}, never for another member. A
- * removed handle that was added to is made anew by the next call that is not an add (talea_status, any
- * declaring call, the helper thread), one that was not when somebody else has made its name again.
+ * what they add from then on counts in the family's {talea="removed"}, never for another member. The
+ * next call that is not an add (talea_status, any declaring call, the helper thread) finds the name
+ * again for a removed handle that was used: it makes the member anew when it was added to, and only
+ * looks for it when it was read.
  */
 int talea_family_get(struct talea_family *f, const void *value, size_t len,
 		     struct talea_counter *ret);

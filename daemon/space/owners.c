@@ -140,7 +140,7 @@ int owners_assign(struct space *space, uint32_t slot)
 	if (row >= shm_read32(&space->d->rows_ever))
 		shm_publish32(&space->d->rows_ever, row + 1);
 	owners_commit(space, slot, -(int64_t)sum, row * 8);
-	/* ORDER(route): readers know the row before the first writer can add to it. */
+	/* ORDER(state): readers know the row before the first writer can add to it. */
 	shm_publish(&s->route, slot_route(slot_generation(route), row * 8));
 	row_own(space, row, slot);
 	space->rows[row].last_second = (int64_t)space_totals(

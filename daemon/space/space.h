@@ -63,7 +63,7 @@ struct space {
 	int64_t *apart;		  /* what does not lie in S: base + adj + kernel part */
 	uint32_t *members_of;	  /* families: how many members */
 	int64_t *last_second;	  /* totals at the last tick */
-	uint32_t *changed_s;	  /* CLOCK_MONOTONIC second of the last change this worker saw; 0: none */
+	uint32_t *changed_s;	  /* CLOCK_MONOTONIC: the last change that this worker saw; or 0 */
 	uint8_t *is_block_apart;  /* by block: apart may not be zero */
 
 	/* Rows: owners.c. */

@@ -93,8 +93,8 @@ void suspect_stray(struct space *space, uint32_t slot, uint32_t row, int64_t n)
 		changes_put(space, &change);
 	shm_count_set(&space->t->strays_nr, space->t->strays_nr + 1);
 	log_limited(&stray_limit, "namespace %s: a cell that nobody owns changed by %lld (%s %u): some "
-		    "client writes where it must not; the namespace is suspect, its counters go on. fix: "
-		    "talea clients, end the culprit, then talea accept --apply", space->name,
+		    "client writes where it must not; the namespace is suspect, its counters go on. "
+		    "fix: talea clients, end the culprit, then talea accept --apply", space->name,
 		    (long long)n, row == SHM_ROW_NONE ? "slot" : "row",
 		    row == SHM_ROW_NONE ? slot : row);
 }

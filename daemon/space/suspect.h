@@ -9,8 +9,8 @@
 #include "daemon/space/space.h"
 
 /*
- * The fold found `sum` for a slot whose published total is `published`, and cannot take it as it is: the
- * state is not plain, or it fell, or it moved much. Returns what to publish.
+ * The fold found `sum` for a slot whose published total is `published`, and cannot take it as it is:
+ * the state is not plain, or it fell, or it moved much. Returns what to publish.
  */
 uint64_t suspect_judge(struct space *space, uint32_t slot, uint64_t sum, uint64_t published);
 

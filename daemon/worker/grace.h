@@ -1,7 +1,7 @@
 /*
- * The grace thread: runs once on every online CPU after a store, so that every rseq section begun before
- * the store has aborted or committed (PROTOCOL 2). One grace at a time, at most 100 a second; first of
- * all the self-test that the kernel does abort sections. Owns its thread and nothing of a space.
+ * The grace thread: runs once on every online CPU after a store, so that every rseq section begun
+ * before the store has aborted or committed (PROTOCOL 2). One grace at a time, at most 100 a second;
+ * first of all the self-test that the kernel does abort sections. Owns its thread and nothing of a space.
  * The fold thread asks; the answer comes to it as a REQUEST_GRACE.
  */
 #ifndef WORKER_GRACE_H
@@ -28,7 +28,7 @@ uint32_t grace_selftest_result(const struct grace *g);
 /* How long the last one took. */
 uint64_t grace_last_ns(const struct grace *g);
 
-/* Ends the thread, unless it cannot end now (a CPU that is never free): then it goes with the process. */
+/* Ends the thread, unless it waits for a CPU that is never free: then it goes with the process. */
 void grace_close(struct grace *g);
 
 /* One visit to every online CPU by the calling thread. 0; or the number of CPUs that could not be

@@ -126,8 +126,8 @@ static const char *const allowed[] = {
 
 static const char *const hidden[] = { "clone3" };
 
-/* Calls that are allowed with some arguments, and, to be refused in service, the arguments that never are.
- * One comparison a rule; argument 0 is the first. */
+/* Calls that are allowed with some arguments, and, to be refused in service, the arguments that
+ * never are. One comparison a rule; argument 0 is the first. */
 struct rule {
 	const char *call;
 	unsigned int arg;
@@ -261,8 +261,8 @@ static int filter_never(scmp_filter_ctx filter)
 }
 
 /*
- * The flags of clone3 lie in memory, which no filter reads; told that there is none, glibc makes threads
- * by clone. A filter of its own, because it is no violation: each thread would be logged.
+ * The flags of clone3 lie in memory, which no filter reads; told that there is none, glibc makes
+ * threads by clone. A filter of its own, because it is no violation: each thread would be logged.
  */
 static int clone3_hide(void)
 {
@@ -271,6 +271,7 @@ static int clone3_hide(void)
 
 	if (!filter)
 		return -ENOMEM;
+	seccomp_attr_set(filter, SCMP_FLTATR_API_SYSRAWRC, 1);
 	err = calls_add(filter, SCMP_ACT_ERRNO(ENOSYS), hidden, LENGTH(hidden));
 	if (!err)
 		err = seccomp_load(filter);
@@ -295,6 +296,7 @@ static int calls_refuse(bool is_killing)
 	seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
 	seccomp_attr_set(filter, SCMP_FLTATR_CTL_LOG, 1);
 	seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	seccomp_attr_set(filter, SCMP_FLTATR_API_SYSRAWRC, 1); /* the kernel's word, for the log */
 	err = filter_allow(filter);
 	if (!err && other == SCMP_ACT_LOG)
 		err = filter_never(filter);

@@ -19,9 +19,12 @@ $(BUILD)/fuzz/%.o: %.c $(BUILD)/flags
 $(BUILD)/fuzz/inside.a: $(fuzz_inside)
 	$(call say,AR)rm -f $@ && $(AR) rcsD --thin $@ $^
 
+# A clock that the target turns.
+fuzz_link_wire := -Wl,--wrap=clock_gettime
+
 $(fuzz_programs): $(BUILD)/tests/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%.o $(BUILD)/fuzz/inside.a
 	$(call say,LD)mkdir -p $(@D)
-	$(Q)$(FUZZ_CC) -pthread -fsanitize=address,undefined,fuzzer -o $@ $^ $(daemon_libs) -ldl
+	$(Q)$(FUZZ_CC) -pthread -fsanitize=address,undefined,fuzzer $(fuzz_link_$*) -o $@ $^ $(daemon_libs) -ldl
 
 .PHONY: fuzz
 fuzz: $(fuzz_programs) ## run the fuzz targets; FUZZ_SECONDS= each

@@ -238,6 +238,10 @@ void harness_stop(struct harness *h)
 		}
 		harness_sleep_ms(2);
 	}
+	if (harness_log_has(h, "Bad system call")) {
+		harness_log_show(h);
+		fail_msg("a worker did what its sandbox forbids");
+	}
 	if (kill(-h->pid, 0) == 0 || code != 0) {
 		harness_log_show(h);
 		end_guard(h);

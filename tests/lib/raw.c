@@ -131,3 +131,41 @@ int raw_status_once(const char *socket, struct wire_status *ret)
 	close(sock);
 	return err;
 }
+
+int raw_change(int sock, enum wire_change_op op, const char *name, struct wire_result *ret)
+{
+	_Alignas(8) char in[WIRE_MAX], out[sizeof(struct wire_change) + WIRE_NAME_MAX];
+	struct wire_change *m = (void *)out;
+	size_t bytes = strlen(name) + 1;
+	int err;
+
+	raw_begin(m, WIRE_CHANGE, 3, sizeof(*m) + bytes);
+	m->op = op;
+	m->nr = 1;
+	m->bytes = (uint32_t)bytes;
+	memcpy(m->names, name, bytes);
+	err = wire_send(sock, m, NULL, 0, 0);
+	if (!err)
+		err = expect(sock, WIRE_REGISTERED, in, sizeof(in), NULL, NULL);
+	if (!err && ret)
+		*ret = ((struct wire_registered *)(void *)in)->results[0];
+	return err ? err : ((struct wire_registered *)(void *)in)->results[0].err;
+}
+
+int raw_explain(int sock, const char *name, struct wire_explain *ret)
+{
+	_Alignas(8) char in[WIRE_MAX], out[sizeof(struct wire_query) + WIRE_NAME_MAX];
+	struct wire_query *m = (void *)out;
+	int err;
+
+	raw_begin(m, WIRE_QUERY, 4, sizeof(*m) + strlen(name));
+	m->what = WIRE_EXPLAIN;
+	m->name_bytes = (uint32_t)strlen(name);
+	memcpy(m->name, name, m->name_bytes);
+	err = wire_send(sock, m, NULL, 0, 0);
+	if (!err)
+		err = expect(sock, WIRE_ANSWER, in, sizeof(in), NULL, NULL);
+	if (!err)
+		memcpy(ret, ((struct wire_answer *)(void *)in)->records, sizeof(*ret));
+	return err;
+}

@@ -24,6 +24,12 @@ int raw_status(int sock, struct wire_status *ret);
 /* Connects, says HELLO to `default`, asks and hangs up. */
 int raw_status_once(const char *socket, struct wire_status *ret);
 
+/* Has one counter (by its display name) changed, as an admin: what became of it, or the error. */
+int raw_change(int sock, enum wire_change_op op, const char *name, struct wire_result *ret);
+
+/* Explains one counter: 0, -ENOENT. */
+int raw_explain(int sock, const char *name, struct wire_explain *ret);
+
 /* Begins a message of a kind in a buffer. */
 void raw_begin(void *buf, uint16_t kind, uint32_t number, size_t length);
 

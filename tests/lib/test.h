@@ -22,6 +22,21 @@
 #else
 #define TEST_IS_TSAN 0
 #endif
+
+/*
+ * Between these the calling thread reads as a seqlock's reader does: whatever is there, and judges it
+ * afterwards. ThreadSanitizer does not know the fence in that, and looks away; elsewhere such a reader is
+ * another process than the writer, where it never looks.
+ */
+#if TEST_IS_TSAN
+void AnnotateIgnoreReadsBegin(const char *file, int line);
+void AnnotateIgnoreReadsEnd(const char *file, int line);
+#define test_seqlock_begin() AnnotateIgnoreReadsBegin(__FILE__, __LINE__)
+#define test_seqlock_end()   AnnotateIgnoreReadsEnd(__FILE__, __LINE__)
+#else
+#define test_seqlock_begin() ((void)0)
+#define test_seqlock_end()   ((void)0)
+#endif
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define TEST_IS_SANITIZED 1
 #else

@@ -52,6 +52,12 @@ refused unknown_group_is_refused 2 'there is no group no-such-group' \
 	<<<$'[namespace web]\ngroups = root, no-such-group'
 refused unknown_probe_is_refused_with_the_nearest 2 'did you mean context_switches?' \
 	<<<$'[daemon]\nprobes = context_swiches'
+refused unknown_admin_is_refused 2 'there is no user no-such-user' <<<$'[daemon]\nadmins = root, no-such-user'
+refused heat_that_is_no_word_of_the_three_is_refused 2 'expected auto, yes or no' <<<$'[counter *]\nhot = on'
+refused ttl_without_unit_is_refused 2 'a time needs its unit' <<<$'[counter *]\nttl = 10'
+refused ttl_of_parts_of_a_second_is_refused 2 'expected whole seconds' <<<$'[counter *]\nttl = 1500ms'
+refused ttl_beyond_ten_years_is_refused 2 'expected whole seconds' <<<$'[counter *]\nttl = 99999d'
+refused key_of_another_section_is_refused 2 'unknown key hot in [daemon]' <<<$'[daemon]\nhot = yes'
 refused relative_path_is_refused 2 'expected an absolute path' <<<$'[daemon]\nstate = here'
 refused rows_above_the_lane_are_refused 2 'expected a number from 0 to 131584' \
 	<<<$'[namespace default]\nrows-max = 131585'
@@ -116,6 +122,7 @@ cat >"$folder/all.conf" <<END
   socket = $folder/with blank ; and more
 state=$folder/state
 user = $me
+admins = root, 4243
 fold = 1500us
 fold-cpu = 2.5%
 bpf = auto
@@ -128,6 +135,11 @@ rows-max = 0
 [namespace empty]
 [counter likes_total{post="[1-9]*"}]
 labels-max = 12
+[counter busy_*]
+hot = yes
+ttl = 90s
+[counter quiet_*]
+ttl = 0
 END
 print -c "$folder/all.conf" && says "socket = $folder/with blank ; and more" && says 'fold = 1500us' &&
 	says 'fold-cpu = 2.5%' && says 'probes = context_switches, syscalls'
@@ -140,6 +152,12 @@ says 'counters-max-per-uid = 7'
 result quota_of_a_user_is_the_namespace_s_when_unset
 says "# $folder/all.conf:7" && says '# default'
 result each_value_says_where_it_came_from
+
+says 'admins = root, 4243' && says 'hot = yes' && says 'ttl = 90s' && says 'ttl = 0'
+result admins_heat_and_times_to_live_come_out_as_they_went_in
+says '# hot: as the other sections say' && says '# ttl: as the other sections say' &&
+	says '# labels-max: as the other sections say'
+result keys_that_a_rule_leaves_open_are_shown_so
 
 cp "$folder/out" "$folder/again.conf"
 print -c "$folder/again.conf" && diff <(grep -v '^#' "$folder/again.conf") <(grep -v '^#' "$folder/out")

@@ -155,6 +155,7 @@ static void *read_keys_that_come_and_go(void *arg)
 {
 	struct reader *r = arg;
 
+	test_seqlock_begin();
 	for (; !shm_count_read(&has_ended); r->looked++) {
 		uint64_t n = shm_count_read(&life), key = lives[n % LIFE_KEYS_NR];
 		uint32_t generation, slot;
@@ -167,6 +168,7 @@ static void *read_keys_that_come_and_go(void *arg)
 		if (slot != life_slot || (generation - (uint32_t)(1 + 2 * n)) % (2 * LIFE_KEYS_NR))
 			r->mixed++;
 	}
+	test_seqlock_end();
 	return NULL;
 }
 
@@ -295,6 +297,7 @@ static void *read_names_that_change(void *arg)
 	struct reader *r = arg;
 	uint32_t generation;
 
+	test_seqlock_begin();
 	for (; !shm_count_read(&has_ended); r->looked++) {
 		int n = uses_last ? name_display_last(w.d, life_slot, buf, sizeof(buf), &generation) :
 				    name_display(w.d, life_slot, buf, sizeof(buf));
@@ -306,6 +309,7 @@ static void *read_names_that_change(void *arg)
 		for (int i = 2; i <= LONG_KEY; i++)
 			r->mixed += key[i] != key[1];
 	}
+	test_seqlock_end();
 	return NULL;
 }
 

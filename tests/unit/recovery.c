@@ -353,19 +353,21 @@ found:
 	return slot;
 }
 
-static uint32_t free_find(void)
-{
-	for (uint32_t slot = SHM_SLOT_FIRST; slot < space_slots_nr(space); slot++)
-		if (is_member_slot(slot) && !is_live(slot) && !is_removing(slot) &&
-		    slot_generation(space_slot(space, slot)->route))
-			return slot;
-	return SHM_SLOT_NONE;
-}
-
 static void grace_pass(void)
 {
 	leave_begin(space);
 	leave_end(space);
+}
+
+/* The slot of a member that has gone. */
+static uint32_t slot_free(void)
+{
+	uint32_t going = member_take(false);
+
+	CHECK(!remove_begin(space, going, SHM_WHY_FORGET, 0));
+	grace_pass();
+
+	return going;
 }
 
 /* Brings about what an act is done to; its slot. */
@@ -394,9 +396,7 @@ static uint32_t act_prepare(enum act act)
 		notes->keys_nr++;
 		return slot;
 	case ACT_LATE:
-		slot = free_find();
-		if (slot == SHM_SLOT_NONE)
-			return slot;
+		slot = slot_free();
 		head->fallback_used = 1;
 		add(cell_of(slot), 29);
 		return slot;
@@ -427,8 +427,7 @@ static void act_run(enum act act, uint32_t slot)
 		member_make();
 		break;
 	case ACT_LATE:
-		if (slot != SHM_SLOT_NONE)
-			remove_late(space, slot);
+		remove_late(space, slot);
 		break;
 	case ACT_REPLAY:
 	case ACT_NR:
@@ -530,17 +529,27 @@ static _Noreturn void act_child(bool is_first, enum act act)
 
 /* --- the parent ------------------------------------------------------------------------------- */
 
+static const struct dir_shm *seen; /* the child's, where the parent looks too */
+
+/* The steps after which an intent is valid, of the last child that made one. */
+static uint64_t intent_from, intent_upto;
+
 /* Steps a child that stopped before its registration; the number of steps it made, of at most max. */
 static uint64_t step(pid_t pid, uint64_t max)
 {
 	int status;
 
+	intent_from = intent_upto = 0;
 	for (uint64_t n = 0; n < max; n++) {
 		assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 		assert_true(WIFSTOPPED(status));
 		if (WSTOPSIG(status) == SIGSTOP)
 			return n;
+		if (seen && shm_take(&seen->intent.valid)) {
+			intent_from = intent_from ? intent_from : n + 1;
+			intent_upto = n + 1;
+		}
 	}
 	return max;
 }
@@ -593,52 +602,67 @@ static void a_registration_killed_anywhere_is_whole_or_was_never(void **state)
 	assert_true(notes->made_nr && notes->unmade_nr);
 }
 
-/* Half of the kills go where the stores to D are thick: the middle half of the instructions. */
-static uint64_t steps_choose(uint64_t length, unsigned int *seed)
-{
-	uint64_t at = (uint64_t)rand_r(seed);
+/* How long each act is, and where in it an intent is valid. */
+struct length {
+	uint64_t steps, intent_from, intent_upto;
+};
 
-	return rand_r(seed) & 1 ? at % length : length / 4 + at % (length / 2 + 1);
+/* An act with an intent dies over it every other time. */
+static uint64_t steps_choose(const struct length *l, unsigned int *seed)
+{
+	if (l->intent_upto && (rand_r(seed) & 1))
+		return l->intent_from +
+		       (uint64_t)rand_r(seed) % (l->intent_upto - l->intent_from + 1);
+	return (uint64_t)rand_r(seed) % l->steps;
+}
+
+static void lengths_measure(struct length *ret)
+{
+	for (enum act act = 0; act < ACT_NR; act++) {
+		ret[act].steps = round_run(act == 0, act, UINT64_MAX);
+		ret[act].intent_from = intent_from;
+		ret[act].intent_upto = intent_upto;
+		print_message("# %s takes %llu instructions, an intent %llu of them\n",
+			      act_words[act], (unsigned long long)ret[act].steps,
+			      (unsigned long long)(intent_upto - intent_from));
+	}
 }
 
 static void what_comes_and_goes_killed_anywhere_loses_nothing(void **state)
 {
-	uint64_t rounds_nr = (uint64_t)harness_times(120, 8000), length[ACT_NR];
+	uint64_t rounds_nr = (uint64_t)harness_times(120, 8000), slots_nr;
 	unsigned int seed = (unsigned int)harness_now_ns();
-	struct dir_shm *d;
-	uint64_t slots_nr;
-	void *p;
+	struct length lengths[ACT_NR];
+	void *d;
 
 	(void)state;
-	for (enum act act = 0; act < ACT_NR; act++) {
-		length[act] = round_run(act == 0, act, UINT64_MAX);
-		print_message("# %s takes %llu instructions\n", act_words[act],
-			      (unsigned long long)length[act]);
-	}
-	assert_int_equal(region_map(fds.rw[REGION_D], REGION_D, true, &p), 0);
-	d = p;
-	slots_nr = d->slots_nr;
+	assert_int_equal(region_map(fds.rw[REGION_D], REGION_D, true, &d), 0);
+	seen = d;
+	lengths_measure(lengths);
+	assert_true(lengths[ACT_REMOVED].intent_upto && lengths[ACT_LATE].intent_upto);
+	slots_nr = seen->slots_nr;
 	for (uint64_t i = 0; i < rounds_nr; i++) {
 		/* A start is a hundred times as long as the others. */
-		enum act act = i % 20 == 19 ? ACT_REPLAY :
+		enum act act = i % 40 == 39 ? ACT_REPLAY :
 			       (enum act)((unsigned int)rand_r(&seed) % ACT_REPLAY);
 
 		notes->acts_nr++;
 		/* It may meet an intent that was left half done. */
 		if (act == ACT_REPLAY)
-			round_run(false, ACT_REMOVED, steps_choose(length[ACT_REMOVED], &seed));
-		round_run(false, act, steps_choose(length[act], &seed));
+			round_run(false, ACT_REMOVED, lengths[ACT_REMOVED].intent_from + 1);
+		round_run(false, act, steps_choose(&lengths[act], &seed));
 	}
 	round_run(false, ACT_ASSIGN, 0);
 	print_message("# %llu kills, %llu counts: %llu intents replayed, %llu removals and %llu "
 		      "retirements repeated, %llu slots\n", (unsigned long long)rounds_nr,
 		      (unsigned long long)notes->added, (unsigned long long)notes->replays_nr,
 		      (unsigned long long)notes->repeated_nr,
-		      (unsigned long long)notes->retiring_nr, (unsigned long long)d->slots_nr);
+		      (unsigned long long)notes->retiring_nr, (unsigned long long)seen->slots_nr);
 	assert_true(notes->replays_nr && notes->repeated_nr && notes->retiring_nr);
 	/* A registration that dies may waste a slot; one that goes comes again. */
-	assert_true(d->slots_nr <= slots_nr + rounds_nr / 8 + 16);
-	munmap(p, region_bytes(REGION_D));
+	assert_true(seen->slots_nr <= slots_nr + rounds_nr / 8 + 16);
+	seen = NULL;
+	munmap(d, region_bytes(REGION_D));
 }
 
 int main(void)

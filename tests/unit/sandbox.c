@@ -11,6 +11,7 @@
 #include <linux/bpf.h>
 #include <pthread.h>
 #include <sched.h>
+#include <seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -348,6 +349,50 @@ static void a_call_that_nobody_thought_of_works_in_service_and_kills_in_tests(vo
 	assert_int_equal(in_child("kill", try_unlisted), KILLED);
 }
 
+/* --- what a machine does not have --------------------------------------------------------------- */
+
+/* As a kernel without that call: the answer that it would give. */
+static void hide(const char *call, int err)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+
+	CHECK(filter && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHECK(seccomp_rule_add(filter, SCMP_ACT_ERRNO((uint16_t)err),
+			       seccomp_syscall_resolve_name(call), 0) == 0);
+	CHECK(seccomp_load(filter) == 0);
+	seccomp_release(filter);
+}
+
+static int without_landlock(void)
+{
+	hide("landlock_create_ruleset", EOPNOTSUPP);
+	enter("kill");
+	return try_passwd();
+}
+
+static int without_seccomp(void)
+{
+	hide("seccomp", EINVAL);
+	enter("kill");
+	return try_unix() ? 124 : try_passwd();
+}
+
+static void what_a_machine_does_not_have_is_said_and_the_rest_holds(void **state)
+{
+	char before[128];
+
+	(void)state;
+	needs("seccomp");
+	needs("landlock");
+	strcpy(before, words);
+	assert_int_equal(in_child(NULL, without_landlock), 0);
+	assert_string_equal(words, "seccomp (kills), not dumpable; no landlock: the kernel was "
+				   "started without it (lsm=)");
+	assert_int_equal(in_child(NULL, without_seccomp), EACCES);
+	assert_string_equal(words, "landlock, not dumpable; no seccomp: Invalid argument");
+	strcpy(words, before);
+}
+
 /* --- threads ---------------------------------------------------------------------------------- */
 
 static attempt_t attempt_of_thread;
@@ -517,6 +562,7 @@ int main(void)
 		cmocka_unit_test(bpf_does_nothing_but_look_up),
 		cmocka_unit_test(what_makes_processes_and_cannot_be_judged_is_not_there),
 		cmocka_unit_test(a_call_that_nobody_thought_of_works_in_service_and_kills_in_tests),
+		cmocka_unit_test(what_a_machine_does_not_have_is_said_and_the_rest_holds),
 		cmocka_unit_test(threads_are_inside_whenever_they_were_made),
 		cmocka_unit_test(what_a_worker_does_is_allowed),
 		cmocka_unit_test(it_may_still_abort),

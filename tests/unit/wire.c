@@ -87,6 +87,58 @@ static struct wire_answer *make_answer(uint32_t what, uint32_t nr, size_t record
 	return m;
 }
 
+static struct wire_change *make_change(uint32_t op, unsigned int nr)
+{
+	struct wire_change *m = (void *)buffer;
+
+	memset(m, 0, sizeof(*m));
+	m->op = op;
+	for (; m->nr < nr; m->nr++)
+		m->bytes += (uint32_t)sprintf(m->names + m->bytes, "likes_total{post=\"%u\"}", m->nr) + 1;
+	m->head = head_of(WIRE_CHANGE, sizeof(*m) + m->bytes);
+	return m;
+}
+
+static struct wire_query *make_query(uint32_t what, const char *name)
+{
+	struct wire_query *m = (void *)buffer;
+
+	*m = (struct wire_query){ .what = what, .name_bytes = (uint32_t)strlen(name) };
+	memcpy(m->name, name, m->name_bytes);
+	m->head = head_of(WIRE_QUERY, sizeof(*m) + m->name_bytes);
+	return m;
+}
+
+/* An answer's records; their head, if they have one, is zero. */
+static void *make_records(uint32_t what, uint32_t nr, size_t head, size_t record)
+{
+	struct wire_answer *m = (void *)buffer;
+
+	memset(m, 0, sizeof(*m) + head + nr * record);
+	m->what = what;
+	m->nr = nr;
+	m->head = head_of(WIRE_ANSWER, sizeof(*m) + head + nr * record);
+	return m->records;
+}
+
+static struct wire_lanes *make_lanes(uint32_t cpus_nr)
+{
+	struct wire_lanes *l = make_records(WIRE_LANES, 1, sizeof(*l), cpus_nr * 8ul);
+
+	l->cpus_nr = cpus_nr;
+	l->row = cpus_nr ? 17 : SHM_ROW_NONE;
+	return l;
+}
+
+static struct wire_changes *make_changes(uint32_t nr)
+{
+	struct wire_changes *c = make_records(WIRE_CHANGES, nr, sizeof(*c), sizeof(c->changes[0]));
+
+	for (uint32_t i = 0; i < nr; i++)
+		c->changes[i].name_len = sizeof(c->changes[i].name);
+	return c;
+}
+
 static int check(void)
 {
 	return wire_check(buffer, ((struct wire_head *)(void *)buffer)->length);
@@ -113,8 +165,115 @@ static void well_formed_messages_pass(void **state)
 	assert_int_equal(check(), 0);
 	*h = head_of(WIRE_RESUME, sizeof(struct wire_resume));
 	assert_int_equal(check(), 0);
-	*h = head_of(WIRE_QUERY, sizeof(struct wire_query));
+	make_query(WIRE_STATUS, "");
 	assert_int_equal(check(), 0);
+	make_query(WIRE_EXPLAIN, "likes_total{post=\"42\"}");
+	assert_int_equal(check(), 0);
+	make_change(WIRE_FORGET, 3);
+	assert_int_equal(check(), 0);
+	make_records(WIRE_CLIENTS, WIRE_CLIENTS_MAX, 0, sizeof(struct wire_client));
+	assert_int_equal(check(), 0);
+	make_records(WIRE_EXPLAIN, 1, 0, sizeof(struct wire_explain));
+	assert_int_equal(check(), 0);
+	make_lanes(SHM_CPUS_MAX);
+	assert_int_equal(check(), 0);
+	make_lanes(0);
+	assert_int_equal(check(), 0);
+	make_changes(WIRE_CHANGES_MAX);
+	assert_int_equal(check(), 0);
+}
+
+static void a_change_names_exactly_as_many_as_it_says(void **state)
+{
+	struct wire_change *m;
+
+	(void)state;
+	make_change(WIRE_PIN_HOT, 3)->nr = 2;
+	assert_int_equal(check(), -EPROTO);
+	make_change(WIRE_PIN_HOT, 3)->nr = 4;
+	assert_int_equal(check(), -EPROTO);
+	make_change(WIRE_PIN_HOT, 3)->nr = 0xffffffff;
+	assert_int_equal(check(), -EPROTO);
+	make_change(WIRE_PIN_HOT, 0);
+	assert_int_equal(check(), -EPROTO);
+	make_change(WIRE_PIN_HOT, WIRE_ENTRIES_MAX);
+	assert_int_equal(check(), 0);
+	make_change(WIRE_PIN_HOT, WIRE_ENTRIES_MAX + 1);
+	assert_int_equal(check(), -EPROTO);
+	make_change(WIRE_PIN_HOT, 3)->bytes += 1;
+	assert_int_equal(check(), -EMSGSIZE);
+	make_change(WIRE_PIN_HOT, 3)->bytes = 0xfffffff0;
+	assert_int_equal(check(), -EMSGSIZE);
+	m = make_change(WIRE_PIN_HOT, 1);
+	m->names[m->bytes - 1] = '!';
+	assert_int_equal(check(), -EPROTO);
+	make_change(0, 1);
+	assert_int_equal(check(), -EPROTO);
+	make_change(WIRE_ACCEPT + 1, 1);
+	assert_int_equal(check(), -EPROTO);
+}
+
+static void names_longer_than_any_counter_are_refused(void **state)
+{
+	struct wire_change *m;
+	struct wire_query *q;
+
+	(void)state;
+	for (uint32_t len = WIRE_NAME_MAX - 1; len <= WIRE_NAME_MAX; len++) {
+		m = make_change(WIRE_FORGET, 0);
+		m->nr = 1;
+		m->bytes = len + 1;
+		memset(m->names, 'a', len);
+		m->names[len] = '\0';
+		m->head = head_of(WIRE_CHANGE, sizeof(*m) + m->bytes);
+		assert_int_equal(check(), len < WIRE_NAME_MAX ? 0 : -EPROTO);
+		q = make_query(WIRE_EXPLAIN, "");
+		q->name_bytes = len;
+		memset(q->name, 'a', len);
+		q->head = head_of(WIRE_QUERY, sizeof(*q) + len);
+		assert_int_equal(check(), len < WIRE_NAME_MAX ? 0 : -EMSGSIZE);
+	}
+	make_query(WIRE_EXPLAIN, "likes")->name[2] = '\0';
+	assert_int_equal(check(), -EPROTO);
+	make_query(WIRE_EXPLAIN, "likes")->name_bytes = 0xffffffff;
+	assert_int_equal(check(), -EMSGSIZE);
+}
+
+static void answers_with_more_than_they_hold_are_refused(void **state)
+{
+	struct wire_explain *e;
+	struct wire_lanes *l;
+
+	(void)state;
+	make_answer(WIRE_CHANGES + 1, 1, 8);
+	assert_int_equal(check(), -EPROTO);
+	make_answer(0, 1, 8);
+	assert_int_equal(check(), -EPROTO);
+	make_records(WIRE_CLIENTS, WIRE_CLIENTS_MAX + 1, 0, sizeof(struct wire_client));
+	assert_int_equal(check(), -EPROTO);
+	make_records(WIRE_CHANGES, 2, sizeof(struct wire_changes), sizeof(struct change_shm));
+	((struct wire_answer *)(void *)buffer)->nr = 3;
+	assert_int_equal(check(), -EMSGSIZE);
+	make_changes(2)->changes[1].name_len = sizeof(((struct change_shm *)0)->name) + 1;
+	assert_int_equal(check(), -EPROTO);
+	make_lanes(4)->cpus_nr = 5;
+	assert_int_equal(check(), -EMSGSIZE);
+	make_lanes(4)->cpus_nr = SHM_CPUS_MAX + 1;
+	assert_int_equal(check(), -EPROTO);
+	make_lanes(4)->row = SHM_ROW_NONE;
+	assert_int_equal(check(), -EPROTO);
+	l = make_lanes(4);
+	l->slot = SHM_SLOTS_MAX;
+	assert_int_equal(check(), -EPROTO);
+	make_lanes(4);
+	((struct wire_answer *)(void *)buffer)->nr = 0;
+	assert_int_equal(check(), -EPROTO);
+	e = make_records(WIRE_EXPLAIN, 1, 0, sizeof(*e));
+	e->heat = WIRE_RETIRING + 1;
+	assert_int_equal(check(), -EPROTO);
+	e = make_records(WIRE_EXPLAIN, 1, 0, sizeof(*e));
+	e->pin = WIRE_RULE_NO + 1;
+	assert_int_equal(check(), -EPROTO);
 }
 
 static void a_thousand_registrations_fit_one_message(void **state)
@@ -141,7 +300,7 @@ static void a_thousand_registrations_fit_one_message(void **state)
 static void cut_off_messages_of_every_kind_are_refused(void **state)
 {
 	(void)state;
-	for (int kind = 0; kind < 5; kind++) {
+	for (int kind = 0; kind < 9; kind++) {
 		struct wire_head *h = (void *)buffer;
 		uint32_t whole;
 
@@ -150,6 +309,10 @@ static void cut_off_messages_of_every_kind_are_refused(void **state)
 		case 1: make_register(2); break;
 		case 2: make_registered(2, "why"); break;
 		case 3: make_error("why"); break;
+		case 4: make_change(WIRE_FORGET, 3); break;
+		case 5: make_query(WIRE_LANES, "likes_total"); break;
+		case 6: make_lanes(2); break;
+		case 7: make_changes(2); break;
 		default: make_answer(WIRE_STATUS, 1, sizeof(struct wire_status));
 		}
 		whole = h->length;
@@ -180,7 +343,7 @@ static void another_magic_version_or_kind_is_refused(void **state)
 
 		m = make_hello();
 		m->head.kind = (uint16_t)kind;
-		if (kind >= WIRE_HELLO && kind <= WIRE_ANSWER)
+		if (kind >= WIRE_HELLO && kind <= WIRE_CHANGE)
 			continue;
 		assert_int_equal(check(), is_reserved ? 0 : -EPROTO);
 	}
@@ -201,6 +364,12 @@ static void strings_without_an_end_are_refused(void **state)
 	assert_int_equal(check(), -EPROTO);
 	a = make_answer(WIRE_STATUS, 1, sizeof(struct wire_status));
 	memset(((struct wire_status *)(void *)a->records)->socket, 'a', 112);
+	assert_int_equal(check(), -EPROTO);
+	a = make_answer(WIRE_STATUS, 1, sizeof(struct wire_status));
+	memset(((struct wire_status *)(void *)a->records)->sandbox, 'a', 128);
+	assert_int_equal(check(), -EPROTO);
+	memset(((struct wire_client *)make_records(WIRE_CLIENTS, 1, 0, sizeof(struct wire_client)))->app,
+	       'a', SHM_NAMESPACE_MAX);
 	assert_int_equal(check(), -EPROTO);
 	a = make_answer(WIRE_PROBES, 2, sizeof(*p));
 	p = (void *)a->records;
@@ -283,6 +452,24 @@ static void putting_stops_at_the_end_of_the_message(void **state)
 	assert_int_equal(wire_entry_put(m, &e, "x", NULL, NULL), -EMSGSIZE);
 }
 
+static unsigned long read_answer_as_a_receiver_would(const struct wire_answer *a)
+{
+	const struct wire_lanes *l = (const void *)a->records;
+	const struct wire_changes *c = (const void *)a->records;
+	unsigned long sum = 0;
+
+	if (a->what == WIRE_PROBES && a->nr)
+		sum += strlen(((const struct wire_probe *)(const void *)a->records)[a->nr - 1].fix);
+	if (a->what == WIRE_CLIENTS && a->nr)
+		sum += strlen(((const struct wire_client *)(const void *)a->records)[a->nr - 1].app);
+	for (uint32_t i = 0; a->what == WIRE_LANES && i < l->cpus_nr; i++)
+		sum += l->lanes[i];
+	for (uint32_t i = 0; a->what == WIRE_CHANGES && i < a->nr; i++)
+		for (uint32_t k = 0; k < c->changes[i].name_len; k++)
+			sum += (unsigned char)c->changes[i].name[k];
+	return sum;
+}
+
 /* Touches every byte that a passed message promises; the sum keeps the reads. */
 static unsigned long read_as_a_receiver_would(const char *msg)
 {
@@ -310,12 +497,19 @@ static unsigned long read_as_a_receiver_would(const char *msg)
 		sum += strlen(((const struct wire_hello *)(const void *)msg)->name_space);
 	} else if (h->kind == WIRE_ERROR) {
 		sum += strlen(((const struct wire_error *)(const void *)msg)->text);
-	} else if (h->kind == WIRE_ANSWER) {
-		const struct wire_answer *a = (const void *)msg;
+	} else if (h->kind == WIRE_CHANGE) {
+		const struct wire_change *c = (const void *)msg;
+		const char *name = c->names;
 
-		if (a->what == WIRE_PROBES && a->nr)
-			sum += strlen(((const struct wire_probe *)(const void *)a->records)
-					      [a->nr - 1].fix);
+		for (uint32_t i = 0; i < c->nr; i++, name += strlen(name) + 1)
+			sum += strlen(name);
+	} else if (h->kind == WIRE_QUERY) {
+		const struct wire_query *q = (const void *)msg;
+
+		for (uint32_t i = 0; i < q->name_bytes; i++)
+			sum += (unsigned char)q->name[i];
+	} else if (h->kind == WIRE_ANSWER) {
+		sum += read_answer_as_a_receiver_would((const void *)msg);
 	}
 	return sum;
 }
@@ -332,12 +526,17 @@ static uint64_t next_random(void)
 
 static void make_any(void)
 {
-	switch (next_random() % 6) {
+	switch (next_random() % 11) {
 	case 0: make_hello(); break;
 	case 1: make_register(1 + next_random() % 6); break;
 	case 2: make_registered(1 + next_random() % 6, "one sentence"); break;
 	case 3: make_error("what, why, what to do"); break;
 	case 4: make_answer(WIRE_STATUS, 1, sizeof(struct wire_status)); break;
+	case 5: make_change(1 + next_random() % 5, 1 + next_random() % 6); break;
+	case 6: make_query(1 + next_random() % 6, "likes_total"); break;
+	case 7: make_lanes(next_random() % 9); break;
+	case 8: make_changes(next_random() % 5); break;
+	case 9: make_records(WIRE_CLIENTS, next_random() % 5, 0, sizeof(struct wire_client)); break;
 	default: make_answer(WIRE_PROBES, 2, sizeof(struct wire_probe));
 	}
 }
@@ -456,6 +655,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(well_formed_messages_pass),
+		cmocka_unit_test(a_change_names_exactly_as_many_as_it_says),
+		cmocka_unit_test(names_longer_than_any_counter_are_refused),
+		cmocka_unit_test(answers_with_more_than_they_hold_are_refused),
 		cmocka_unit_test(a_thousand_registrations_fit_one_message),
 		cmocka_unit_test(cut_off_messages_of_every_kind_are_refused),
 		cmocka_unit_test(another_magic_version_or_kind_is_refused),

@@ -52,6 +52,13 @@ static json_t *explain_json(const struct pick *pick, const struct wire_explain *
 
 /* --- words ---------------------------------------------------------------------------------- */
 
+/* A threshold is a round number: no digits that say nothing. */
+static const char *round_speed(char *buf, double rate)
+{
+	snprintf(buf, SHOW_TEXT, rate >= 1000 ? "%g k" : "%g", rate >= 1000 ? rate / 1000 : rate);
+	return buf;
+}
+
 static void print_first(const struct pick *pick, const struct wire_explain *e)
 {
 	bool is_today = show_now_ns() < e->since_real_ns + DAY_NS;
@@ -84,8 +91,8 @@ static void print_why(const struct wire_explain *e)
 {
 	char up[SHOW_TEXT], down[SHOW_TEXT];
 
-	show_speed(up, e->rate_up);
-	show_speed(down, e->rate_down);
+	round_speed(up, (double)e->rate_up);
+	round_speed(down, (double)e->rate_down);
 	switch (e->why) {
 	case SHM_WHY_RATE:
 		if (e->heat == WIRE_HOT || e->heat == WIRE_PROMOTING)
@@ -126,8 +133,8 @@ static void print_next(const struct wire_explain *e)
 {
 	char up[SHOW_TEXT], down[SHOW_TEXT];
 
-	show_speed(up, e->rate_up);
-	show_speed(down, e->rate_down);
+	round_speed(up, (double)e->rate_up);
+	round_speed(down, (double)e->rate_down);
 	if (!e->can_have_row)
 		show_line("next", "it never gets a row: kernel counters have lanes of their own, sums of "
 				  "removed members and families need none");

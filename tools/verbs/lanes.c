@@ -182,8 +182,8 @@ static void print_cold(const struct lanes *l)
 	if (l->row != SHM_ROW_NONE && l->cold == 0)
 		return;
 	show_style(stdout, SHOW_GREY);
-	printf("and %s adds/s to the one cell that all CPUs share, by threads without restartable "
-	       "sequences\n", show_speed(rate, l->cold));
+	printf("and %s adds/s to the cell that all CPUs share: interrupted adds, and threads without "
+	       "restartable sequences\n", show_speed(rate, l->cold));
 	show_style(stdout, SHOW_PLAIN);
 }
 

@@ -1,0 +1,574 @@
+/*
+ * Members of families that are removed while they are added to: nothing is lost, nothing counts for a
+ * wrong owner, handles find their names again, and who reads the whole family in another process never
+ * sees it fall or leave what was begun and finished.
+ */
+#define _GNU_SOURCE
+#include "tests/lib/test.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#undef fail /* cmocka's; the library has its own */
+#include "client/internal.h"
+#include "tests/lib/client.h"
+#include "tests/lib/raw.h"
+
+#define KEYS_NR 40
+#define ADDERS_NR 3
+
+static struct harness h;
+
+/* What the processes of a test share, by a memfd that also a program started anew can map. */
+static struct shared {
+	uint64_t begun[ADDERS_NR + 1][8], finished[ADDERS_NR + 1][8]; /* a cache line each */
+	uint64_t has_ended;
+	uint64_t summed, compacted, forgotten;
+} *shared;
+static int shared_fd = -1;
+
+static void map_shared(void)
+{
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED, shared_fd, 0);
+	if (shared == MAP_FAILED)
+		abort();
+}
+
+static int start(void **state)
+{
+	(void)state;
+	harness_start(&h, NULL, "[counter hot_total]\nhot = yes\n");
+	shared_fd = memfd_create("members", 0);
+	assert_true(shared_fd >= 0);
+	assert_int_equal(ftruncate(shared_fd, sizeof(*shared)), 0);
+	map_shared();
+	return 0;
+}
+
+static int clean_up(void **state)
+{
+	(void)state;
+	if (shared)
+		munmap(shared, sizeof(*shared));
+	close(shared_fd);
+	harness_cleanup(&h);
+	return 0;
+}
+
+static struct talea_family family_of_test(struct talea *t, const char *name)
+{
+	struct talea_family f;
+
+	CHECK(talea_family(t, &f, name, "Of a test.", "key:u64") == 0);
+	return f;
+}
+
+/* --- an operator ------------------------------------------------------------------------------- */
+
+/* Asks for the removal of members; how many went. */
+static int forget(int sock, const char *family, const uint64_t *keys, uint32_t nr)
+{
+	static char buf[WIRE_MAX] __attribute__((aligned(8)));
+	struct wire_change *m = (struct wire_change *)buf;
+	const struct wire_registered *r = (const struct wire_registered *)buf;
+	size_t bytes = 0;
+	int gone = 0;
+
+	for (uint32_t i = 0; i < nr; i++)
+		bytes += (size_t)snprintf(m->names + bytes, sizeof(buf) - sizeof(*m) - bytes,
+					  "%s{key=\"%llu\"}", family, (unsigned long long)keys[i]) + 1;
+	m->head = (struct wire_head){ WIRE_MAGIC, WIRE_VERSION, WIRE_CHANGE, 1,
+				      (uint32_t)(sizeof(*m) + bytes) };
+	m->op = WIRE_FORGET;
+	m->nr = nr;
+	m->bytes = (uint32_t)bytes;
+	m->reserved = 0;
+	if (wire_send(sock, m, NULL, 0, 0) || raw_recv(sock, buf, sizeof(buf)) <= 0 ||
+	    r->head.kind != WIRE_REGISTERED || r->nr != nr)
+		return -1;
+	for (uint32_t i = 0; i < nr; i++) {
+		if (r->results[i].err && r->results[i].err != -ENOENT)
+			return -1;
+		gone += !r->results[i].err;
+	}
+	return gone;
+}
+
+static int operator_connect(void)
+{
+	struct wire_welcome w;
+	int sock = raw_connect(getenv("TALEA_SOCKET"));
+
+	if (sock >= 0 && raw_hello(sock, "default", WIRE_WRITE, &w, NULL) == 0)
+		return sock;
+	if (sock >= 0)
+		close(sock);
+	return -1;
+}
+
+/* Forgets one member and waits until what it counted has moved. */
+static void forget_one(struct talea *t, const char *family, uint64_t key)
+{
+	int sock = operator_connect();
+	uint64_t moves = shm_take(&t->attach->region->view.d->moves);
+
+	CHECK(sock >= 0 && forget(sock, family, &key, 1) == 1);
+	close(sock);
+	for (int i = 0; shm_take(&t->attach->region->view.d->moves) < moves + 2; i++) {
+		CHECK(i < 5000);
+		harness_sleep_ms(1);
+	}
+}
+
+/* Forgets some keys of both families, again and again, through kills of the worker. */
+static int forget_all_the_while(void *arg)
+{
+	uint64_t keys[KEYS_NR], seed = 1;
+	int sock = -1;
+
+	(void)arg;
+	while (!shm_take(&shared->has_ended)) {
+		uint32_t nr = 0;
+		int gone;
+
+		for (uint64_t key = 0; key < KEYS_NR; key++) {
+			seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+			if (seed >> 62 == 0)
+				keys[nr++] = key;
+		}
+		if (sock < 0)
+			sock = operator_connect();
+		gone = sock < 0 ? -1 : forget(sock, nr & 1 ? "hot_total" : "cold_total", keys, nr);
+		if (gone < 0 && sock >= 0) {
+			close(sock);
+			sock = -1;
+		}
+		shm_count_add(&shared->forgotten, gone > 0 ? (uint64_t)gone : 0);
+		harness_sleep_ms(3);
+	}
+	return 0;
+}
+
+/* --- adders: each adds to both families ---------------------------------------------------------- */
+
+/* The next add of adder `who`, which add_done must follow. */
+static uint64_t add_begin(int who)
+{
+	uint64_t n = 1 + shared->begun[who][0] % 3;
+
+	shm_publish(&shared->begun[who][0], shared->begun[who][0] + n);
+	return n;
+}
+
+static void add_done(int who)
+{
+	shm_publish(&shared->finished[who][0], shared->begun[who][0]);
+}
+
+static int add_by_handle(void *arg)
+{
+	struct talea *t = client_open("default");
+	struct talea_family families[2] = { family_of_test(t, "cold_total"),
+					    family_of_test(t, "hot_total") };
+	struct talea_counter handles[2 * KEYS_NR];
+	struct talea_status s = { .size = sizeof(s) };
+
+	(void)arg;
+	for (uint64_t i = 0; i < 2 * KEYS_NR; i++) {
+		uint64_t key = i / 2;
+
+		CHECK(talea_family_get(&families[i & 1], &key, sizeof(key), &handles[i]) == 0);
+	}
+	for (uint64_t i = 0; !shm_take(&shared->has_ended); i++) {
+		talea_add(handles[i * 7 % (2 * KEYS_NR)], add_begin(0));
+		add_done(0);
+		if (i % 5000 == 0)
+			talea_status(t, &s);
+	}
+	talea_close(t);
+	return 0;
+}
+
+static void add_by_key(int who)
+{
+	struct talea *t = client_open("default");
+	struct talea_family families[2] = { family_of_test(t, "cold_total"),
+					    family_of_test(t, "hot_total") };
+
+	for (uint64_t i = 0; !shm_take(&shared->has_ended); i++) {
+		uint64_t key = i * 11 % KEYS_NR;
+
+		talea_family_add(&families[i & 1], &key, sizeof(key), add_begin(who));
+		add_done(who);
+	}
+	talea_close(t);
+}
+
+static int add_by_key_with_rseq(void *arg)
+{
+	(void)arg;
+	add_by_key(1);
+	return 0;
+}
+
+/* A program started anew: glibc reads this at its start. */
+static int add_without_rseq(void *arg)
+{
+	char fd[16];
+
+	(void)arg;
+	snprintf(fd, sizeof(fd), "%d", shared_fd);
+	CHECK(setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0", 1) == 0);
+	execl("/proc/self/exe", "members", "without-rseq", fd, NULL);
+	return 1;
+}
+
+static int main_without_rseq(const char *fd)
+{
+	struct talea_status s = { .size = sizeof(s) };
+	struct talea *t;
+
+	shared_fd = atoi(fd);
+	map_shared();
+	t = client_open("default");
+	CHECK(talea_status(t, &s) == 0 && !s.rseq);
+	add_by_key(2);
+	talea_close(t);
+	return 0;
+}
+
+static int64_t all(uint64_t (*of)[8])
+{
+	uint64_t sum = 0;
+
+	for (int i = 0; i < ADDERS_NR; i++)
+		sum += shm_take(&of[i][0]);
+	return (int64_t)sum;
+}
+
+/* --- readers ----------------------------------------------------------------------------------- */
+
+struct seen {
+	int64_t sum;
+	int nr, compacted_nr, hot_nr;
+};
+
+static int note(const char *name, const struct talea_total *n, void *arg)
+{
+	struct seen *s = arg;
+
+	(void)name;
+	s->sum += n->value;
+	s->nr++;
+	s->compacted_nr += n->how == TALEA_COMPACTED;
+	s->hot_nr += n->hot;
+	return 0;
+}
+
+static int read_all_the_while(void *arg)
+{
+	enum talea_how how = *(enum talea_how *)arg;
+	struct talea *t = client_open("default");
+	int64_t last = 0;
+
+	while (!shm_take(&shared->has_ended)) {
+		int64_t low = all(shared->finished), high;
+		struct seen s = { 0 };
+		bool is_sum;
+
+		if (talea_each(t, "*t_total{*}", how, note, &s) == -EAGAIN)
+			continue;
+		shm_fence();
+		high = all(shared->begun);
+		is_sum = how == TALEA_SUM && !s.compacted_nr;
+		shm_count_add(is_sum ? &shared->summed : &shared->compacted, 1);
+		if (s.sum > high || (is_sum && s.sum < low)) {
+			fprintf(stderr, "# %s %lld outside %lld to %lld\n", is_sum ? "sum" : "compacted",
+				(long long)s.sum, (long long)low, (long long)high);
+			return 1;
+		}
+		if (how == TALEA_SUM && !is_sum)
+			continue;
+		if (s.sum < last) {
+			fprintf(stderr, "# fell from %lld to %lld\n", (long long)last,
+				(long long)s.sum);
+			return 1;
+		}
+		last = s.sum;
+		harness_sleep_ms(1);
+	}
+	talea_close(t);
+	return 0;
+}
+
+/* What was counted in the end; arg: the total. */
+static int is_exact(void *arg)
+{
+	struct talea *t = client_open("default");
+	int64_t want = *(int64_t *)arg;
+	struct seen sum = { 0 }, compacted = { 0 };
+
+	for (int i = 0; i < 200; i++) { /* the last removals may not have ended */
+		sum = compacted = (struct seen){ 0 };
+		CHECK(talea_sync(t, 5000) == 0);
+		CHECK(talea_each(t, "*d_total", TALEA_SUM, note, &sum) == 0);
+		CHECK(talea_each(t, "hot_total", TALEA_SUM, note, &sum) == 0);
+		CHECK(talea_each(t, "*d_total", TALEA_COMPACTED, note, &compacted) == 0);
+		CHECK(talea_each(t, "hot_total", TALEA_COMPACTED, note, &compacted) == 0);
+		if (sum.sum == want && compacted.sum == want)
+			break;
+		harness_sleep_ms(10);
+	}
+	fprintf(stderr, "# %d counters, %d of them hot: %lld by sum, %lld compacted, %lld added\n",
+		compacted.nr, compacted.hot_nr, (long long)sum.sum, (long long)compacted.sum,
+		(long long)want);
+	CHECK(sum.sum == want && compacted.sum == want);
+	talea_close(t);
+	return 0;
+}
+
+/* Runs it all for some seconds, killing the worker twice, and reckons up. */
+static void run_all(bool has_one_without_rseq)
+{
+	static const enum talea_how hows[] = { TALEA_SUM, TALEA_COMPACTED };
+	pid_t pids[6];
+	int64_t total;
+	int nr = 0;
+
+	memset(shared, 0, sizeof(*shared));
+	pids[nr++] = harness_client(&h, add_by_handle, NULL);
+	pids[nr++] = harness_client(&h, add_by_key_with_rseq, NULL);
+	if (has_one_without_rseq)
+		pids[nr++] = harness_client(&h, add_without_rseq, NULL);
+	for (int i = 0; i < 2; i++)
+		pids[nr++] = harness_client(&h, read_all_the_while, (void *)&hows[i]);
+	pids[nr++] = harness_client(&h, forget_all_the_while, NULL);
+	for (int i = 0; i < 2; i++) {
+		harness_sleep_ms((unsigned int)harness_times(700, 10000));
+		harness_kill_worker(&h);
+	}
+	harness_sleep_ms(700);
+	shm_publish(&shared->has_ended, 1);
+	for (int i = 0; i < nr; i++)
+		assert_int_equal(harness_wait(pids[i]), 0);
+	print_message("# %llu members forgotten, read %llu times by sum and %llu compacted\n",
+		      (unsigned long long)shared->forgotten, (unsigned long long)shared->summed,
+		      (unsigned long long)shared->compacted);
+	assert_true(shared->forgotten > 50);
+	assert_true(shared->summed > 20);
+	total = all(shared->finished);
+	harness_run(&h, is_exact, &total);
+}
+
+static void families_are_exact_while_their_members_come_and_go(void **state)
+{
+	struct wire_status s;
+
+	(void)state;
+	run_all(false);
+	harness_status(&h, &s);
+	assert_int_equal(s.fallback_used, 0);
+	assert_true(s.removed_nr > 0);
+	assert_true(s.late_adds > 0);
+	harness_stop(&h);
+}
+
+static void a_program_without_rseq_says_so_and_loses_nothing(void **state)
+{
+	struct wire_status s;
+
+	(void)state;
+	run_all(true);
+	harness_status(&h, &s);
+	assert_int_equal(s.fallback_used, 1);
+	harness_stop(&h);
+}
+
+/* --- handles of what is gone --------------------------------------------------------------------- */
+
+static int64_t value_of(struct talea *t, const char *name)
+{
+	struct talea_total n = { .size = sizeof(n) };
+
+	CHECK(talea_read_name(t, name, TALEA_SUM, 0, &n) == 0);
+	return n.value;
+}
+
+static int read_by(struct talea *t, struct talea_counter c, int64_t *ret)
+{
+	struct talea_total n = { .size = sizeof(n) };
+	int err = talea_read(t, c, TALEA_SUM, 0, &n);
+
+	*ret = n.value;
+	return err;
+}
+
+static int use_handles_of_removed_members(void *arg)
+{
+	struct talea *t = client_open("default");
+	const char *name = arg;
+	char removed[64], first[64];
+	struct talea_family f = family_of_test(t, name);
+	struct talea_status s = { .size = sizeof(s) };
+	struct talea_stamp stamp;
+	uint64_t keys[2] = { 1, 2 };
+	struct talea_counter c[2];
+	int64_t value = 0;
+
+	snprintf(removed, sizeof(removed), "%s{talea=\"removed\"}", name);
+	snprintf(first, sizeof(first), "%s{key=\"1\"}", name);
+	for (int i = 0; i < 2; i++)
+		CHECK(talea_family_get(&f, &keys[i], 8, &c[i]) == 0);
+	talea_add(c[0], 5);
+	talea_add(c[1], 50);
+	CHECK(talea_sync(t, 5000) == 0);
+	for (int i = 0; i < 2; i++)
+		forget_one(t, name, keys[i]);
+	CHECK(value_of(t, removed) == 55);
+	CHECK(read_by(t, c[0], &value) == -ENOENT && strstr(talea_strerror(t, -ENOENT), "removed"));
+	CHECK(talea_peek(c[0], &stamp) == -ENOENT);
+	/* A handle that does not add brings no name back. */
+	CHECK(talea_status(t, &s) == 0);
+	CHECK(read_by(t, c[0], &value) == -ENOENT);
+	talea_add(c[0], 3);
+	talea_add_fn(c[0], 4);
+	CHECK(value_of(t, removed) == 62);
+	CHECK(talea_status(t, &s) == 0);
+	CHECK(read_by(t, c[0], &value) == 0 && value == 0);
+	talea_add(c[0], 7);
+	CHECK(read_by(t, c[0], &value) == 0 && value == 7);
+	CHECK(value_of(t, first) == 7);
+	/* Somebody else makes the second one again; its holder finds it without adding. */
+	CHECK(talea_family_add(&f, &keys[1], 8, 9) == 0);
+	CHECK(read_by(t, c[1], &value) == -ENOENT);
+	CHECK(talea_status(t, &s) == 0);
+	CHECK(read_by(t, c[1], &value) == 0 && value == 9);
+	/* Asked for by its key, a removed one is made anew at once. */
+	forget_one(t, name, keys[0]);
+	CHECK(talea_family_get(&f, &keys[0], 8, &c[0]) == 0);
+	CHECK(read_by(t, c[0], &value) == 0 && value == 0);
+	talea_close(t);
+	return 0;
+}
+
+static void handles_of_removed_members_find_their_names_again(void **state)
+{
+	(void)state;
+	harness_run(&h, use_handles_of_removed_members, "cold_total");
+	harness_run(&h, use_handles_of_removed_members, "hot_total");
+	harness_stop(&h);
+}
+
+/* --- slots that are handed out again --------------------------------------------------------------- */
+
+#define OWNERS_NR 20u
+
+static uint32_t slot_of(struct talea *t, const char *family, uint64_t key, uint32_t *ret_generation)
+{
+	const struct dir_shm *d = t->attach->region->view.d;
+	uint32_t owner = dir_find(d, 0, family, strlen(family), ret_generation);
+
+	return dir_find(d, owner, &key, sizeof(key), ret_generation);
+}
+
+/* Holds handles of members that are removed and whose slots become others', and never stops adding. */
+static int hold_on_while_slots_change_hands(void *arg)
+{
+	struct talea *t = client_open("default");
+	const char *name = arg;
+	struct talea_family f = family_of_test(t, name);
+	struct talea_counter old[OWNERS_NR], now[OWNERS_NR];
+	uint32_t generation = 0, reused = 0;
+	char removed[64];
+	int64_t value, before;
+
+	snprintf(removed, sizeof(removed), "%s{talea=\"removed\"}", name);
+	for (uint64_t key = 0; key < OWNERS_NR; key++) {
+		CHECK(talea_family_get(&f, &key, 8, &old[key]) == 0);
+		talea_add(old[key], 1000);
+	}
+	CHECK(talea_sync(t, 5000) == 0);
+	for (uint64_t key = 0; key < OWNERS_NR; key++)
+		forget_one(t, name, key);
+	before = value_of(t, removed);
+	CHECK(before == 1000 * OWNERS_NR);
+	/* The library would bind the handles anew at any call that waits: none from here on. */
+	harness_sleep_ms((unsigned int)(SHM_QUARANTINE_NS / 1000000 + 700));
+	{
+		struct talea_options options = { .size = sizeof(options), .flags = TALEA_READ_ONLY };
+		struct talea *reader;
+
+		CHECK(harness_wait(fork() ?: (execl("/proc/self/exe", "members", "make", name, NULL),
+					      127)) == 0);
+		CHECK(talea_open(&reader, &options) == 0);
+		for (uint64_t key = 100; key < 100 + OWNERS_NR; key++) {
+			CHECK(slot_of(reader, name, key, &generation) != SHM_SLOT_NONE);
+			reused += generation > 1;
+		}
+		for (int i = 0; i < 100000; i++)
+			talea_inc(old[i % (int)OWNERS_NR]);
+		CHECK(value_of(reader, removed) == before + 100000);
+		for (uint64_t key = 100; key < 100 + OWNERS_NR; key++) {
+			char member[64];
+
+			snprintf(member, sizeof(member), "%s{key=\"%llu\"}", name,
+				 (unsigned long long)key);
+			CHECK(value_of(reader, member) == 0);
+		}
+		talea_close(reader);
+	}
+	fprintf(stderr, "# %u of %u slots were handed out again\n", reused, OWNERS_NR);
+	CHECK(reused > 0);
+	for (uint64_t key = 100; key < 100 + OWNERS_NR; key++) {
+		CHECK(talea_family_get(&f, &key, 8, &now[key - 100]) == 0);
+		talea_add(now[key - 100], key);
+		CHECK(read_by(t, now[key - 100], &value) == 0 && value == (int64_t)key);
+	}
+	talea_close(t);
+	return 0;
+}
+
+static int main_make(const char *name)
+{
+	struct talea *t = client_open("default");
+	struct talea_family f = family_of_test(t, name);
+	struct talea_counter c;
+
+	for (uint64_t key = 100; key < 100 + OWNERS_NR; key++)
+		CHECK(talea_family_get(&f, &key, 8, &c) == 0);
+	talea_close(t);
+	return 0;
+}
+
+static void a_slot_handed_out_again_counts_for_its_new_owner_alone(void **state)
+{
+	pid_t pids[2];
+
+	(void)state;
+	pids[0] = harness_client(&h, hold_on_while_slots_change_hands, "cold_total");
+	pids[1] = harness_client(&h, hold_on_while_slots_change_hands, "hot_total");
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(harness_wait(pids[i]), 0);
+	harness_stop(&h);
+}
+
+#define MEMBERS_TEST(f) cmocka_unit_test_setup_teardown(f, start, clean_up)
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		MEMBERS_TEST(handles_of_removed_members_find_their_names_again),
+		MEMBERS_TEST(families_are_exact_while_their_members_come_and_go),
+		MEMBERS_TEST(a_program_without_rseq_says_so_and_loses_nothing),
+		MEMBERS_TEST(a_slot_handed_out_again_counts_for_its_new_owner_alone),
+	};
+
+	if (argc == 3 && !strcmp(argv[1], "without-rseq"))
+		return main_without_rseq(argv[2]);
+	if (argc == 3 && !strcmp(argv[1], "make"))
+		return main_make(argv[2]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
