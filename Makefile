@@ -61,7 +61,8 @@ as_owner := $(shell tools/deps/as-owner --needed && echo tools/deps/as-owner)
 libs :=
 programs :=
 test_programs :=
-include shm/dir.mk client/dir.mk bpf/dir.mk daemon/dir.mk tools/dir.mk tests/dir.mk
+include shm/dir.mk client/dir.mk bpf/dir.mk daemon/dir.mk tools/dir.mk tests/dir.mk \
+	tests/model/model.mk tests/fuzz/fuzz.mk
 
 src := $(shm_src) $(client_src) $(daemon_src) $(tools_src) $(try_src) $(harness_src) $(test_src) \
 	$(helper_src) $(plugin_src) $(bench_src) $(bench_lib_src)

@@ -14,7 +14,7 @@
 
 int fail(struct talea *t, int err, const char *text)
 {
-	t->err = err;
+	shm_set32((uint32_t *)&t->err, (uint32_t)err); /* threads may share t */
 	if (err && text != t->text)
 		snprintf(t->text, sizeof(t->text), "%s", text);
 	return err;
@@ -22,7 +22,7 @@ int fail(struct talea *t, int err, const char *text)
 
 const char *talea_strerror(const struct talea *t, int err)
 {
-	if (t && err && err == t->err && t->text[0])
+	if (t && err && err == (int)shm_read32((const uint32_t *)&t->err) && t->text[0])
 		return t->text;
 	switch (-err) {
 	case 0:

@@ -45,7 +45,7 @@ static void other_add(struct talea_family_ *f, uint64_t n)
 /*
  * Adds to a member that D knows; false: it does not. The look-up compared the name under one
  * generation, and each section compares that again before it commits; whether there was a row only
- * picks the one to begin with. No handle is to find the name again: the record is marked from the start.
+ * picks the one to begin with. No handle is to find the name again: the record is marked already.
  */
 static inline bool shared_add(const struct family_bind *fb, const void *value, size_t len,
 			      uint64_t n)

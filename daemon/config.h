@@ -39,7 +39,7 @@ struct config_namespace {
 	uint32_t rows_max; /* 0: every counter is cold */
 };
 
-/* [counter GLOB]. The glob is as in names.h. For each key the last rule that matches and sets it wins. */
+/* [counter GLOB], as in names.h. For each key the last rule that matches and sets it wins. */
 enum config_hot { CONFIG_HOT_UNSET = 0, CONFIG_HOT_AUTO, CONFIG_HOT_YES, CONFIG_HOT_NO };
 #define CONFIG_TTL_UNSET UINT64_MAX
 struct config_rule {

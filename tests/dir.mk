@@ -6,24 +6,24 @@
 #   tests/helper/X.c   a program that tests start; tests/plugin/X.c a shared object they dlopen
 #   tests/bench/X.c    a program of tests/bench/run; tests/bench/lib is linked to all of them
 # Tests see libtalea's and the daemon's objects, internals included; libs_<program> adds libraries.
-test_src := $(wildcard tests/unit/*.c tests/system/*.c tests/torture/*.c \
-	tests/rcu/*.c)
+test_src := $(wildcard tests/unit/*.c tests/system/*.c tests/torture/*.c tests/rcu/*.c)
 harness_src := $(wildcard tests/lib/*.c)
 helper_src := $(wildcard tests/helper/*.c)
 plugin_src := $(wildcard tests/plugin/*.c)
 bench_program_src := $(wildcard tests/bench/*.c)
 bench_lib_src := $(wildcard tests/bench/lib/*.c)
 bench_src := $(bench_program_src) $(bench_lib_src)
-test_scripts := $(wildcard tests/lint/selftest tests/compile/*.sh tests/system/*.sh tests/rcu/*.sh)
+test_scripts := $(wildcard tests/lint/selftest tests/compile/*.sh tests/system/*.sh tests/rcu/*.sh \
+	tests/model/run tests/fuzz/run)
 
 # The compile tests judge a plain build, and two in tests/rcu bring their own. With ThreadSanitizer the
 # recovery test, which steps one thread an instruction at a time, takes too long, and probes know nothing
 # of it; tests/rcu/tsan.sh is its control.
 ifneq ($(SAN),)
-test_scripts := $(filter-out tests/lint/% tests/compile/%,$(test_scripts))
+test_scripts := $(filter-out tests/lint/% tests/compile/% tests/model/% tests/fuzz/%,$(test_scripts))
 endif
 ifneq ($(findstring thread,$(SAN)),)
-test_src := $(filter-out tests/system/probes_% tests/unit/recovery.c tests/rcu/lag.c \
+test_src := $(filter-out tests/system/probes_% tests/unit/recovery% tests/rcu/lag.c \
 	tests/rcu/removal.c,$(test_src))
 else
 test_scripts := $(filter-out tests/rcu/tsan.sh,$(test_scripts))
@@ -45,7 +45,13 @@ annotated := cds_wfcq_enqueue __cds_wfcq_dequeue_blocking cds_lfht_add cds_lfht_
 	urcu_memb_synchronize_rcu urcu_memb_call_rcu urcu_memb_barrier
 daemon_libs += $(annotated:%=-Wl,--wrap=%)
 $(BUILD)/talead $(test_programs): $(annotate)
+include $(wildcard $(annotate:.o=.d))
 endif
+
+# What CI runs with SAN=thread: `make SAN=thread check TESTS='$(tsan_tests)'`. All of the daemon's threads
+# and the library's; what is left out takes longest and adds no other thread.
+tsan_tests = $(filter-out $(addprefix $(BUILD)/tests/,system/adding system/fold system/kills \
+	system/sandbox torture/adds),$(test_programs)) tests/rcu/tsan.sh tests/system/config.sh
 
 $(BUILD)/inside.a: $(inside_obj)
 	$(call say,AR)rm -f $@ && $(AR) rcsD --thin $@ $^

@@ -1,7 +1,8 @@
 /*
- * Asking the worker itself, over a connection of its own: what only it knows (status, probes, clients,
- * explanations, lanes, changes), and what an operator has it do. Owns the connection between ask_open and
- * ask_close; a new worker is told the same question again. Called by the verbs.
+ * Asking the worker itself, over a connection of its own: what only it knows (status, probes,
+ * clients, explanations, lanes, changes), and what an operator has it do. Owns the connection
+ * between ask_open and ask_close; a new worker is told the same question again. Called by the
+ * verbs.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,24 +17,22 @@
 #define ASK_TIMEOUT_S 2
 #define ASK_TRIES 8
 
+union message {
+	struct wire_head head;
+	struct wire_error error;
+	struct wire_answer answer;
+	struct wire_registered done;
+	struct wire_query query;
+	struct wire_change change;
+	char bytes[WIRE_MAX];
+};
+
 struct ask {
 	int sock;
 	uint32_t number;
 	bool is_greeted;
 	const struct talea_status *st;
-	union {
-		struct wire_head head;
-		struct wire_error error;
-		struct wire_answer answer;
-		struct wire_registered done;
-		char bytes[WIRE_MAX];
-	} in;
-	union {
-		struct wire_head head;
-		struct wire_query query;
-		struct wire_change change;
-		char bytes[WIRE_MAX];
-	} out;
+	union message *in, *out; /* one allocation */
 };
 
 int ask_connect(const char *path)
@@ -74,23 +73,23 @@ static int wait_for(struct ask *a, enum wire_kind kind)
 	ssize_t got;
 	int rc;
 
-	got = wire_recv(a->sock, &a->in, sizeof(a->in), NULL, 0, &fds_nr, 0);
+	got = wire_recv(a->sock, a->in, sizeof(*a->in), NULL, 0, &fds_nr, 0);
 	if (got == -EAGAIN || got == -EWOULDBLOCK)
 		return -ETIMEDOUT;
 	if (got < 0)
 		return (int)got;
 	if (got == 0)
 		return -ECONNRESET;
-	rc = wire_check(&a->in, (size_t)got);
+	rc = wire_check(a->in, (size_t)got);
 	if (rc)
 		return rc;
-	if (a->in.head.kind == WIRE_RESUME) {
+	if (a->in->head.kind == WIRE_RESUME) {
 		a->is_greeted = false;
 		return -EAGAIN;
 	}
-	if (a->in.head.kind == WIRE_ERROR)
-		return a->in.error.err < 0 ? a->in.error.err : -EPROTO;
-	return a->in.head.kind == kind ? 0 : -EPROTO;
+	if (a->in->head.kind == WIRE_ERROR)
+		return a->in->error.err < 0 ? a->in->error.err : -EPROTO;
+	return a->in->head.kind == kind ? 0 : -EPROTO;
 }
 
 static int greet(struct ask *a)
@@ -115,12 +114,12 @@ static int exchange(struct ask *a, enum wire_kind kind)
 {
 	int rc = -EAGAIN;
 
-	a->out.head.number = ++a->number;
-	a->in.head.kind = 0;
+	a->out->head.number = ++a->number;
+	a->in->head.kind = 0;
 	for (int i = 0; i < ASK_TRIES && rc == -EAGAIN; i++) {
 		rc = a->is_greeted ? 0 : greet(a);
 		if (!rc)
-			rc = wire_send(a->sock, &a->out, NULL, 0, 0);
+			rc = wire_send(a->sock, a->out, NULL, 0, 0);
 		if (!rc)
 			rc = wait_for(a, kind);
 	}
@@ -130,8 +129,8 @@ static int exchange(struct ask *a, enum wire_kind kind)
 /* The exit code, after saying what the worker, or the kernel, said. */
 static int failed(const struct ask *a, int rc)
 {
-	if (a->in.head.kind == WIRE_ERROR && a->in.error.text_bytes)
-		fprintf(stderr, "talea: %.*s\n", (int)a->in.error.text_bytes, a->in.error.text);
+	if (a->in->head.kind == WIRE_ERROR && a->in->error.text_bytes)
+		fprintf(stderr, "talea: %.*s\n", (int)a->in->error.text_bytes, a->in->error.text);
 	else
 		fprintf(stderr, "talea: the daemon at %s: %s\n", a->st->socket, strerror(-rc));
 	return rc == -ENOENT ? CLI_NO_MATCH : attach_exit(rc);
@@ -142,12 +141,18 @@ int ask_open(const struct talea_status *st, struct ask **ret)
 	struct ask *a = calloc(1, sizeof(*a));
 	int rc;
 
-	if (!a)
+	if (a)
+		a->in = calloc(2, sizeof(*a->in));
+	if (!a || !a->in) {
+		free(a);
 		return attach_failed(NULL, "status", -ENOMEM);
+	}
+	a->out = a->in + 1;
 	a->st = st;
 	rc = a->sock = ask_connect(st->socket);
 	if (rc < 0) {
 		rc = failed(a, rc);
+		free(a->in);
 		free(a);
 		return rc;
 	}
@@ -160,6 +165,7 @@ void ask_close(struct ask *a)
 	if (!a)
 		return;
 	close(a->sock);
+	free(a->in);
 	free(a);
 }
 
@@ -169,25 +175,27 @@ int ask_worker(struct ask *a, enum wire_query_what what, const char *name, uint6
 	size_t name_bytes = name ? strlen(name) : 0;
 	int rc;
 
-	a->out.query = (struct wire_query){ .what = what, .name_bytes = (uint32_t)name_bytes,
+	a->out->query = (struct wire_query){ .what = what, .name_bytes = (uint32_t)name_bytes,
 					    .from = from };
-	head_set(&a->out.head, WIRE_QUERY, 0, sizeof(a->out.query) + name_bytes);
+	head_set(&a->out->head, WIRE_QUERY, 0, sizeof(a->out->query) + name_bytes);
 	if (name_bytes >= WIRE_NAME_MAX)
 		return failed(a, -ENAMETOOLONG);
-	memcpy(a->out.query.name, name, name_bytes);
+	if (name)
+		memcpy(a->out->query.name, name, name_bytes);
 	rc = exchange(a, WIRE_ANSWER);
-	if (!rc && a->in.answer.what != what)
+	if (!rc && a->in->answer.what != what)
 		rc = -EPROTO;
 	if (rc)
 		return failed(a, rc);
-	*ret = &a->in.answer;
+	*ret = &a->in->answer;
 	return CLI_OK;
 }
 
-/* Puts names from *at on into the message, as many as fit; how many. */
-static uint32_t change_fill(struct ask *a, enum wire_change_op op, const char *const *names, size_t nr)
+/* Puts the first names into the message, as many as fit; how many. */
+static uint32_t change_fill(struct ask *a, enum wire_change_op op, const char *const *names,
+			    size_t nr)
 {
-	struct wire_change *m = &a->out.change;
+	struct wire_change *m = &a->out->change;
 
 	*m = (struct wire_change){ .op = op };
 	for (size_t i = 0; i < nr && m->nr < WIRE_ENTRIES_MAX; i++) {
@@ -210,7 +218,7 @@ int ask_change(struct ask *a, enum wire_change_op op, const char *const *names, 
 	int rc;
 
 	for (size_t at = 0; at < nr; at += batch) {
-		const struct wire_registered *done = &a->in.done;
+		const struct wire_registered *done = &a->in->done;
 		const char *texts;
 
 		batch = change_fill(a, op, names + at, nr - at);

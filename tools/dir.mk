@@ -1,5 +1,5 @@
-# talea, the command line: tools/*.c, and tools/verbs/*.c. tools/try/X.c is a program of `make try` of its own, tools/man/X.scd
-# the manual page X.
+# talea, the command line: tools/*.c, and a verb or a few a file in tools/verbs. tools/try/X.c is a program
+# of `make try` of its own, tools/man/X.scd the manual page X.
 tools_src := $(wildcard tools/*.c tools/verbs/*.c)
 try_src := $(wildcard tools/try/*.c)
 tools_obj := $(patsubst %.c,$(BUILD)/%.o,$(tools_src))

@@ -1,6 +1,6 @@
 /*
- * Talea's own metrics: how the daemon is, as numbers with a name, for `talea export`. Owns the table of
- * names and their help. What is not known has no sample (invariant I10).
+ * Talea's own metrics: how the daemon is, as numbers with a name, for `talea export`. Owns the
+ * table of names and their help. What is not known has no sample (invariant I10).
  */
 #include <errno.h>
 #include <math.h>
@@ -12,9 +12,9 @@
 #define BUSIEST_NR 20
 
 enum family {
-	FOLD_LAG, FOLD_DURATION, WRITES, IMBALANCE, READ, ROWS, ROW_CHANGES, ROWS_WAITING, REFUSALS,
-	PROBE_UP, PROBE_MISSED, GRACE_BLOCKED, GRACE_DURATION, GRACES, MEMBERS_REMOVED, LATE_ADDS, SUSPECTS,
-	STRAYS, WORKER_RESTARTS, FAMILIES_NR,
+	FOLD_LAG, FOLD_DURATION, WRITES, IMBALANCE, READ, ROWS, ROW_CHANGES, ROWS_WAITING,
+	REFUSALS, PROBE_UP, PROBE_MISSED, GRACE_BLOCKED, GRACE_DURATION, GRACES, MEMBERS_REMOVED,
+	LATE_ADDS, SUSPECTS, STRAYS, WORKER_RESTARTS, FAMILIES_NR,
 };
 
 static const struct {
@@ -25,12 +25,13 @@ static const struct {
 	[FOLD_DURATION] = { "talea_fold_duration_seconds", "What the last fold took.", false },
 	[WRITES] = { "talea_writes_per_second", "Adds a second of the busiest counters.", false },
 	[IMBALANCE] = { "talea_lane_imbalance",
-			"Busiest CPU over the mean of the CPUs that add, of the busiest counters with a row.",
+			"Busiest CPU over the mean of those that add, of the busiest hot counters.",
 			false },
 	[READ] = { "talea_read_seconds", "What reading one counter took in the last sample.", false },
 	[ROWS] = { "talea_rows", "Rows by state.", false },
 	[ROW_CHANGES] = { "talea_row_changes", "Counters that changed to this state.", true },
-	[ROWS_WAITING] = { "talea_rows_waiting", "Counters hot enough for a row that have none.", false },
+	[ROWS_WAITING] = { "talea_rows_waiting", "Counters hot enough for a row, without one.",
+			   false },
 	[REFUSALS] = { "talea_refusals", "Registrations refused; their adds count as overflow.", true },
 	[PROBE_UP] = { "talea_probe_up", "Whether a probe that is asked for is attached.", false },
 	[PROBE_MISSED] = { "talea_probe_missed", "Runs of a probe that the kernel left out.", true },
@@ -39,9 +40,10 @@ static const struct {
 	[GRACE_DURATION] = { "talea_grace_duration_seconds", "What the last grace took.", false },
 	[GRACES] = { "talea_graces", "Visits to all CPUs, each for all that waited.", true },
 	[MEMBERS_REMOVED] = { "talea_members_removed", "Members of families removed.", true },
-	[LATE_ADDS] = { "talea_late_adds", "Added to members after their removal; in their removed sum.",
-			true },
-	[SUSPECTS] = { "talea_suspects", "Counters frozen because they fell without a correction.", false },
+	[LATE_ADDS] = { "talea_late_adds",
+			"Added to members after their removal; in the sum of removed ones.", true },
+	[SUSPECTS] = { "talea_suspects", "Counters frozen: they fell without a correction.",
+		       false },
 	[STRAYS] = { "talea_strays", "Changes of cells that nobody owns, not accepted yet.", false },
 	[WORKER_RESTARTS] = { "talea_worker_restarts", "Workers started anew after a death.", true },
 };
@@ -78,11 +80,17 @@ void metrics_fini(struct metrics *metrics)
 	*metrics = (struct metrics){ 0 };
 }
 
+/* What globs are of. */
+static void sample_name(char *buf, size_t size, const char *family, bool is_counter)
+{
+	snprintf(buf, size, "%s%s", family, is_counter ? "_total" : "");
+}
+
 static bool is_family(const char *glob, size_t i)
 {
 	char sample[64];
 
-	snprintf(sample, sizeof(sample), "%s%s", families[i].name, families[i].is_counter ? "_total" : "");
+	sample_name(sample, sizeof(sample), families[i].name, families[i].is_counter);
 	return name_match(glob, sample);
 }
 
@@ -103,8 +111,7 @@ static void metrics_filter(const struct cli *c, struct metrics *m)
 		bool is_meant = c->args_nr == 0;
 		char sample[64];
 
-		snprintf(sample, sizeof(sample), "%s%s", m->list[i].family,
-			 m->list[i].is_counter ? "_total" : "");
+		sample_name(sample, sizeof(sample), m->list[i].family, m->list[i].is_counter);
 		for (size_t a = 0; a < c->args_nr; a++)
 			is_meant |= name_match(c->args[a], sample);
 		for (size_t e = 0; e < c->excludes_nr; e++)

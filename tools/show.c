@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <langinfo.h>
+#include <limits.h>
 #include <locale.h>
 #include <math.h>
 #include <pwd.h>
@@ -316,16 +317,49 @@ void show_text(FILE *f, const char *text)
 	write_part(f, text, 0, show_width(text));
 }
 
+#define LABEL_COLUMNS 10
+
+/* Breaks between words where the terminal would break within one. */
+static void print_wrapped(const char *text)
+{
+	int room = show.is_tty ? show.columns - LABEL_COLUMNS : INT_MAX, at = 0;
+	char word[NAME_DISPLAY_MAX + 1];
+
+	while (*text) {
+		size_t len = strcspn(text, " ");
+		int width;
+
+		if (len >= sizeof(word))
+			len = sizeof(word) - 1;
+		memcpy(word, text, len);
+		word[len] = '\0';
+		width = show_width(word);
+		if (at && at + 1 + width > room) {
+			printf("\n%*s", LABEL_COLUMNS, "");
+			at = 0;
+		} else if (at) {
+			putchar(' ');
+			at++;
+		}
+		show_text(stdout, word);
+		at += width;
+		text += len;
+		text += *text == ' ';
+	}
+}
+
 void show_line(const char *label, const char *format, ...)
 {
+	char text[NAME_DISPLAY_MAX + 1024];
 	va_list args;
 
 	show_style(stdout, SHOW_BOLD);
-	printf("%-10s", label);
+	printf("%-*s", LABEL_COLUMNS, label);
 	show_style(stdout, SHOW_PLAIN);
 	va_start(args, format);
-	vprintf(format, args);
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	print_wrapped(text);
 	putchar('\n');
 }
 

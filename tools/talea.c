@@ -31,8 +31,8 @@ const struct verb cli_verbs[] = {
 	  "Without a terminal it prints one frame after the other.",
 	  READ_OPTIONS | OPTION_BIT(OPTION_WATCH), 0, UINT32_MAX, verb_watch },
 	{ "lanes", "NAME", "The rate of one counter on each CPU.",
-	  "A hot counter has a cell on each CPU; the others share one. Two looks, half a second apart.\n"
-	  "--heat looks more often, and draws one line a CPU (or a few CPUs), the newest at the right.",
+	  "A hot counter has a cell on each CPU; the others share one. Two looks, half a second\n"
+	  "apart. --heat looks more often, and draws a line a CPU, the newest at the right.",
 	  OPTION_BIT(OPTION_HEAT), 1, 1, verb_lanes },
 	{ "explain", "NAME...", "Why a counter is hot or cold, since when, and what would change it.",
 	  "Also what a suspect counter shows and what its cells say.", 0, 1, UINT32_MAX,
@@ -49,8 +49,8 @@ const struct verb cli_verbs[] = {
 	{ "probes", "", "The kernel's probes: attached or not, why, and what to do.", NULL, 0, 0, 0,
 	  verb_probes },
 	{ "accept", "[GLOB...]", "Show what a suspect counter's cells say, from now on.",
-	  "A counter that fell keeps its last good total, suspect, until an admin accepts what its cells\n"
-	  "say. Without GLOB all of the namespace, and the changes of cells that nobody owns.",
+	  "A counter that fell keeps its last good total, suspect, until an admin accepts what its\n"
+	  "cells say. Without GLOB all of the namespace, and the changes of cells that nobody owns.",
 	  OPTION_BIT(OPTION_EXCLUDE) | OPTION_BIT(OPTION_APPLY), 0, UINT32_MAX, verb_accept },
 	{ "history", "[GLOB...]", "What happened to rows, members and suspects: when and why.",
 	  "The last thousand changes at least; --watch waits for more.",
@@ -61,7 +61,7 @@ const struct verb cli_verbs[] = {
 	{ "unpin", "NAME...", "Let the rate decide again.", "For admins of the daemon.",
 	  OPTION_BIT(OPTION_DRY_RUN), 1, UINT32_MAX, verb_unpin },
 	{ "forget", "GLOB...", "Remove members of families; their sum stays in the family.",
-	  "What they counted moves to the member talea=\"removed\", so the family's sum is what it was.\n"
+	  "What they counted moves to the member talea=\"removed\": the family's sum is what it was.\n"
 	  "Adds by who still holds one count there too. Counters and levels are never removed.\n"
 	  "For admins of the daemon:  talea forget 'likes_total{post=\"4*\"}' --apply",
 	  OPTION_BIT(OPTION_EXCLUDE) | OPTION_BIT(OPTION_APPLY), 1, UINT32_MAX, verb_forget },

@@ -128,11 +128,12 @@ static void track_end(struct busy *b, struct track *t)
 }
 
 /* A slot that is nobody's any more fell to zero: that is no rate. */
-static void slot_forget(struct space *space, uint32_t slot)
+void busy_forget(struct space *space, uint32_t slot)
 {
 	struct busy *b = space->busy;
 
-	space->last_second[slot] = 0;
+	if (space->last_second[slot])
+		space->last_second[slot] = 0;
 	if (b->track_of[slot])
 		track_end(b, &b->tracks[b->track_of[slot] - 1]);
 }
@@ -150,7 +151,7 @@ static void changes_find(struct space *space, uint32_t now_s)
 		if (!delta)
 			continue;
 		if (!space_is_owned(space, slot)) {
-			slot_forget(space, slot);
+			busy_forget(space, slot);
 			continue;
 		}
 		space->last_second[slot] = (int64_t)totals[slot];
@@ -371,9 +372,12 @@ void busy_recover(struct space *space)
 	for (uint32_t i = 0; i < from->nr; i++) {
 		struct track *t = &b->tracks[i];
 
-		if (from->slot[i] >= slots_nr || b->track_of[from->slot[i]])
+		uint32_t slot = from->slot[i];
+
+		if (slot >= slots_nr || b->track_of[slot] || from->generation[i] !=
+		    slot_generation(shm_count_read(&space_slot(space, slot)->route)))
 			continue;
-		t->slot = from->slot[i];
+		t->slot = slot;
 		t->generation = from->generation[i];
 		memcpy(t->rates, from->rates[i], sizeof(t->rates));
 		while (t->quiet < SHM_HISTORY_NR - 1 && !(fabsf(t->rates[t->quiet]) > 0))

@@ -21,4 +21,7 @@ void busy_recover(struct space *space);
  * CLOCK_MONOTONIC. */
 void busy_tick(struct space *space, uint64_t now_ns, uint64_t elapsed_ns);
 
+/* A slot has a new owner, or none: its rates begin anew. */
+void busy_forget(struct space *space, uint32_t slot);
+
 #endif

@@ -48,7 +48,7 @@ uint32_t changes_copy(const struct space *space, uint64_t from, struct change_sh
 		/* ORDER(changes): what was copied is whole if the ring has not gone round meanwhile. */
 		nr = shm_take(&space->t->changes_nr);
 		oldest = nr > SHM_CHANGES_NR / 2 ? nr - SHM_CHANGES_NR / 2 : 0;
-		from = from > oldest ? from : oldest;
+		from = from > nr ? nr : from > oldest ? from : oldest; /* a client's: any number */
 		for (copied = 0; copied < max && from + copied < nr; copied++)
 			ret[copied] = ring(space)[(from + copied) % SHM_CHANGES_NR];
 		again = shm_seq_read_retry(&space->t->changes_nr, nr) ?

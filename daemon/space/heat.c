@@ -81,15 +81,25 @@ static enum wire_hot_rule pin_of(const struct space *space, uint32_t slot)
 										 WIRE_RULE_AUTO;
 }
 
+/* Noted for those that are asked about all the time: to match a name with all rules takes as long
+ * as to fold thousands of slots. */
 static enum wire_hot_rule rule_of(const struct space *space, const struct config *config,
 				  uint32_t slot)
 {
+	struct heat *h = &space->heat[slot];
 	char name[NAME_DISPLAY_MAX];
+	enum wire_hot_rule rule;
 
-	if (!config || !config->rules_nr ||
-	    name_display(space->d, slot, name, sizeof(name)) < 0)
+	if (!config || !config->rules_nr)
 		return WIRE_RULE_AUTO;
-	return config_hot(config, name);
+	if (h->rule >> 2 == space->rules_seq)
+		return h->rule & 3;
+	if (name_display(space->d, slot, name, sizeof(name)) < 0)
+		return WIRE_RULE_AUTO;
+	rule = config_hot(config, name);
+	if (h->since_real_ns || h->is_offered || owners_row(space, slot) != SHM_ROW_NONE)
+		h->rule = (uint8_t)(space->rules_seq << 2 | rule);
+	return rule;
 }
 
 /* A pin comes before the configuration. */
@@ -112,7 +122,6 @@ static int64_t total_of(const struct space *space, uint32_t slot)
 /* Not a row yet: it is counted, and gets one as soon as there is one. */
 static void wait_for_row(struct space *space, uint32_t slot, enum shm_why why, double rate)
 {
-	space->heat[slot].is_offered = true;
 	if (space->heat[slot].heat == WIRE_PROMOTING)
 		return;
 	if (space->waiting_nr == SHM_SLOTS_MAX)
@@ -203,8 +212,10 @@ void heat_fold(struct space *space, const struct config *config, uint64_t interv
 		const struct candidate *c = &space->candidates[i];
 		double rate = (double)c->delta / seconds;
 
-		if (rate < HEAT_UP || !heat_can_have_row(space, c->slot) ||
-		    told(space, config, c->slot, &why) == WIRE_RULE_NO)
+		if (rate < HEAT_UP || !heat_can_have_row(space, c->slot))
+			continue;
+		space->heat[c->slot].is_offered = true;
+		if (told(space, config, c->slot, &why) == WIRE_RULE_NO)
 			continue;
 		promote(space, c->slot, SHM_WHY_RATE, rate, 0);
 	}
@@ -217,10 +228,11 @@ void heat_fold(struct space *space, const struct config *config, uint64_t interv
 
 void heat_registered(struct space *space, const struct config *config, uint32_t slot)
 {
+	struct heat *h = &space->heat[slot];
 	enum shm_why why;
 
-	if (space->heat[slot].since_real_ns) /* of the member that had this slot before */
-		space->heat[slot] = (struct heat){ 0 };
+	if (h->since_real_ns || h->is_offered || h->rule) /* of the member that had it before */
+		*h = (struct heat){ 0 };
 	if (heat_can_have_row(space, slot) && told(space, config, slot, &why) == WIRE_RULE_YES)
 		promote(space, slot, why, NAN, 0);
 }
@@ -228,6 +240,7 @@ void heat_registered(struct space *space, const struct config *config, uint32_t 
 void heat_reconfigure(struct space *space)
 {
 	space->walk_slot = SHM_SLOT_OVERFLOW;
+	space->rules_seq = (uint8_t)(space->rules_seq % 63 + 1);
 }
 
 /* --- once a second ---------------------------------------------------------------------------- */
@@ -335,16 +348,21 @@ static struct victim *victims_find(struct space *space, const struct config *con
 /* When rows run out, the hottest have them. */
 static void rows_redistribute(struct space *space, const struct config *config)
 {
-	uint32_t over = space->rows_used > space->rows_max ? space->rows_used - space->rows_max : 0;
-	uint32_t nr, want = over + space->waiting_nr;
+	/* Those that leave already make room, and what is given back helps nobody if it is not reused. */
+	uint32_t staying = space->rows_used - space->rows_retiring;
+	uint32_t over = staying > space->rows_max ? staying - space->rows_max : 0;
+	uint32_t room = staying < space->rows_max ? space->rows_max - staying : 0;
+	bool is_reused = !(shm_read32(&space->d->promotion) & SHM_REUSE_OFF);
+	uint32_t nr, want = over;
 	struct victim *victims;
 
-	/* Those that leave already make room for as many. */
-	want = want > space->rows_retiring ? want - space->rows_retiring : 0;
+	if (is_reused && space->waiting_nr > room)
+		want += space->waiting_nr - room;
 	if (!want || !space->rows_nr)
 		return;
-	qsort(space->waiting, space->waiting_nr, sizeof(*space->waiting), hotter_first);
 	victims = victims_find(space, config, &nr);
+	if (nr)
+		qsort(space->waiting, space->waiting_nr, sizeof(*space->waiting), hotter_first);
 	for (uint32_t i = 0; victims && i < nr && i < want && i < EVICT_MAX; i++) {
 		uint32_t slot = space->rows[victims[i].row].slot;
 

@@ -21,9 +21,11 @@ struct heat {
 	float before, after; /* after: NaN until a second has passed */
 	uint8_t heat;	     /* enum wire_heat */
 	uint8_t why;	     /* enum shm_why */
-	bool is_after_due;
-	bool is_offered; /* while it waits: hot since the last tick */
-	bool may_fall; /* an admin accepted that the total falls at the next fold (suspect.c) */
+	bool is_after_due : 1;
+	bool is_offered : 1; /* hot, and without a row, since the last tick of those that wait */
+	uint8_t rule;	     /* of the configuration: rules_seq:6 | wire_hot_rule:2; 0: look */
+	/* The epoch (its low half) in which the total may fall: an admin accepted it. */
+	uint32_t may_fall;
 };
 
 /* A counter hot enough for a row, or told to have one, that has none. */

@@ -1,7 +1,7 @@
 /*
  * The directory's index as its only writer sees it, the registry beside it (but for removals, which
- * are remove.c's), and the private table of base names. Readers walk the index meanwhile (shm/directory.h); the fold thread alone calls
- * this.
+ * are remove.c's), and the private table of base names. Readers walk the index meanwhile
+ * (shm/directory.h); the fold thread alone calls this.
  */
 #include <errno.h>
 #include <stdlib.h>

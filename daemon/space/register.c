@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/space/busy.h"
 #include "daemon/space/heat.h"
 #include "daemon/space/remove.h"
 #include "shm/names.h"
@@ -372,6 +373,7 @@ static void slot_publish(struct space *space, uint32_t slot, uint64_t name, uint
 		space_apart_add(space, slot, -(int64_t)cell - space->apart[slot]);
 	if (space->changed_s[slot])
 		space->changed_s[slot] = 0;
+	busy_forget(space, slot);
 	shm_set8(&space_states(space)[slot], SHM_T_OK);
 	/* ORDER(generation): name, base and state stand before the generation that shows them. */
 	shm_publish(&s->route, slot_route(generation, SHM_ROW_NONE));

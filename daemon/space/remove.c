@@ -218,7 +218,7 @@ static void moves_step(struct space *space)
 }
 
 /* Moves n from a slot that is nobody's afterwards to its family's `removed`; what its cell holds is
- * `cell`. A worker killed anywhere in here leaves both as they were, or an intent that says the rest. */
+ * `cell`. A worker killed anywhere in here leaves both as they were, or an intent for the rest. */
 static void sum_move(struct space *space, uint32_t slot, uint64_t cell, int64_t n)
 {
 	struct intent_shm *intent = &space->d->intent;

@@ -20,6 +20,12 @@ static bool type_only_rises(const struct space *space, uint32_t slot)
 	       name_type(name) == SHM_MEMBER;
 }
 
+/* The low half of the epoch that the fold under way, or the next one, publishes. */
+static uint32_t next_epoch(const struct space *space)
+{
+	return (uint32_t)shm_count_read(&space->t->epoch) + 1;
+}
+
 /* A cold cell of nobody's holds something. */
 static void cell_judge(struct space *space, uint32_t slot, uint64_t sum)
 {
@@ -72,11 +78,10 @@ uint64_t suspect_judge(struct space *space, uint32_t slot, uint64_t sum, uint64_
 		return published;
 	}
 	if (delta < 0 && type_only_rises(space, slot)) {
-		if (!space->heat[slot].may_fall) {
+		if (space->heat[slot].may_fall != next_epoch(space)) {
 			freeze(space, slot, sum, published);
 			return published;
 		}
-		space->heat[slot].may_fall = false;
 	}
 	heat_offer(space, slot, delta);
 	return sum;
@@ -117,7 +122,7 @@ int suspect_accept(struct space *space, uint32_t slot, uint32_t uid)
 			return -EINVAL;
 		change.before = (int64_t)totals[slot];
 		change.value = suspect_sum(space, slot);
-		space->heat[slot].may_fall = true;
+		space->heat[slot].may_fall = next_epoch(space);
 		shm_set8(state, (uint8_t)((*state & ~SHM_T_STATE) | SHM_T_OK));
 		space->suspects_nr--;
 	}

@@ -1,7 +1,8 @@
 /*
- * One client's connection: HELLO, REGISTER, QUERY, CHANGE and everything malformed. Owns the socket; ends
- * it by shutdown, because keeper and spare hold duplicates that a close alone would leave open.
- * Never waits for a client: what cannot be sent at once ends that client alone. Control's thread.
+ * One client's connection: HELLO, REGISTER, QUERY, CHANGE and all that is malformed. Owns the
+ * socket; ends it by shutdown, because keeper and spare hold duplicates that a close alone would
+ * leave open. Never waits for a client: what cannot be sent at once ends that client alone.
+ * Control's thread.
  */
 #ifndef WORKER_CLIENT_H
 #define WORKER_CLIENT_H

@@ -1,7 +1,8 @@
 /*
  * The grace thread: runs once on every online CPU after a store, so that every rseq section begun
  * before the store has aborted or committed (PROTOCOL 2). One grace at a time, at most 100 a second;
- * first of all the self-test that the kernel does abort sections. Owns its thread and nothing of a space.
+ * first of all the self-test that the kernel does abort sections. Owns its thread and nothing of a
+ * space.
  * The fold thread asks; the answer comes to it as a REQUEST_GRACE.
  */
 #ifndef WORKER_GRACE_H

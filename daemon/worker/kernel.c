@@ -44,10 +44,11 @@ static int key_slot(struct kernel *k, enum probe_id id, uint32_t key, uint32_t *
 static void key_state(struct kernel *k, enum probe_id id, uint32_t key)
 {
 	const struct kernel_probe *p = &k->probes[id];
+	uint8_t *state = &space_states(k->space)[p->slots[key]];
 
-	if (p->slots[key] != SHM_SLOT_NONE)
-		shm_set8(&space_states(k->space)[p->slots[key]],
-			 p->map ? SHM_T_OK : SHM_T_UNKNOWN);
+	/* What fell stays suspect until somebody accepts. */
+	if (p->slots[key] != SHM_SLOT_NONE && (*state & SHM_T_STATE) != SHM_T_SUSPECT)
+		shm_set8(state, p->map ? SHM_T_OK : SHM_T_UNKNOWN);
 }
 
 static int key_make(struct kernel *k, enum probe_id id, uint32_t key)

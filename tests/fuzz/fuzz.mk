@@ -19,8 +19,8 @@ $(BUILD)/fuzz/%.o: %.c $(BUILD)/flags
 $(BUILD)/fuzz/inside.a: $(fuzz_inside)
 	$(call say,AR)rm -f $@ && $(AR) rcsD --thin $@ $^
 
-# A clock that the target turns.
-fuzz_link_wire := -Wl,--wrap=clock_gettime
+# A clock that the target turns, and dice that always fall the same.
+fuzz_link_messages := -Wl,--wrap=clock_gettime,--wrap=getrandom
 
 $(fuzz_programs): $(BUILD)/tests/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%.o $(BUILD)/fuzz/inside.a
 	$(call say,LD)mkdir -p $(@D)

@@ -1,6 +1,6 @@
 /*
- * A clock that a test can put forward: its clock_gettime stands before libc's in every program that names
- * clock_ahead_s. For unit tests of what takes seconds.
+ * A clock that a test can put forward: its clock_gettime stands before libc's in every program that
+ * names clock_ahead_s. For unit tests of what takes seconds.
  */
 #ifndef TESTS_LIB_CLOCK_H
 #define TESTS_LIB_CLOCK_H

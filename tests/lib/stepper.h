@@ -17,8 +17,8 @@ struct stepped {
 
 /*
  * Forks a child that runs body(arg); steps it from its first stepper_stop() to its second one, or to
- * the step max, and kills it. d is the directory it changes (NULL: intents are not looked at). Skips the
- * test where tracing is not allowed; fails it when the child ends by itself.
+ * the step max, and kills it. d is the directory it changes (NULL: intents are not looked at). Skips
+ * the test where tracing is not allowed; fails it when the child ends by itself.
  */
 void stepper_run(void (*body)(void *arg), void *arg, uint64_t max, const struct dir_shm *d,
 		 struct stepped *ret);

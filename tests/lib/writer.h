@@ -1,7 +1,8 @@
 /*
  * The smallest correct writer of a directory, for tests of its readers: a region in this process,
- * slots, names, members, the index with doubling, tombstones, removal and reuse. It follows shm/layout.h and
- * PROTOCOL 2 and 3, not the daemon's code, so that a reader is tested against the contract.
+ * slots, names, members, the index with doubling, tombstones, removal and reuse. It follows
+ * shm/layout.h and PROTOCOL 2 and 3, not the daemon's code, so that a reader is tested against the
+ * contract.
  */
 #ifndef TESTS_LIB_WRITER_H
 #define TESTS_LIB_WRITER_H

@@ -40,7 +40,7 @@ static void removal_ends(struct rcu_head *head, void (*callback)(struct rcu_head
 #define NAMES_NR   1000u
 #define REMOVED_NR 100u
 #define ROUNDS_NR  200u
-#define HELD_NR	   16u
+#define HELD_NR	   512u
 #define READERS_NR 2
 #define PATIENCE_NS 10000000000ull
 
@@ -192,6 +192,7 @@ static void many_come_and_go(void)
 
 		names_remove(from, REMOVED_NR);
 		names_await(from, REMOVED_NR);
+		harness_sleep_ms(1); /* who still held one would read it now */
 		names_add(from, REMOVED_NR);
 	}
 	shm_set32(&is_over, 1);

@@ -367,78 +367,6 @@ static void control_the_last_name_without_quarantine_is_that_of_two_owners(void 
 	assert_true(mixed_names() > 0);
 }
 
-/* --- the two rules of a look-up, one taken away at a time (PROTOCOL 3) ---------------------------- */
-
-enum rule { ODD = 1, AGAIN = 2 };
-
-/* A look-up by these rules, with something happening just before it has the last word. */
-static bool believes(uint32_t slot, uint64_t key, unsigned int rules, void (*meanwhile)(uint32_t),
-		     uint32_t *ret_generation)
-{
-	const struct slot_shm *s = writer_slot(&w, slot);
-	uint64_t route = shm_take(&s->route), name;
-	const struct member_shm *m;
-
-	if ((rules & ODD) && !(slot_generation(route) & 1))
-		return false;
-	name = shm_take(&s->name);
-	m = dir_member(w.d, name);
-	if (!key_equals(m->value, &key, sizeof(key)))
-		return false;
-	meanwhile(slot);
-	if ((rules & AGAIN) && slot_generation(shm_count_read(&s->route)) != slot_generation(route))
-		return false;
-	*ret_generation = slot_generation(route);
-	return true;
-}
-
-static void nothing_happens(uint32_t slot)
-{
-	(void)slot;
-}
-
-static void handed_to_key_2(uint32_t slot)
-{
-	uint64_t key = 2;
-
-	writer_remove(&w, slot);
-	writer_member(&w, SHM_MEMBER, family, &key, sizeof(key), slot);
-}
-
-/* Would an add that was told this generation count in this slot now? */
-static bool would_count(uint32_t slot, uint32_t generation)
-{
-	return slot_generation(writer_slot(&w, slot)->route) == generation;
-}
-
-static void control_a_look_up_without_the_odd_generation_counts_for_nobody(void **state)
-{
-	uint64_t key = 1;
-	uint32_t slot, generation = 0;
-
-	(void)state;
-	slot = writer_member(&w, SHM_MEMBER, family, &key, sizeof(key), 0);
-	writer_remove(&w, slot);
-	assert_false(believes(slot, key, ODD | AGAIN, nothing_happens, &generation));
-	assert_true(believes(slot, key, AGAIN, nothing_happens, &generation));
-	assert_true(would_count(slot, generation));
-}
-
-static void control_a_look_up_without_the_second_generation_gives_a_member_that_is_gone(void **state)
-{
-	uint64_t key = 1;
-	uint32_t slot, generation = 0;
-
-	(void)state;
-	slot = writer_member(&w, SHM_MEMBER, family, &key, sizeof(key), 0);
-	assert_false(believes(slot, key, ODD | AGAIN, handed_to_key_2, &generation));
-	writer_remove(&w, slot);
-	writer_member(&w, SHM_MEMBER, family, &key, sizeof(key), slot);
-	assert_true(believes(slot, key, ODD, handed_to_key_2, &generation));
-	/* The section's compare alone keeps that from counting for key 2. */
-	assert_false(would_count(slot, generation));
-}
-
 /* --- damaged directories ------------------------------------------------------------------- */
 
 static uint64_t random_state = 88172645463325252ull;
@@ -527,9 +455,6 @@ int main(void)
 		DIRECTORY_TEST(a_slot_handed_out_again_never_answers_with_an_older_generation),
 		DIRECTORY_TEST(a_name_is_never_that_of_two_owners),
 		DIRECTORY_TEST(control_the_last_name_without_quarantine_is_that_of_two_owners),
-		DIRECTORY_TEST(control_a_look_up_without_the_odd_generation_counts_for_nobody),
-		DIRECTORY_TEST(
-			control_a_look_up_without_the_second_generation_gives_a_member_that_is_gone),
 		DIRECTORY_TEST(a_scribbled_directory_never_faults_its_reader),
 	};
 

@@ -334,8 +334,9 @@ static int64_t naive_sum(void)
 
 		do {
 			state = shm_take(&s->state);
-			n = (int64_t)(shm_count_read((const uint64_t *)&s->base[state_version(state) & 1]) +
-				      shm_count_read(cell_of(slot)));
+			n = (int64_t)shm_count_read(
+				(const uint64_t *)&s->base[state_version(state) & 1]);
+			n += (int64_t)shm_count_read(cell_of(slot));
 		} while (shm_seq_read_retry(&s->state, state));
 		sum += n;
 	}

@@ -202,6 +202,27 @@ static void when_rows_run_out_the_hottest_keep_them_and_the_rest_wait(void **sta
 	assert_int_equal(in.space->rows_used, 2);
 }
 
+static void nobody_gives_way_where_rows_are_not_used_again(void **state)
+{
+	uint32_t one = inside_make(&in, SHM_COUNTER, "one_total");
+	uint32_t two = inside_make(&in, SHM_COUNTER, "two_total");
+	uint32_t three = inside_make(&in, SHM_COUNTER, "three_total");
+
+	(void)state;
+	shm_set32(&in.space->d->promotion, SHM_REUSE_OFF);
+	inside_fold(&in, FOLD_NS);
+	heat_up(one, HOT_ADDS);
+	heat_up(two, HOT_ADDS);
+	for (unsigned int s = 0; s < 3; s++) {
+		heat_up(three, 100 * HOT_ADDS);
+		inside_second(&in);
+		inside_grace(&in);
+	}
+	assert_int_equal(heat_of(three), WIRE_PROMOTING);
+	assert_int_equal(heat_of(one), WIRE_HOT);
+	assert_int_equal(heat_of(two), WIRE_HOT);
+}
+
 static void one_that_waits_and_cools_down_waits_no_longer(void **state)
 {
 	uint32_t slots[3];
@@ -353,6 +374,20 @@ static void history_tells_what_happened_and_why(void **state)
 	}
 }
 
+static void history_may_be_asked_for_from_any_number_on(void **state)
+{
+	const struct change_shm change = { .kind = SHM_CHANGE_STRAY };
+	struct change_shm changes[16];
+	uint64_t first;
+
+	(void)state;
+	for (unsigned int i = 0; i < SHM_CHANGES_NR; i++)
+		changes_put(in.space, &change);
+	assert_int_equal(changes_copy(in.space, UINT64_MAX, changes, 16, &first), 0);
+	assert_int_equal(first, SHM_CHANGES_NR);
+	assert_int_equal(changes_copy(in.space, SHM_CHANGES_NR - 1, changes, 16, &first), 1);
+}
+
 /* --- suspects ------------------------------------------------------------------------------------ */
 
 static void a_counter_that_falls_freezes_until_somebody_accepts(void **state)
@@ -388,6 +423,25 @@ static void a_counter_that_falls_freezes_until_somebody_accepts(void **state)
 	inside_add_cold(&in, slot, (uint64_t)-1);
 	inside_fold(&in, FOLD_NS);
 	assert_int_equal(inside_total(&in, slot), 40);
+}
+
+static void an_accepted_fall_is_not_a_leave_to_fall_later(void **state)
+{
+	uint32_t slot = inside_make(&in, SHM_COUNTER, "fell_total");
+
+	(void)state;
+	inside_add_cold(&in, slot, 100);
+	inside_fold(&in, FOLD_NS);
+	inside_add_cold(&in, slot, (uint64_t)-60);
+	inside_fold(&in, FOLD_NS);
+	inside_add_cold(&in, slot, 70); /* above what is shown: nothing falls when it is accepted */
+	assert_int_equal(suspect_accept(in.space, slot, 0), 0);
+	inside_fold(&in, FOLD_NS);
+	assert_int_equal(inside_total(&in, slot), 110);
+	inside_add_cold(&in, slot, (uint64_t)-1);
+	inside_fold(&in, FOLD_NS);
+	assert_int_equal(inside_total(&in, slot), 110);
+	assert_int_equal(in.space->suspects_nr, 1);
 }
 
 static void a_level_may_fall(void **state)
@@ -462,6 +516,7 @@ int main(void)
 		TEST(while_it_retires_a_row_is_summed_and_may_be_kept),
 		TEST(a_grace_for_an_earlier_retirement_does_not_end_a_later_one),
 		TEST_TWO(when_rows_run_out_the_hottest_keep_them_and_the_rest_wait),
+		TEST_TWO(nobody_gives_way_where_rows_are_not_used_again),
 		TEST_TWO(one_that_waits_and_cools_down_waits_no_longer),
 		TEST(configuration_and_pins_come_before_rates),
 		TEST(new_rules_reach_counters_that_are_there),
@@ -469,7 +524,9 @@ int main(void)
 		TEST(without_a_good_self_test_only_rows_that_were_never_owned_are_given),
 		TEST(a_new_worker_finds_rows_pins_and_unfinished_retirements),
 		TEST(history_tells_what_happened_and_why),
+		TEST(history_may_be_asked_for_from_any_number_on),
 		TEST(a_counter_that_falls_freezes_until_somebody_accepts),
+		TEST(an_accepted_fall_is_not_a_leave_to_fall_later),
 		TEST(a_level_may_fall),
 		TEST(a_cell_that_nobody_owns_is_told_once_and_counts_for_nobody),
 		TEST(so_is_a_free_row_that_changes),

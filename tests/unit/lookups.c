@@ -1,6 +1,6 @@
 /*
- * What a look-up may believe while members come and go: the rules of dir_matches, with controls that take
- * one away and must then be told a wrong answer, and an index that is built anew under a reader.
+ * What a look-up may believe while members come and go: the rules of dir_matches, with controls that
+ * take one away and must then be told a wrong answer, and an index that is built anew under a reader.
  */
 #define _GNU_SOURCE
 #include "tests/lib/test.h"

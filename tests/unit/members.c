@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/space/busy.h"
 #include "daemon/space/owners.h"
 #include "daemon/space/remove.h"
 #include "tests/lib/clock.h"
@@ -144,6 +145,29 @@ static void a_slot_comes_again_after_its_quarantine_with_its_name_record(void **
 	assert_int_equal(total(removed), 9);
 	assert_int_equal(find("key 003", &g), b);
 	assert_int_equal(find("key 1", &g), SHM_SLOT_NONE);
+}
+
+static void the_rate_of_a_slot_that_comes_again_is_its_new_members(void **state)
+{
+	const struct busy_shm *list = (const struct busy_shm *)(const void *)
+		((const char *)space->t + SHM_T_BUSY + SHM_T_BUSY_BYTES);
+	uint32_t a = member("a");
+
+	(void)state;
+	shm_count_add(cell(a), 9);
+	fold();
+	busy_tick(space, SECOND_NS, SECOND_NS);
+	forget(a);
+	quarantine_pass(); /* and no tick: the worker was stopped */
+	assert_int_equal(member("b"), a);
+	shm_count_add(cell(a), 30);
+	fold();
+	busy_tick(space, SECOND_NS, SECOND_NS);
+	busy_tick(space, SECOND_NS, SECOND_NS);
+	assert_int_equal(space->t->busy_tick, 3);
+	assert_int_equal(list->slot[list->nr - 1], a);
+	assert_int_equal(list->generation[list->nr - 1], generation(a));
+	assert_true(list->rates[list->nr - 1][1] == 30.0f);
 }
 
 static void nothing_comes_again_before_the_fold_has_shown_that_it_is_gone(void **state)
@@ -381,6 +405,7 @@ int main(void)
 		MEMBERS_TEST(a_row_goes_with_its_member_and_comes_to_another),
 		MEMBERS_TEST(a_key_that_comes_again_while_it_goes_is_another_member),
 		MEMBERS_TEST(a_slot_comes_again_after_its_quarantine_with_its_name_record),
+		MEMBERS_TEST(the_rate_of_a_slot_that_comes_again_is_its_new_members),
 		MEMBERS_TEST(nothing_comes_again_before_the_fold_has_shown_that_it_is_gone),
 		MEMBERS_TEST(
 			nothing_comes_again_without_a_passed_self_test_or_beside_adds_without_rseq),

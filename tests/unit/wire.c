@@ -5,13 +5,10 @@
 #include "tests/lib/test.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "shm/wire.h"
 
@@ -94,7 +91,7 @@ static struct wire_change *make_change(uint32_t op, unsigned int nr)
 	memset(m, 0, sizeof(*m));
 	m->op = op;
 	for (; m->nr < nr; m->nr++)
-		m->bytes += (uint32_t)sprintf(m->names + m->bytes, "likes_total{post=\"%u\"}", m->nr) + 1;
+		m->bytes += 1 + (uint32_t)sprintf(m->names + m->bytes, "likes{post=\"%u\"}", m->nr);
 	m->head = head_of(WIRE_CHANGE, sizeof(*m) + m->bytes);
 	return m;
 }
@@ -192,8 +189,6 @@ static void a_change_names_exactly_as_many_as_it_says(void **state)
 	assert_int_equal(check(), -EPROTO);
 	make_change(WIRE_PIN_HOT, 3)->nr = 4;
 	assert_int_equal(check(), -EPROTO);
-	make_change(WIRE_PIN_HOT, 3)->nr = 0xffffffff;
-	assert_int_equal(check(), -EPROTO);
 	make_change(WIRE_PIN_HOT, 0);
 	assert_int_equal(check(), -EPROTO);
 	make_change(WIRE_PIN_HOT, WIRE_ENTRIES_MAX);
@@ -247,8 +242,6 @@ static void answers_with_more_than_they_hold_are_refused(void **state)
 	(void)state;
 	make_answer(WIRE_CHANGES + 1, 1, 8);
 	assert_int_equal(check(), -EPROTO);
-	make_answer(0, 1, 8);
-	assert_int_equal(check(), -EPROTO);
 	make_records(WIRE_CLIENTS, WIRE_CLIENTS_MAX + 1, 0, sizeof(struct wire_client));
 	assert_int_equal(check(), -EPROTO);
 	make_records(WIRE_CHANGES, 2, sizeof(struct wire_changes), sizeof(struct change_shm));
@@ -264,9 +257,6 @@ static void answers_with_more_than_they_hold_are_refused(void **state)
 	assert_int_equal(check(), -EPROTO);
 	l = make_lanes(4);
 	l->slot = SHM_SLOTS_MAX;
-	assert_int_equal(check(), -EPROTO);
-	make_lanes(4);
-	((struct wire_answer *)(void *)buffer)->nr = 0;
 	assert_int_equal(check(), -EPROTO);
 	e = make_records(WIRE_EXPLAIN, 1, 0, sizeof(*e));
 	e->heat = WIRE_RETIRING + 1;
@@ -352,6 +342,7 @@ static void another_magic_version_or_kind_is_refused(void **state)
 static void strings_without_an_end_are_refused(void **state)
 {
 	struct wire_answer *a;
+	struct wire_client *c;
 	struct wire_probe *p;
 	struct wire_hello *m;
 
@@ -368,8 +359,8 @@ static void strings_without_an_end_are_refused(void **state)
 	a = make_answer(WIRE_STATUS, 1, sizeof(struct wire_status));
 	memset(((struct wire_status *)(void *)a->records)->sandbox, 'a', 128);
 	assert_int_equal(check(), -EPROTO);
-	memset(((struct wire_client *)make_records(WIRE_CLIENTS, 1, 0, sizeof(struct wire_client)))->app,
-	       'a', SHM_NAMESPACE_MAX);
+	c = make_records(WIRE_CLIENTS, 1, 0, sizeof(*c));
+	memset(c->app, 'a', sizeof(c->app));
 	assert_int_equal(check(), -EPROTO);
 	a = make_answer(WIRE_PROBES, 2, sizeof(*p));
 	p = (void *)a->records;
@@ -587,70 +578,6 @@ static void mutated_messages_are_refused_or_read_inside_their_bounds(void **stat
 	munmap(area, room + 4096);
 }
 
-static void pair(int sv[2])
-{
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv), 0);
-}
-
-static int open_fds(void)
-{
-	int nr = 0;
-
-	for (int fd = 0; fd < 512; fd++)
-		nr += fcntl(fd, F_GETFD) >= 0;
-	return nr;
-}
-
-static void fds_travel_cloexec_and_those_not_wanted_are_closed(void **state)
-{
-	int sv[2], fds[3] = { 0, 1, 2 }, got[3] = { -1, -1, -1 }, before;
-	unsigned int nr = 99;
-	struct wire_hello *m;
-	_Alignas(8) char in[WIRE_MAX];
-
-	(void)state;
-	pair(sv);
-	before = open_fds();
-	m = make_hello();
-	assert_int_equal(wire_send(sv[0], m, fds, 3, 0), 0);
-	assert_int_equal(wire_recv(sv[1], in, sizeof(in), got, 3, &nr, 0), sizeof(*m));
-	assert_int_equal(nr, 3);
-	assert_memory_equal(in, m, sizeof(*m));
-	for (int i = 0; i < 3; i++) {
-		assert_int_equal(fcntl(got[i], F_GETFD), FD_CLOEXEC);
-		close(got[i]);
-	}
-	assert_int_equal(wire_send(sv[0], m, fds, 3, 0), 0);
-	assert_int_equal(wire_recv(sv[1], in, sizeof(in), got, 1, &nr, 0), sizeof(*m));
-	assert_int_equal(nr, 1);
-	close(got[0]);
-	assert_int_equal(wire_send(sv[0], m, fds, 3, 0), 0);
-	assert_int_equal(wire_recv(sv[1], in, sizeof(in), NULL, 0, NULL, 0), sizeof(*m));
-	assert_int_equal(open_fds(), before);
-	close(sv[0]);
-	close(sv[1]);
-}
-
-static void a_message_longer_than_the_buffer_is_an_error_and_leaves_no_fd(void **state)
-{
-	int sv[2], fds[3] = { 0, 1, 2 }, got[3], before;
-	_Alignas(8) char in[64];
-	unsigned int nr = 99;
-
-	(void)state;
-	pair(sv);
-	before = open_fds();
-	assert_int_equal(wire_send(sv[0], make_hello(), fds, 3, 0), 0);
-	assert_int_equal(wire_recv(sv[1], in, sizeof(in), got, 3, &nr, 0), -EMSGSIZE);
-	assert_int_equal(nr, 0);
-	assert_int_equal(open_fds(), before);
-	assert_int_equal(wire_recv(sv[1], in, sizeof(in), got, 3, &nr, MSG_DONTWAIT), -EAGAIN);
-	close(sv[0]);
-	assert_int_equal(wire_recv(sv[1], in, sizeof(in), got, 3, &nr, 0), 0);
-	assert_int_equal(wire_send(sv[1], make_hello(), NULL, 0, 0), -EPIPE);
-	close(sv[1]);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -666,8 +593,6 @@ int main(void)
 		cmocka_unit_test(results_outside_the_region_or_the_texts_are_refused),
 		cmocka_unit_test(putting_stops_at_the_end_of_the_message),
 		cmocka_unit_test(mutated_messages_are_refused_or_read_inside_their_bounds),
-		cmocka_unit_test(fds_travel_cloexec_and_those_not_wanted_are_closed),
-		cmocka_unit_test(a_message_longer_than_the_buffer_is_an_error_and_leaves_no_fd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

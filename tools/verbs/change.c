@@ -1,7 +1,7 @@
 /*
- * The verbs that an operator changes counters with: pin, unpin, forget, accept. Each lists on stdout what
- * it is about, says on stderr what was done or would be, and asks the worker for the rest. Owns the lists.
- * Called from the table of verbs.
+ * The verbs that an operator changes counters with: pin, unpin, forget, accept. Each lists on
+ * stdout what it is about, says on stderr what was done or would be, and asks the worker for the
+ * rest. Owns the lists. Called from the table of verbs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -252,7 +252,7 @@ int verb_pin(struct cli *c)
 
 int verb_unpin(struct cli *c)
 {
-	return pin(c, WIRE_UNPIN, "left to their rate again");
+	return pin(c, WIRE_UNPIN, "left to the rate again");
 }
 
 /* --- forget --------------------------------------------------------------------------------- */
@@ -275,7 +275,8 @@ static struct family *family_of(struct change *ch, const struct pick *pick)
 	f += ch->families_nr++;
 	snprintf(other, sizeof(other), "%.*s{talea=\"other\"}", (int)len, pick->name);
 	*f = (struct family){ .base = strndup(pick->name, len), .base_len = len };
-	f->is_family = pick->name[len] && talea_read_name(ch->t, other, TALEA_COMPACTED, 0, &total) == 0;
+	f->is_family = pick->name[len] &&
+		       talea_read_name(ch->t, other, TALEA_COMPACTED, 0, &total) == 0;
 	return f->base ? f : NULL;
 }
 
@@ -331,8 +332,8 @@ static void forget_words(const struct change *ch)
 
 		if (!f->nr)
 			continue;
-		fprintf(stderr, "%s: %s member%s %s; %s %s to %s{talea=\"removed\"}, the family's sum stays\n",
-			f->base, show_exact(nr, (int64_t)f->nr), plural(f->nr),
+		fprintf(stderr, "%s: %s member%s %s\n  %s %s to %s{talea=\"removed\"}: its sum "
+				"stays\n", f->base, show_exact(nr, (int64_t)f->nr), plural(f->nr),
 			ch->c->apply ? "removed" : "would go", show_exact(sum, f->sum),
 			ch->c->apply ? "moved" : "would move", f->base);
 	}
@@ -349,7 +350,7 @@ static uint64_t removed_nr(struct change *ch)
 	return ((const struct wire_status *)(const void *)answer->records)->removed_nr;
 }
 
-/* Returns when the removals are in the published totals, as `add` does; or says that they are not yet. */
+/* Returns when the removals are in the totals, as `add` does; or says that they are not yet. */
 static void forget_settle(struct change *ch, uint64_t before)
 {
 	const struct timespec pause = { .tv_nsec = 10000000 };
@@ -373,8 +374,8 @@ static int forget(struct change *ch)
 
 	picks_keep(ch, keep_member);
 	if (!ch->picks.nr) {
-		fprintf(stderr, "talea forget: none of them is a member of a family; counters and levels "
-				"live as long as their namespace\n");
+		fprintf(stderr, "talea forget: none of them is a member of a family; counters and "
+				"levels live as long as their namespace\n");
 		return CLI_NO_MATCH;
 	}
 	rc = change_begin(ch);

@@ -1,6 +1,6 @@
 /*
- * The verb `clients`: who is attached to the namespace, as the worker knows it. Owns nothing; called from
- * the table of verbs.
+ * The verb `clients`: who is attached to the namespace, as the worker knows it. Owns nothing;
+ * called from the table of verbs.
  */
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /*
- * The verb `explain`: why a counter is hot or cold, since when, what it was like before and after, and
- * what would change it; for a suspect one what it shows and what its cells say. Owns the words. Called
- * from the table of verbs.
+ * The verb `explain`: why a counter is hot or cold, since when, what it was like before and after,
+ * and what would change it; for a suspect one what it shows and what its cells say. Owns the
+ * words. Called from the table of verbs.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -117,12 +117,17 @@ static void print_why(const struct wire_explain *e)
 
 static void print_rates(const struct wire_explain *e)
 {
+	bool has_before = !isnan(e->rate_before), has_after = !isnan(e->rate_after);
 	char before[SHOW_TEXT], after[SHOW_TEXT];
 
-	if (e->since_real_ns && (!isnan(e->rate_before) || !isnan(e->rate_after)))
-		show_line("change", "%s adds/s just before, %s in the second after",
-			  isnan(e->rate_before) ? "?" : show_speed(before, e->rate_before),
-			  isnan(e->rate_after) ? "not known yet" : show_speed(after, e->rate_after));
+	show_speed(before, (double)e->rate_before);
+	show_speed(after, (double)e->rate_after);
+	if (e->since_real_ns && (has_before || has_after))
+		show_line("change", "%s%s%s%s%s", has_before ? before : "",
+			  has_before ? " adds/s just before" : "",
+			  has_before && has_after ? ", " : "", has_after ? after : "",
+			  has_after && has_before ? " in the second after" :
+			  has_after		  ? " adds/s in the second after" : "");
 	if (e->imbalance > 0)
 		show_line("imbalance", "%.2f: the busiest CPU over the mean of the %u that add",
 			  (double)e->imbalance, e->lanes_nr);
@@ -136,24 +141,24 @@ static void print_next(const struct wire_explain *e)
 	round_speed(up, (double)e->rate_up);
 	round_speed(down, (double)e->rate_down);
 	if (!e->can_have_row)
-		show_line("next", "it never gets a row: kernel counters have lanes of their own, sums of "
-				  "removed members and families need none");
+		show_line("next", "it never gets a row: the kernel's counters have lanes of their own, "
+				  "families and what was removed need none");
 	else if (e->pin != WIRE_RULE_AUTO)
 		show_line("next", "pinned %s: so it stays until talea unpin", rules[e->pin]);
 	else if (e->rule != WIRE_RULE_AUTO)
 		show_line("next", "the configuration keeps it %s; talea pin comes before it",
 			  rules[e->rule]);
 	else if (e->heat == WIRE_HOT)
-		show_line("next", "cold when it stays under %s adds/s for %u s, or when one twice as hot "
-				  "needs its row; talea pin keeps it", down, e->quiet_s);
+		show_line("next", "cold when it stays under %s adds/s for %u s, or when one twice as "
+				  "hot needs its row; talea pin keeps it", down, e->quiet_s);
 	else if (e->heat == WIRE_PROMOTING)
 		show_line("next", "hot when a row is free, or one has less than half its rate: raise "
 				  "rows-max in the section of the namespace");
 	else if (e->heat == WIRE_RETIRING)
 		show_line("next", "cold when every CPU has been visited; its row is summed until then");
 	else
-		show_line("next", "hot at once when it moves faster than %s adds/s; talea pin makes it so",
-			  up);
+		show_line("next", "hot at once when it moves faster than %s adds/s; talea pin makes it "
+				  "so", up);
 }
 
 static void print_suspect(const struct pick *pick, const struct wire_explain *e)
@@ -163,8 +168,9 @@ static void print_suspect(const struct pick *pick, const struct wire_explain *e)
 	if (!e->is_suspect)
 		return;
 	show_style(stdout, SHOW_BAD);
-	show_line("suspect", "it fell without a correction: it shows %s, its last good total; its cells "
-			     "say %s", show_exact(frozen, e->frozen), show_exact(summed, e->summed));
+	show_line("suspect", "it fell without a correction: it shows %s, its last good total; its "
+			     "cells say %s", show_exact(frozen, e->frozen),
+		  show_exact(summed, e->summed));
 	show_line("fix", "end the program that stores where it must not (talea clients), then: "
 			 "talea accept '%s' --apply", pick->name);
 }

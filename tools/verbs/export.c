@@ -1,7 +1,7 @@
 /*
- * The verb `export`: all totals of one epoch for other programs, as OpenMetrics 1.0, CSV or one JSON object
- * a line. Owns the frame of each format; talea's own metrics come from metrics.c. Called from the table of
- * verbs.
+ * The verb `export`: all totals of one epoch for other programs, as OpenMetrics 1.0, CSV or one
+ * JSON object a line. Owns the frame of each format; talea's own metrics come from metrics.c.
+ * Called from the table of verbs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -182,7 +182,8 @@ static const char *type_text(const struct pick *pick)
 
 static const char *state_text(const struct pick *pick)
 {
-	return pick->state == TALEA_SUSPECT ? "suspect" : pick->state == TALEA_UNKNOWN ? "unknown" : "ok";
+	return pick->state == TALEA_SUSPECT ? "suspect" :
+	       pick->state == TALEA_UNKNOWN ? "unknown" : "ok";
 }
 
 static const char *origin_text(const struct pick *pick)
@@ -238,8 +239,8 @@ static int put_ndjson(const struct picks *picks, const struct talea_status *st)
 			json_base(pick->name), "type", type_text(pick), "origin", origin_text(pick),
 			"labels", json_labels(pick->name), "value",
 			is_known ? json_integer(pick->value) : json_null(), "rate",
-			is_known ? json_rate(pick->rate) : json_null(), "state", state_text(pick), "hot",
-			pick->is_hot);
+			is_known ? json_rate(pick->rate) : json_null(), "state", state_text(pick),
+			"hot", pick->is_hot);
 
 		text = o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
 		json_decref(o);

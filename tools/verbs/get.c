@@ -237,8 +237,8 @@ static int once(const struct cli *c, struct talea *t, const struct talea_status 
 	if (rc == CLI_OK && !is_list)
 		rc = check_age(c, &out);
 	if (out.suspects_nr && !c->json && !c->watch_ns)
-		fprintf(stderr, "talea %s: %zu of them %s suspect: frozen when %s fell. try: talea accept\n",
-			c->verb->name, out.suspects_nr, out.suspects_nr == 1 ? "is" : "are",
+		fprintf(stderr, "talea %s: %zu of them %s suspect: frozen when %s fell. try: talea "
+			"accept\n", c->verb->name, out.suspects_nr, out.suspects_nr == 1 ? "is" : "are",
 			out.suspects_nr == 1 ? "it" : "they");
 	if (rc == CLI_OK && out.nr == 1 && out.has_unknown && !is_list && !c->json && !show.is_tty) {
 		fprintf(stderr, "talea get: nothing counts it yet. try: talea probes\n");

@@ -1,6 +1,6 @@
 /*
- * The verb `history`: what happened to rows, members and suspects, as the worker's ring of changes tells.
- * Owns the words for changes and reasons. Called from the table of verbs.
+ * The verb `history`: what happened to rows, members and suspects, as the worker's ring of changes
+ * tells. Owns the words for changes and reasons. Called from the table of verbs.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -8,6 +8,8 @@
 #include <time.h>
 
 #include "tools/cli.h"
+
+#define DAY_NS (86400ull * 1000000000)
 
 static const char *kind_text(uint8_t kind)
 {
@@ -78,15 +80,11 @@ static json_t *change_json(uint64_t number, const struct change_shm *change, con
 
 static const char *why_words(const struct change_shm *change)
 {
-	bool is_up = change->kind == SHM_CHANGE_HOT || change->kind == SHM_CHANGE_PROMOTING;
-
 	switch (change->why) {
-	case SHM_WHY_RATE:
-		return change->kind == SHM_CHANGE_PROMOTING ? "hot enough, no row is free" :
-		       is_up				    ? "hot enough for a row" :
-							      "quiet for long enough";
+	case SHM_WHY_RATE: /* as usual: the rate says it */
+		return change->kind == SHM_CHANGE_PROMOTING ? "no row is free" : "";
 	case SHM_WHY_PIN:
-		return "pinned or unpinned";
+		return has_rate(change->kind) ? "by a pin" : "";
 	case SHM_WHY_CONFIG:
 		return "as the configuration says";
 	case SHM_WHY_BUDGET:
@@ -156,17 +154,19 @@ static void change_print(const struct change_shm *change, const char *name)
 		return;
 	}
 	show_style(stdout, SHOW_GREY);
-	printf("%s  ", show_time(time, change->real_ns));
+	printf("%s  ", show_now_ns() < change->real_ns + DAY_NS ? show_clock(time, change->real_ns) :
+							      show_time(time, change->real_ns));
 	show_style(stdout, change->kind == SHM_CHANGE_SUSPECT || change->kind == SHM_CHANGE_STRAY ?
 				   SHOW_BAD : change->kind == SHM_CHANGE_HOT ? SHOW_GOOD : SHOW_RATE);
 	printf("%-11s  ", kind_text(change->kind));
 	show_style(stdout, SHOW_PLAIN);
 	show_text(stdout, *name ? name : "(the namespace)");
 	/* The rest on this line if it fits, else below. */
-	if (show_width(name) + (int)strlen(text) + 36 <= show.columns)
+	if (show_width(*name ? name : "(the namespace)") + (int)(strlen(time) + strlen(text)) + 17 <=
+	    show.columns)
 		printf("  %s\n", text);
 	else
-		printf("\n%21s%s\n", "", text);
+		printf("\n%*s%s\n", (int)strlen(time) + 15, "", text);
 }
 
 /* --- the verb ------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /*
- * The verb `lanes`: how fast one counter moves on each CPU, from differences between two or more looks at
- * its row; with --heat as a map of the last second. Owns the looks. Called from the table of verbs.
+ * The verb `lanes`: how fast one counter moves on each CPU, from differences between two or more
+ * looks at its row; with --heat as a map of the last second. Owns the looks. Called from the table
+ * of verbs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -182,8 +183,8 @@ static void print_cold(const struct lanes *l)
 	if (l->row != SHM_ROW_NONE && l->cold == 0)
 		return;
 	show_style(stdout, SHOW_GREY);
-	printf("and %s adds/s to the cell that all CPUs share: interrupted adds, and threads without "
-	       "restartable sequences\n", show_speed(rate, l->cold));
+	printf("and %s adds/s to the cell of all CPUs: interrupted ones, threads without rseq\n",
+	       show_speed(rate, l->cold));
 	show_style(stdout, SHOW_PLAIN);
 }
 
@@ -283,8 +284,8 @@ static void lanes_print(const struct lanes *l, bool has_heat)
 	char rate[SHOW_TEXT];
 
 	if (l->row == SHM_ROW_NONE) {
-		fprintf(stderr, "%s is cold: it has no lanes, all CPUs add to one cell (%s adds/s now). "
-			"try: talea explain '%s'\n", l->name, show_speed(rate, l->cold), l->name);
+		fprintf(stderr, "%s is cold: it has no lanes, all CPUs add to one cell (%s adds/s "
+			"now). try: talea explain '%s'\n", l->name, show_speed(rate, l->cold), l->name);
 		return;
 	}
 	if (!show.is_tty && !has_heat) {

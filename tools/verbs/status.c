@@ -251,20 +251,20 @@ static void print_daemon(const struct facts *f)
 	show_line("daemon", "talead %s at %s", d->version, d->socket);
 	show_line("totals", "not durable: they live as long as the daemon's region");
 	show_line("region", "since %s (%s)", show_time(a, d->started_real_ns),
-	     show_ns(b, now > d->started_real_ns ? now - d->started_real_ns : 0));
+		  show_ns(b, now > d->started_real_ns ? now - d->started_real_ns : 0));
 	show_line("folder", "%s", d->state_folder);
 	show_line("keeper", "pid %u, taken over %u time%s", d->keeper_pid, d->keeper_takeovers,
-	     plural(d->keeper_takeovers));
+		  plural(d->keeper_takeovers));
 	if (d->spare_pid)
 		show_line("spare", "pid %u", d->spare_pid);
 	else
 		show_line("spare", "none");
 	show_line("worker", "pid %u, restarted %u time%s, running for %s", d->worker_pid,
-	     d->worker_restarts, plural(d->worker_restarts),
-	     show_ns(a, now > d->worker_started_real_ns ? now - d->worker_started_real_ns : 0));
+		  d->worker_restarts, plural(d->worker_restarts),
+		  show_ns(a, now > d->worker_started_real_ns ? now - d->worker_started_real_ns : 0));
 	show_line("sandbox", "%s", d->sandbox);
 	show_line("clients", "%u beside this command; %u namespace%s", d->clients_nr, d->namespaces_nr,
-	     plural(d->namespaces_nr));
+		  plural(d->namespaces_nr));
 }
 
 static void print_fold(const struct facts *f)
@@ -276,7 +276,7 @@ static void print_fold(const struct facts *f)
 	show_ns(a, d->fold_interval_ns);
 	show_ns(b, d->fold_duration_ns);
 	show_line("fold", "every %s, takes %s, %.1f %% of a core; %u CPU%s, %s", a, b,
-	     d->fold_cpu_permille / 10.0, d->cpus_nr, plural(d->cpus_nr), d->vector);
+		  d->fold_cpu_permille / 10.0, d->cpus_nr, plural(d->cpus_nr), d->vector);
 }
 
 static void print_rows(const struct wire_status *d)
@@ -292,8 +292,9 @@ static void print_rows(const struct wire_status *d)
 	show_line("", "%s given so far, %s given back; the last visit to all CPUs took %s", a, b,
 		  d->graces_nr ? show_ns(e, d->grace_ns) : "no time: none was needed");
 	if (d->grace_blocked_cpus)
-		show_line("", "%u CPU%s cannot be visited: nothing given back is used again until then. "
-			  "fix: let talead run there (cpuset, a real-time task that never sleeps)",
+		show_line("", "%u CPU%s cannot be visited: nothing given back is used again until "
+			  "then. fix: let talead run there (cpuset, a real-time task that never "
+			  "sleeps)",
 			  d->grace_blocked_cpus, plural(d->grace_blocked_cpus));
 	if (d->promotion & SHM_ROWS_OFF)
 		show_line("", "off: the start-up test found adds lost, so every counter is cold. "
@@ -309,14 +310,16 @@ static void print_suspects(const struct wire_status *d)
 	char nr[SHOW_TEXT];
 
 	if (d->suspects_nr) {
+		show_exact(nr, d->suspects_nr);
 		show_style(stdout, SHOW_BAD);
-		show_line("suspect", "%s counter%s fell and %s frozen. which: talea accept", show_exact(nr,
-			  d->suspects_nr), plural(d->suspects_nr), d->suspects_nr == 1 ? "is" : "are");
+		show_line("suspect", "%s counter%s fell and %s frozen. which: talea accept", nr,
+			  plural(d->suspects_nr), d->suspects_nr == 1 ? "is" : "are");
 	}
 	if (d->strays_nr) {
 		show_style(stdout, SHOW_BAD);
-		show_line("strays", "%s change%s of cells that nobody owns: a client stores where it must "
-			  "not. which: talea history; who: talea clients; then: talea accept --apply",
+		show_line("strays", "%s change%s of cells that nobody owns: a client stores where it "
+			  "must not. which: talea history; who: talea clients; then: talea accept "
+			  "--apply",
 			  show_exact(nr, (int64_t)d->strays_nr), plural(d->strays_nr));
 	}
 	if (!d->suspects_nr && !d->strays_nr)
@@ -331,17 +334,17 @@ static void print_region(const struct facts *f)
 	show_line("namespace", "%s", f->st.namespace_name);
 	show_exact(a, d->counters_nr);
 	show_exact(b, d->members_nr);
-	show_line("counters", "%s, the kernel's and talea's own included; %s member%s of families", a, b,
-	     plural(d->members_nr));
+	show_line("counters", "%s, the kernel's and talea's own included; %s member%s of families", a,
+		  b, plural(d->members_nr));
 	if (d->removed_nr || d->late_adds) {
 		show_exact(a, (int64_t)d->removed_nr);
 		show_exact(b, (int64_t)d->late_adds);
-		show_line("removed", "%s member%s; %s added to them too late, kept in their family's sum",
-			  a, plural(d->removed_nr), b);
+		show_line("removed", "%s member%s; %s added to them too late, kept in their family's "
+			  "sum", a, plural(d->removed_nr), b);
 	}
 	if (d->fallback_used)
-		show_line("", "their cells are not used again: a thread without restartable sequences adds "
-			  "to members");
+		show_line("", "their cells are not used again: a thread without restartable sequences "
+			  "adds to members");
 	print_rows(d);
 	print_suspects(d);
 	show_line("refusals", "%s", show_exact(a, (int64_t)d->refusals));

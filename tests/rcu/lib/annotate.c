@@ -12,8 +12,8 @@
  *   call_rcu, and those sections   the callback                       the grace period
  *   every callback before it       the end of rcu_barrier             it waits for them
  *
- * With TALEA_TSAN_PLANT in the environment each enqueue also counts in a variable of no protection, which
- * two threads of the daemon do: the control of tests/rcu/tsan.sh.
+ * With TALEA_TSAN_PLANT in the environment each enqueue also counts in a variable of no protection,
+ * which two threads of the daemon do: the control of tests/rcu/tsan.sh.
  */
 #include <stdlib.h>
 

@@ -1,0 +1,380 @@
+#!/bin/bash
+# Hot and cold as an operator sees it: rows by rate, by pin and by rule, members that go, totals that fell,
+# who is attached, what happened, the metrics. Against a private daemon. TAP. Ends what it starts, by pid.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+build=${TALEA_BUILD:-$PWD/.build/dev}
+talea=$build/talea
+nr=0 keeper='' writers=() admin=65532 user=65533
+folder=$(mktemp -d "${TMPDIR:-/tmp}/talea-hot.XXXXXX") || exit 1
+chmod 755 "$folder"
+export TALEA_SOCKET=$folder/sock LC_ALL=C.UTF-8 TERM=xterm-256color
+unset TALEA_NAMESPACE NO_COLOR COLUMNS LINES
+
+# shellcheck disable=SC2317 # the trap calls it
+cleanup() {
+	tmux -L "talea-hot-$$" kill-server 2>/dev/null
+	[ ${#writers[@]} = 0 ] || kill "${writers[@]}" 2>/dev/null
+	[ -z "$keeper" ] || { kill "$keeper"; wait "$keeper"; } 2>/dev/null
+	rm -rf "$folder"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+ok() { # ok NAME: of the last command
+	local rc=$?
+	nr=$((nr + 1))
+	[ $rc = 0 ] && { echo "ok $nr - $1"; return; }
+	echo "not ok $nr - $1"
+	sed 's/^/# out: /' "$folder/out" | head -n 20
+	sed 's/^/# err: /' "$folder/err" | head -n 20
+	[ -z "${rc_seen-}" ] || echo "# exit: $rc_seen"
+}
+skip() { nr=$((nr + 1)); echo "ok $nr - $1 # SKIP $2"; }
+
+# run EXIT ARGUMENT...: talea with stdout and stderr kept; true when it ends with EXIT.
+run() {
+	local want=$1
+	shift
+	timeout 20 "${as[@]}" "$talea" "$@" >"$folder/out" 2>"$folder/err"
+	rc_seen=$?
+	[ $rc_seen = "$want" ]
+}
+as=()
+out() { [ "$(cat "$folder/out")" = "$1" ]; }
+shown() { grep -qE -- "$1" "$folder/out"; }
+says() { grep -qF -- "$1" "$folder/err"; }
+silent() { [ ! -s "$folder/err" ]; }
+json() { jq -e "$1" "$folder/out" >/dev/null; }
+# soon COMMAND...: again and again until it is true, 10 s at most.
+soon() {
+	local until=$((SECONDS + 10))
+	until "$@"; do
+		[ $SECONDS -lt $until ] || return 1
+		sleep 0.1
+	done
+}
+sum() { awk '{ sum += $NF } END { print sum }' "$folder/out"; }
+
+start() {
+	cat >"$folder/talea.conf" <<-END
+		[daemon]
+		socket = $folder/sock
+		state = $folder/state
+		probes = none
+		admins = $admin
+		[namespace default]
+		users = $user
+		[counter always_*]
+		hot = yes
+		[counter never_*]
+		hot = no
+		[counter demo_likes_total{post="2*"}]
+		ttl = 2s
+	END
+	"$build/talead" -c "$folder/talea.conf" >"$folder/log" 2>&1 </dev/null &
+	keeper=$!
+	for _ in {1..100}; do
+		"$talea" status >/dev/null 2>&1 && break
+		sleep 0.1
+	done
+}
+write() { # write WHAT: a program that adds, in the background
+	"$build/try/writer" "$folder/sock" "$1" 2>/dev/null &
+	writers+=($!)
+}
+stop_writers() {
+	kill "${writers[@]}" && wait "${writers[@]}" 2>/dev/null
+	writers=()
+}
+
+# --- without a daemon, and against the usage ------------------------------------------------------
+
+for verb in 'lanes x' 'explain x' clients export accept history 'pin x' 'unpin x' 'forget x'; do
+	# shellcheck disable=SC2086 # verb and argument
+	run 3 $verb && says 'no daemon answers' && out ''
+	ok "${verb% x}_without_a_daemon_ends_with_3_and_says_what_to_do"
+done
+run 2 pin && says 'an argument is missing'; ok pin_without_a_name_is_usage
+run 2 forget && says 'an argument is missing'; ok forget_without_a_glob_is_usage
+run 2 lanes a b && says 'too many arguments'; ok lanes_of_two_counters_is_usage
+run 2 unpin x --cold && says 'does not take --cold'; ok unpin_has_no_cold
+run 2 export --format xml && says 'openmetrics, csv and ndjson'; ok a_format_that_is_none_is_usage
+run 2 export --json --format csv && says 'ndjson'; ok json_of_another_format_is_usage
+
+# --- hot by rate ----------------------------------------------------------------------------------
+
+start
+for verb in lanes explain pin unpin forget accept history export; do
+	run 4 $verb quests_total && [ -s "$folder/err" ] && ! shown .
+	ok "${verb}_of_a_name_that_is_none_ends_with_4"
+done
+write requests
+write likes
+is_hot() { run 0 list --json "$1" && json '.counters[0].hot == true'; }
+soon is_hot demo_requests_total; ok a_counter_that_moves_fast_gets_a_row_by_itself
+run 4 explain demo_request_total && says 'did you mean demo_requests_total?'; ok a_name_that_is_near_is_named
+rate_known() {
+	run 0 explain demo_requests_total &&
+		shown '^demo_requests_total: hot since [0-9]{2}:[0-9]{2}:[0-9]{2}: .*adds/s on [0-9]+ CPUs?; row [0-9]+$'
+}
+soon rate_known && silent && shown '^why +it moved faster than 100 k adds/s' &&
+	shown '^change +.* just before, .* in the second after' && shown '^imbalance +[0-9.]+:' &&
+	shown '^next +cold when it stays under 10 k adds/s for 10 s'
+ok explain_says_since_when_why_and_what_would_change_it
+run 0 explain --json demo_requests_total && json '.schema == 1 and (.counters[0] | .heat == "hot" and
+	.why == "rate" and .pin == "auto" and .rule == "auto" and .rate > 10000 and .rate_before > 100000 and
+	.rate_after > 10000 and .imbalance >= 1 and .row >= 0 and .lanes >= 1 and .can_have_row and
+	(.suspect | not) and .thresholds == {"up": 100000.0, "down": 10000.0, "quiet_s": 10} and
+	(.since | test("^[0-9-]+T[0-9:.]+Z$")) and .ttl_s == null)'
+ok explain_json_has_the_documented_keys
+run 0 explain demo_requests_total talea_overflow_total && shown '^talea_overflow_total: cold since it was registered'
+ok explain_takes_several_names
+
+# Each looks for a while: all at once.
+"$talea" lanes demo_requests_total --json >"$folder/lanes.json" 2>&1 & looks=($!)
+"$talea" lanes demo_requests_total --heat >"$folder/heat" 2>&1 & looks+=($!)
+"$talea" lanes demo_requests_total --heat --json >"$folder/heat.json" 2>&1 & looks+=($!)
+LC_ALL=C "$talea" lanes demo_requests_total --heat >"$folder/ascii" 2>&1 & looks+=($!)
+run 0 lanes demo_requests_total && silent && shown '^0 [0-9]+$' && [ "$(sum)" -gt 100000 ]
+ok lanes_piped_is_a_line_a_cpu
+wait "${looks[@]}"
+cp "$folder/lanes.json" "$folder/out" && json '.schema == 1 and .row >= 0 and .imbalance >= 1 and
+	(.rate / ([.lanes[].rate] | add) | . > 0.9 and . < 1.1) and ([.lanes[].cpu] | . == (sort | unique))'
+ok lanes_json_adds_up_to_the_rate
+cp "$folder/heat" "$folder/out" && shown 'the last [1-9]\.[0-9] s' && shown '^ +0  .*[░▒▓█]'; ok lanes_heat_is_a_map
+cp "$folder/heat.json" "$folder/out" &&
+	json '(.heat | length) == 24 and all(.heat[]; .seconds > 0.04 and (.rates | length) > 0)'
+ok lanes_heat_json_has_every_look
+cp "$folder/ascii" "$folder/out" && ! grep -qP '[^\x00-\x7f]' "$folder/out" && shown '^ +0  .*[.:=#]'
+ok a_map_without_utf8_is_ascii
+run 0 add quiet_total 3 && run 0 lanes quiet_total && says 'quiet_total is cold' && out ''
+ok a_cold_counter_has_no_lanes_and_that_is_said
+run 2 lanes demo_likes_total && says 'counters match'; ok lanes_of_a_whole_family_asks_for_one
+
+run 0 clients && silent && shown " root write [0-9]+ [0-9TZ:.-]+ demo$" && ! shown ' talea$'
+ok clients_says_who_and_leaves_this_command_out
+run 0 clients --json && json '.schema == 1 and ([.clients[] | select(.app == "demo")] | length) == 2 and
+	all(.clients[]; .access == "write" and .uid == 0 and .pid > 0) and
+	([.clients[].names_asked_for] | max) >= 2'
+ok clients_json_has_the_documented_keys
+
+run 0 status --json && json '.rows.hot > 0 and .rows.max == 131584 and .rows.changes.hot >= .rows.hot and
+	.region.suspects == 0 and .region.strays == 0 and .daemon.sandbox != ""'
+ok status_counts_rows
+run 0 status && shown '^rows +[0-9]+ hot of at most 131,584' && shown '^suspect +none' && shown '^sandbox +[a-z]'
+ok status_says_rows_suspects_and_sandbox
+
+# --- pins and rules -------------------------------------------------------------------------------
+
+run 0 pin quiet_total --dry-run && out quiet_total && says 'would be pinned hot' && ! is_hot quiet_total
+ok pin_dry_run_changes_nothing
+run 0 pin quiet_total && out quiet_total && silent && soon is_hot quiet_total &&
+	run 0 explain quiet_total && shown '^next +pinned hot'
+ok pin_gives_a_row_at_once
+run 0 add quiet_total 4 && run 0 get quiet_total && out 7 && run 0 get --sum quiet_total && out 7
+ok the_total_goes_on_in_a_row
+is_cold() { run 0 explain --json "$1" && json '.counters[0] | .heat == "cold" and .row == null'; }
+run 0 pin demo_requests_total --cold && soon is_cold demo_requests_total &&
+	json '.counters[0] | .pin == "cold" and .why == "pin"'
+ok pin_cold_takes_the_row_of_a_busy_one
+run 0 unpin demo_requests_total --json &&
+	json '.applied and .counters == [{"name": "demo_requests_total", "labels": {}, "value":
+		.counters[0].value, "result": "done"}]' && soon is_hot demo_requests_total
+ok unpin_leaves_it_to_its_rate_again
+run 0 unpin quiet_total && run 0 add always_total && soon is_hot always_total &&
+	run 0 explain --json always_total && json '.counters[0] | .rule == "hot" and .why == "config"'
+ok a_rule_gives_a_row_from_registration_on
+run 0 add never_total && run 0 explain never_total && shown '^next +the configuration keeps it cold'
+ok a_rule_keeps_a_counter_cold
+run 0 pin 'quiet_*' 'never_*' --cold && out 'quiet_total
+never_total'
+ok pin_takes_globs
+run 0 history quiet_total && silent && shown ' pinned-hot quiet_total by root$' && shown ' hot quiet_total row' &&
+	shown ' unpinned quiet_total ' && shown ' pinned-cold quiet_total '
+ok history_says_what_happened_and_who_did_it
+run 0 history --json 'demo_requests*' && json '.schema == 1 and .next > 0 and
+	(.changes[0] | .change == "hot" and .why == "rate" and .rate > 100000 and .uid == null and .row >= 0) and
+	([.changes[].change] | index("retiring") and index("cold")) and
+	([.changes[].number] | . == sort)'
+ok history_json_has_the_documented_keys
+timeout 10 "$talea" history --watch=50ms --json 2>"$folder/err" | head -n 2 >"$folder/out"
+[ "$(jq -c '.changes | length > 0' "$folder/out" | head -n 1)" = true ] && silent; ok history_watch_goes_on
+
+# --- members that go ------------------------------------------------------------------------------
+
+stop_writers
+run 0 add 'demo_likes_total{post=400}' 5 && run 0 get demo_likes_total && whole=$(sum) && [ "$whole" -gt 1000 ]
+ok a_family_has_a_sum
+run 0 get 'demo_likes_total{post="1*"}' && ones=$(sum)
+run 0 forget 'demo_likes_total{post="1*"}' && [ "$(sum)" = "$ones" ] && shown '^demo_likes_total\{post="1"\} [0-9]+$' &&
+	says 'would move to demo_likes_total{talea="removed"}' && says 'nothing was changed; add --apply'
+ok forget_lists_what_would_go_and_the_sum_that_moves
+run 0 get 'demo_likes_total{post="1*"}' && [ "$(sum)" = "$ones" ]; ok forget_without_apply_changes_nothing
+run 0 forget 'demo_likes_total{post="1*"}' --json && json '(.applied | not) and .families[0].name == "demo_likes_total"
+	and .families[0].members == (.members | length) and .families[0].sum == ([.members[].value] | add)
+	and all(.members[]; .result == "planned" and .labels.post != null)'
+ok forget_json_has_the_documented_keys
+run 0 forget 'demo_likes_total{post="1*"}' --exclude 'demo_likes_total{post=1}' --apply && says ' moved to ' &&
+	run 0 get 'demo_likes_total{post="1*"}' && [ "$(wc -l <"$folder/out")" = 1 ]
+ok forget_removes_all_but_what_is_excluded
+run 0 get demo_likes_total && [ "$(sum)" = "$whole" ]; ok the_sum_of_the_family_stays_to_the_last_one
+soon run 0 get 'demo_likes_total{talea=removed}' && [ "$(cat "$folder/out")" -gt 0 ]; ok the_sum_is_in_removed
+run 4 get 'demo_likes_total{post=12}'; ok a_removed_member_is_no_more
+run 4 forget 'demo_likes_total{talea=removed}' --apply && says 'none of them is a member'
+ok what_was_removed_is_not_removed_again
+run 4 forget quiet_total --apply && says 'none of them is a member' && run 0 get quiet_total && out 7
+ok a_counter_is_never_forgotten
+run 0 history 'demo_likes_total{post=12}' && shown ' removed demo_likes_total\{post="12"\} .*forgotten; by root$'
+ok history_remembers_who_forgot
+run 0 add 'demo_likes_total{post=12}' 9 && run 0 get 'demo_likes_total{post=12}' && out 9
+ok a_removed_member_can_come_back
+are_gone() { run 4 get 'demo_likes_total{post="2*"}'; }
+soon are_gone && run 0 history 'demo_likes_total{post=2}' && shown ' removed .*idle for its time to live$'
+ok idle_members_go_after_their_time_to_live
+run 0 get demo_likes_total && [ "$(sum)" = $((whole + 9)) ]; ok the_sum_stays_when_members_expire
+run 0 status --json && json '.region.members_removed > 2 and .region.late_adds == 0'; ok status_counts_removals
+
+# --- totals that fell -----------------------------------------------------------------------------
+
+run 0 accept && out '' && says 'nothing is suspect'; ok nothing_is_suspect_at_first
+run 0 add fallen_total 100 --describe 'Of a test.' && "$build/tests/helper/adder" fallen_total -30 &&
+	soon run 0 get fallen_total && out 100
+ok a_counter_that_falls_stays_at_its_last_good_total
+is_suspect() { run 0 list --json fallen_total && json '.counters[0].state == "suspect"'; }
+soon is_suspect; ok it_is_suspect
+run 0 get fallen_total && out 100 && says 'suspect'; ok get_says_so_beside_the_total
+run 0 explain fallen_total && shown '^suspect +it fell.* shows 100.* say 70$' && shown "talea accept 'fallen_total' --apply"
+ok explain_says_what_the_cells_say
+run 0 status && shown '^suspect +1 counter fell'; ok status_shows_suspects
+run 0 && shown '^wrong: ' && [ "$(wc -l <"$folder/out")" = 5 ]; ok talea_alone_says_what_is_wrong
+run 0 accept && out 'fallen_total 100 70' && says 'add --apply' && is_suspect; ok accept_lists_and_changes_nothing
+run 0 accept quiet_total --apply && says 'nothing is suspect' && is_suspect; ok accept_takes_what_it_is_told_alone
+run 0 accept fallen_total --apply && run 0 get fallen_total && out 70 && silent; ok accept_shows_what_the_cells_say
+run 0 add fallen_total 5 && run 0 get fallen_total && out 75; ok it_counts_on_from_there
+run 0 history fallen_total && shown ' suspect fallen_total fell from 100 to 70$' &&
+	shown ' accepted fallen_total shows 70, showed 100; by root$'
+ok history_remembers_who_accepted
+"$build/tests/helper/scribble" fallen_total 1 11
+has_strays() { run 0 status --json && json '.region.strays > 0'; }
+soon has_strays && run 0 status && shown '^strays +1 change of cells that nobody owns'
+ok a_changed_cell_of_nobody_is_seen
+run 0 accept --json && json '.strays == 1 and (.applied | not) and .counters == []'; ok accept_json_tells_strays
+run 0 accept --apply && run 0 status --json && json '.region.strays == 0'; ok accept_takes_note_of_strays
+run 0 history --json && json '[.changes[] | select(.change == "stray")] | .[0].value == 11'
+ok history_tells_by_how_much
+run 0 get fallen_total && out 75; ok the_others_are_exact
+
+# --- who may --------------------------------------------------------------------------------------
+
+if [ "$(id -u)" = 0 ]; then
+	as=(setpriv "--reuid=$user" "--regid=$user" --clear-groups)
+	run 7 pin quiet_total && says "name $user in \`admins =\`" && out ''
+	ok who_is_no_admin_may_not_pin_and_is_told_the_line
+	run 7 forget demo_likes_total --apply && run 0 get 'demo_likes_total{post=12}' && out 9
+	ok who_is_no_admin_may_not_forget
+	run 0 forget demo_likes_total && run 0 pin quiet_total --dry-run; ok anybody_may_look_what_would_be
+	as=(setpriv "--reuid=$admin" "--regid=$admin" --clear-groups)
+	run 0 unpin quiet_total; ok an_admin_may
+	as=()
+	run 0 history quiet_total && shown "by $admin\$"; ok history_names_the_admin
+else
+	skip admins_alone_may_change 'needs root to be other users'
+fi
+
+# --- a new worker ---------------------------------------------------------------------------------
+
+kill_worker() { run 0 status --json && kill -9 "$(jq .daemon.worker_pid "$folder/out")"; }
+run 0 pin quiet_total && soon is_hot quiet_total && kill_worker && run 0 pin never_total && soon is_hot never_total
+ok an_order_given_while_the_worker_is_replaced_is_carried_out
+run 0 explain --json quiet_total && json '.counters[0] | .pin == "hot" and .heat == "hot" and .value == 7'
+ok pins_and_totals_outlive_the_worker
+run 0 history quiet_total --json && json '[.changes[].change] | index("pinned-hot") != null'
+ok history_outlives_the_worker
+
+# --- export ---------------------------------------------------------------------------------------
+
+run 0 add 'odd_total{text="a\"b\\c\nd"}' && run 0 add jobs 5 && run 0 add jobs_total 2 && run 0 add sent_bytes_total 9
+write requests
+soon is_hot demo_requests_total && soon rate_known
+run 0 export && silent && [ "$(tail -n 1 "$folder/out")" = '# EOF' ] && shown '^odd_total\{text="a\\"b\\\\c\\nd"\} 1$' &&
+	shown '^# UNIT sent_bytes bytes$' && shown '^# TYPE jobs counter$' && shown '^# TYPE jobs_level gauge$' &&
+	shown '^jobs_level 5$' && shown '^jobs_total 2$' && shown '^fallen_total 75$'
+ok openmetrics_has_counters_and_levels
+missing=
+for metric in talea_fold_lag_seconds talea_fold_duration_seconds 'talea_writes_per_second{counter="demo_requests_total"}' \
+	'talea_lane_imbalance{counter="demo_requests_total"}' 'talea_read_seconds{how="sum"}' \
+	'talea_read_seconds{how="cached"}' 'talea_rows{state="hot"}' 'talea_row_changes_total{to="cold"}' \
+	talea_rows_waiting 'talea_refusals_total{reason="registration"}' talea_grace_blocked_cpus \
+	talea_late_adds_total talea_suspects talea_strays; do
+	grep -qF -- "$metric " "$folder/out" || missing+="$metric "
+done
+[ -z "$missing" ]; ok "openmetrics_has_talea_s_own_metrics${missing:+: $missing is missing}"
+documented=$(sed -n '/^# METRICS/,/^# EXIT/p' tools/man/talea.1.scd | grep -oE '\*talea_[a-z_]+\*' | tr -d '*' | sort -u)
+[ -z "$(grep -oE '^talea_[a-z_]+' "$folder/out" | grep -v overflow | sort -u | comm -23 - <(echo "$documented"))" ]
+ok every_own_metric_is_documented
+python=
+for p in python3 /usr/bin/python3; do
+	"$p" -c 'import prometheus_client' 2>/dev/null && python=$p && break
+done
+# The strict parser; the control takes the end away and must be refused.
+parse() {
+	"$python" -c 'import sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
+families = {f.name: f for f in parse(sys.stdin.read())}
+assert families["jobs"].type == "counter" and families["talea_rows"].type == "gauge"
+assert families["odd"].samples[0].labels == {"text": "a\"b\\c\nd"}' 2>"$folder/err"
+}
+if [ -n "$python" ]; then
+	parse <"$folder/out"; ok openmetrics_passes_the_strict_parser
+	! head -n -1 "$folder/out" | parse; ok the_strict_parser_refuses_what_is_cut_off
+else
+	skip openmetrics_passes_the_strict_parser 'python3-prometheus-client is missing'
+fi
+run 0 export 'talea_rows*' jobs && shown '^talea_rows\{state="free"\}' && shown '^jobs 5$' && ! shown fold_lag
+ok export_takes_globs_of_both_kinds
+run 0 export --format csv && [ "$(head -n 1 "$folder/out")" = name,labels,type,origin,value,rate,state,hot,epoch,as_of ] &&
+	shown '^demo_likes_total,"\{post=""12""\}",counter,user,9,'
+ok csv_has_a_counter_a_line
+run 0 export --format ndjson && [ "$(jq -c 'select(.schema == 1 and .epoch > 0)' "$folder/out" | wc -l)" = "$(wc -l <"$folder/out")" ] &&
+	[ "$(jq -r 'select(.name == "fallen_total") | .value' "$folder/out")" = 75 ] && run 0 export --json fallen_total
+ok ndjson_has_a_document_a_line
+
+# --- on a terminal --------------------------------------------------------------------------------
+
+tm() { tmux -L "talea-hot-$$" "$@"; }
+shows() {
+	: >"$folder/err"
+	for _ in {1..100}; do
+		tm capture-pane -p -t t >"$folder/out"
+		grep -qE -- "$1" "$folder/out" && return
+		sleep 0.1
+	done
+	return 1
+}
+type_line() { tm send-keys -t t -l "clear; $1"; tm send-keys -t t Enter; }
+terminal_tests() {
+	tm -f /dev/null new-session -d -s t -x 80 -y 40 "PS1='prompt> ' bash --norc --noprofile" || return 1
+	shows 'prompt>'
+	type_line "$talea lanes demo_requests_total"
+	shows '^ +[0-9]+ .* % +[█▏▎▍▌▋▊▉]' && shows '^ +CPU +RATE/s +SHARE'; ok lanes_on_a_terminal_is_a_table_with_bars
+	type_line "$talea explain demo_requests_total"
+	shows '^next ' && tm capture-pane -e -p -t t | grep -q $'\033\\[1mdemo_requests_total'
+	ok explain_on_a_terminal_has_colour
+	type_line "NO_COLOR=1 $talea explain demo_requests_total"
+	shows '^next ' && ! tm capture-pane -e -p -t t | grep -q $'\033\\[1mdemo_requests'; ok explain_honours_NO_COLOR
+	type_line "$talea clients"
+	shows 'PID +USER +ACCESS' && shows ' root +write .* demo$'; ok clients_on_a_terminal_is_a_table
+	type_line "$talea history fallen_total"
+	shows 'accepted +fallen_total  shows 70'; ok history_on_a_terminal_has_a_line_a_change
+	type_line "$talea forget 'demo_likes_total{post=12}'"
+	shows 'would move to' && shows 'demo_likes_total\{post="12"\} +9$'; ok forget_on_a_terminal_is_a_table
+}
+if command -v tmux >/dev/null; then
+	terminal_tests
+else
+	skip operating_on_a_terminal 'tmux is missing'
+fi
+[ ! -s "$folder/log" ] || ! grep -vE 'ready on|fell from|nobody owns|killed by signal 9' "$folder/log" >"$folder/out"
+ok the_log_says_what_happened_and_nothing_else
+echo "1..$nr"

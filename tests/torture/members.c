@@ -1,0 +1,311 @@
+/*
+ * The two ways in which an add to a member is kept from counting for the slot's next owner (PROTOCOL
+ * 3), each widened until taking it away shows: the section that compares the generation, ended by a
+ * grace; and, without rseq, the word `fallback_used` that is set before the generation is read.
+ * Controls: the same add stopped between compare and add without the section, and the word without its
+ * fences.
+ */
+#define _GNU_SOURCE
+#include "tests/lib/test.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/worker/grace.h"
+#include "shm/layout.h"
+#include "shm/order.h"
+#include "tests/lib/harness.h"
+
+#if defined(__x86_64__) && defined(__GLIBC__)
+
+#include <sys/rseq.h>
+
+#define WRITERS 4
+
+static struct {
+	uint64_t route __attribute__((aligned(64)));
+	uint64_t cell __attribute__((aligned(64)));
+	uint64_t removed __attribute__((aligned(64)));
+	uint64_t added __attribute__((aligned(64)));
+	uint64_t aborted, is_over;
+} member;
+
+/* --- the section ------------------------------------------------------------------------------- */
+
+enum section { ADDED, LATE, ABORTED };
+
+/* The cold add of client/target.c with a pause between compare and add. */
+static enum section long_add(uint32_t generation, uint32_t spins, bool is_armed)
+{
+	__asm__ goto(".pushsection __rseq_cs, \"aw?\"\n\t"
+		     ".balign 32\n"
+		     "3:\t.long 0, 0\n\t"
+		     ".quad 1f, 2f - 1f, 4f\n\t"
+		     ".popsection\n\t"
+		     ".pushsection __rseq_failure, \"ax?\"\n\t"
+		     ".byte 0x0f, 0xb9, 0x3d\n\t"
+		     ".long 0x53053053\n"
+		     "4:\tmovq $0, %%fs:8(%[off])\n\t"
+		     "jmp %l[aborted]\n\t"
+		     ".popsection\n\t"
+		     "testb %b[armed], %b[armed]\n\t"
+		     "jz 1f\n\t"
+		     "leaq 3b(%%rip), %%rax\n\t"
+		     "movq %%rax, %%fs:8(%[off])\n"
+		     "1:\tmovl 4(%[word]), %%eax\n\t"
+		     "cmpl %[generation], %%eax\n\t"
+		     "jne 6f\n\t"
+		     "movl %[spins], %%ecx\n"
+		     "5:\tdecl %%ecx\n\t"
+		     "jnz 5b\n\t"
+		     "lock addq $1, (%[cell])\n"
+		     "2:\tmovq $0, %%fs:8(%[off])\n\t"
+		     "jmp 7f\n"
+		     "6:\tmovq $0, %%fs:8(%[off])\n\t"
+		     "jmp %l[late]\n"
+		     "7:\n\t"
+		     :
+		     : [off] "r"(__rseq_offset), [word] "r"(&member.route),
+		       [cell] "r"(&member.cell), [generation] "r"(generation),
+		       [spins] "r"(spins), [armed] "q"(is_armed)
+		     : "rax", "rcx", "cc", "memory"
+		     : aborted, late);
+	return ADDED;
+late:
+	return LATE;
+aborted:
+	return ABORTED;
+}
+
+static void *add_long(void *arg)
+{
+	bool is_armed = *(const bool *)arg;
+	uint32_t seed = (uint32_t)(uintptr_t)pthread_self();
+	uint64_t added = 0, aborted = 0;
+
+	while (!shm_count_read(&member.is_over)) {
+		uint32_t generation = slot_generation(shm_take(&member.route)) | 1;
+
+		seed = seed * 1664525u + 1013904223u;
+		switch (long_add(generation, 1 + (seed >> 8) % 50000, is_armed)) {
+		case ADDED:
+			added++;
+			break;
+		case LATE:
+			shm_count_add(&member.removed, 1);
+			added++;
+			break;
+		case ABORTED:
+			aborted++;
+			break;
+		}
+	}
+	shm_count_add(&member.added, added);
+	shm_count_add(&member.aborted, aborted);
+	return NULL;
+}
+
+static void nap_us(long us)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = us * 1000 }, NULL);
+}
+
+/* Removes the member and hands its slot out again, by rounds; the adds that the next owner got. */
+static uint64_t wrong_adds(int rounds, bool is_armed)
+{
+	int online_fd = open("/sys/devices/system/cpu/online", O_RDONLY | O_CLOEXEC);
+	uint64_t wrong = 0, moved = 0;
+	pthread_t threads[WRITERS];
+
+	assert_true(online_fd >= 0);
+	memset(&member, 0, sizeof(member));
+	member.route = slot_route(1, SHM_ROW_NONE);
+	for (int i = 0; i < WRITERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, add_long, &is_armed), 0);
+	for (int i = 0; i < rounds; i++) {
+		uint64_t held, before;
+
+		nap_us(50);
+		shm_publish(&member.route, member.route + (1ull << 32));
+		shm_fence();
+		assert_int_equal(grace_visit(online_fd), 0);
+		before = shm_count_read(&member.cell);
+		nap_us(50);
+		held = shm_count_read(&member.cell);
+		wrong += held - before;
+		moved = held;
+		shm_publish(&member.route, member.route + (1ull << 32));
+	}
+	shm_count_set(&member.is_over, 1);
+	for (int i = 0; i < WRITERS; i++)
+		pthread_join(threads[i], NULL);
+	close(online_fd);
+	print_message("# %d removals, %llu adds, %llu of them late, %llu sections aborted: %llu "
+		      "counted for the next owner\n", rounds, (unsigned long long)member.added,
+		      (unsigned long long)member.removed, (unsigned long long)member.aborted,
+		      (unsigned long long)wrong);
+	assert_true(moved > 0 && member.removed > 0);
+	assert_int_equal(member.cell + member.removed, member.added);
+	return wrong;
+}
+
+static void no_add_counts_for_the_next_owner_of_a_slot(void **state)
+{
+	(void)state;
+	if (!__rseq_size)
+		test_skip("this thread has no rseq");
+	assert_int_equal(wrong_adds(harness_times(1000, 20000), true), 0);
+}
+
+static void control_without_the_section_adds_count_for_the_next_owner(void **state)
+{
+	(void)state;
+	if (!__rseq_size)
+		test_skip("this thread has no rseq");
+	assert_true(wrong_adds(harness_times(300, 3000), false) > 0);
+}
+
+/* --- without rseq ------------------------------------------------------------------------------ */
+
+#define ROUNDS 100000u
+
+/* One life of a member each round: removed in round n means that its generation is 2 n, which was
+ * 2 n - 1; the word is set in round n when it is n, as each region has one of its own. */
+static uint64_t route __attribute__((aligned(128)));
+static uint64_t fallback_used __attribute__((aligned(128)));
+static uint64_t turn_of_adder __attribute__((aligned(128)));
+static uint64_t turn_of_daemon __attribute__((aligned(128)));
+static uint8_t has_added[ROUNDS + 1], was_seen[ROUNDS + 1];
+static bool is_fenced;
+
+static inline void fence(void)
+{
+	if (is_fenced)
+		shm_fence();
+	else
+		__asm__ volatile("" : : : "memory");
+}
+
+static inline void meet(uint64_t *mine, const uint64_t *other, uint64_t round)
+{
+	shm_publish(mine, round);
+	for (unsigned int i = 1; shm_take(other) < round; i++)
+		if (i % 65536 == 0)
+			sched_yield();
+}
+
+static void stay_on(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* As member_add_fallback of client/target.c. */
+static void *add_without_rseq(void *arg)
+{
+	(void)arg;
+	stay_on(1);
+	for (uint64_t n = 1; n <= ROUNDS; n++) {
+		meet(&turn_of_adder, &turn_of_daemon, n);
+		shm_count_set(&fallback_used, n);
+		/* ORDER(fallback): see there */
+		fence();
+		has_added[n] = slot_generation(shm_take(&route)) < 2 * n;
+	}
+	return NULL;
+}
+
+/* As member_hide and remove_reuse of daemon/space/remove.c. */
+static void *remove_members(void *arg)
+{
+	(void)arg;
+	stay_on(0);
+	for (uint64_t n = 1; n <= ROUNDS; n++) {
+		meet(&turn_of_daemon, &turn_of_adder, n);
+		shm_publish(&route, slot_route((uint32_t)(2 * n), SHM_ROW_NONE));
+		/* ORDER(fallback) */
+		fence();
+		was_seen[n] = shm_count_read(&fallback_used) >= n;
+	}
+	return NULL;
+}
+
+/* Adds to cells that the daemon would have handed out again. */
+static uint64_t unseen_adds(void)
+{
+	pthread_t adder, daemon;
+	uint64_t unseen = 0;
+
+	route = fallback_used = turn_of_adder = turn_of_daemon = 0;
+	assert_int_equal(pthread_create(&adder, NULL, add_without_rseq, NULL), 0);
+	assert_int_equal(pthread_create(&daemon, NULL, remove_members, NULL), 0);
+	pthread_join(adder, NULL);
+	pthread_join(daemon, NULL);
+	for (uint32_t n = 1; n <= ROUNDS; n++)
+		unseen += has_added[n] && !was_seen[n];
+	return unseen;
+}
+
+static uint64_t unseen_in(unsigned int ms, bool with_fences, bool until_seen)
+{
+	uint64_t end = harness_now_ns() + ms * 1000000ull, unseen = 0, passes = 0;
+
+	is_fenced = with_fences;
+	while (harness_now_ns() < end && !(until_seen && unseen)) {
+		unseen += unseen_adds();
+		passes++;
+	}
+	print_message("# %llu adds without rseq beside a removal: %llu the daemon knew nothing of\n",
+		      (unsigned long long)(passes * ROUNDS), (unsigned long long)unseen);
+	return unseen;
+}
+
+static void an_add_without_rseq_is_known_before_its_cell_is_handed_out(void **state)
+{
+	(void)state;
+	assert_int_equal(unseen_in((unsigned int)harness_times(1000, 20000), true, false), 0);
+}
+
+static void control_without_the_fences_it_is_not(void **state)
+{
+	(void)state;
+	if (TEST_IS_TSAN || sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		test_skip("nothing is out of order: one CPU, or the thread sanitizer's own fences");
+	assert_true(unseen_in(10000, false, true) > 0);
+}
+
+#else
+
+static void no_add_counts_for_the_next_owner_of_a_slot(void **state)
+{
+	(void)state;
+	test_skip("the widened section is x86-64 assembly");
+}
+
+#define control_without_the_section_adds_count_for_the_next_owner \
+	no_add_counts_for_the_next_owner_of_a_slot
+#define an_add_without_rseq_is_known_before_its_cell_is_handed_out \
+	no_add_counts_for_the_next_owner_of_a_slot
+#define control_without_the_fences_it_is_not no_add_counts_for_the_next_owner_of_a_slot
+
+#endif
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(no_add_counts_for_the_next_owner_of_a_slot),
+		cmocka_unit_test(control_without_the_section_adds_count_for_the_next_owner),
+		cmocka_unit_test(an_add_without_rseq_is_known_before_its_cell_is_handed_out),
+		cmocka_unit_test(control_without_the_fences_it_is_not),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
