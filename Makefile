@@ -45,7 +45,8 @@ san_flags := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize
 	$(if $(findstring thread,$(SAN)),-Wno-tsan))
 cppflags := -I. -Ishm -Iclient/include -I$(BUILD)
 warnings := -Wall -Wextra $(WERROR) -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
-cflags := -std=gnu11 -pthread $(CFLAGS) $(warnings) $(san_flags)
+# Counts wrap: what a client scribbles into its cells must not be undefined in the daemon.
+cflags := -std=gnu11 -fwrapv -pthread $(CFLAGS) $(warnings) $(san_flags)
 ldflags := -pthread $(san_flags) -Wl,-z,relro,-z,now,--as-needed $(LDFLAGS)
 
 ifneq ($(V),1)
@@ -137,7 +138,7 @@ clean: ## remove all that was built
 
 help: ## this list
 	@echo "Variables: V=1 SAN=address,undefined|thread STRICT=1 TESTS= CC= CFLAGS= DESTDIR= PREFIX= LIBDIR="
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile tests/model/model.mk tests/fuzz/fuzz.mk | expand -t 18
 
 # --- rules --------------------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ int read_sum(const struct region *r, uint32_t slot, int64_t *ret)
 		sum += shm_count_read((const uint64_t *)(r->view.s + shards_cold(slot)));
 		if (state_flags(state) & SHM_F_ADJ)
 			sum += shm_count_read((const uint64_t *)&dir_adj(d)[slot]);
-		if (row < SHM_ROWS_MAX * 8)
+		if (row < SHM_ROWS_MAX * 8 && !(row & 7))
 			for (uint32_t cpu = 0; cpu < cpus; cpu++)
 				sum += shm_count_read((const uint64_t *)(r->view.s +
 									 shards_lane(cpu) + row));

@@ -11,7 +11,14 @@
 
 #include "shm/order.h"
 
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__has_feature) /* clang's way to say it; gcc's is a macro */
+#if __has_feature(address_sanitizer)
+#define IS_POISONED
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define IS_POISONED
+#endif
+#ifdef IS_POISONED
 #include <sanitizer/asan_interface.h>
 #else
 #define ASAN_POISON_MEMORY_REGION(at, bytes)   ((void)(at), (void)(bytes))

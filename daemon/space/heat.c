@@ -348,7 +348,7 @@ static struct victim *victims_find(struct space *space, const struct config *con
 /* When rows run out, the hottest have them. */
 static void rows_redistribute(struct space *space, const struct config *config)
 {
-	/* Those that leave already make room, and what is given back helps nobody if it is not reused. */
+	/* Those that leave already make room; a row that is not used again makes none. */
 	uint32_t staying = space->rows_used - space->rows_retiring;
 	uint32_t over = staying > space->rows_max ? staying - space->rows_max : 0;
 	uint32_t room = staying < space->rows_max ? space->rows_max - staying : 0;

@@ -5,6 +5,8 @@
 #include "daemon/space/owners.h"
 #include "daemon/space/remove.h"
 
+#define LEAVE_SLICE 8192u /* some milliseconds */
+
 bool leave_has_room(const struct space *space)
 {
 	/* Each slot can be removed once meanwhile: the rest is for rows. */
@@ -32,10 +34,10 @@ uint32_t leave_begin(struct space *space)
 	return space->visited_nr;
 }
 
-void leave_end(struct space *space)
+bool leave_end(struct space *space)
 {
-	for (uint32_t i = 0; i < space->visited_nr; i++) {
-		const struct leave *l = &space->visited[i];
+	for (uint32_t i = 0; i < LEAVE_SLICE && space->ended_nr < space->visited_nr; i++) {
+		const struct leave *l = &space->visited[space->ended_nr++];
 		uint64_t state = shm_count_read(&space_slot(space, l->slot)->state);
 
 		if (!l->seq)
@@ -45,5 +47,8 @@ void leave_end(struct space *space)
 		else if (owners_retired(space, l->slot, l->seq))
 			heat_retired(space, l->slot);
 	}
-	space->visited_nr = 0;
+	if (space->ended_nr < space->visited_nr)
+		return false;
+	space->visited_nr = space->ended_nr = 0;
+	return true;
 }

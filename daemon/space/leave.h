@@ -23,7 +23,8 @@ bool leave_has_room(const struct space *space);
 /* Closes the batch; its size. */
 uint32_t leave_begin(struct space *space);
 
-/* The grace that leave_begin was for has passed: rows are free, members are gone. */
-void leave_end(struct space *space);
+/* The grace that leave_begin was for has passed: rows are free, members are gone. false: only a part,
+ * and the fold comes first; call it again. */
+bool leave_end(struct space *space);
 
 #endif

@@ -11,6 +11,9 @@
 #include "daemon/space/remove.h"
 #include "shm/names.h"
 
+#define SLOTS_PER_COUNTER 4u /* slots that a namespace may take for a counter of its quota */
+#define SLOTS_SPARE 1024u
+
 static uint32_t round8(uint32_t n)
 {
 	return (n + 7) & ~7u;
@@ -308,6 +311,14 @@ static int quota_check(struct space *space, struct quota *q, const struct claim 
 			 "ones count in %.*s{talea=\"other\"}. fix: [counter %.*s] labels-max = "
 			 "%llu", n->base_len, n->text, q->labels_max, n->base_len, n->text,
 			 n->base_len, n->text, 2ull * q->labels_max);
+		return -EDQUOT;
+	}
+	/* Slots of members that went come again, but not at once, and not for keys of every length. */
+	if (space_slots_nr(space) / SLOTS_PER_COUNTER >= q->ns->counters_max + SLOTS_SPARE) {
+		snprintf(why, REGISTER_WHY_MAX, "namespace %s has used up %u slots for counters-max = "
+			 "%u: members come and go faster than their slots can be used again; new ones "
+			 "count in overflow. see: talea status", space->name,
+			 space_slots_nr(space), q->ns->counters_max);
 		return -EDQUOT;
 	}
 	if (space->quota_nr >= q->ns->counters_max) {

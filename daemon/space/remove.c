@@ -13,6 +13,7 @@
 #include "daemon/space/suspect.h"
 #include "shm/names.h"
 
+#define LATE_TOLD 8u /* of the cells that changed in one fold */
 #define SECOND_NS 1000000000ull
 #define CLASSES (SHM_NAME_MAX / 8 + 1) /* of name records, by the 8 bytes of their keys */
 #define LOOK_NS 4000000u /* for the look at idle members, of each second */
@@ -378,7 +379,8 @@ void remove_late(struct space *space, uint32_t slot)
 	}
 	sum_move(space, slot, cell, n);
 	shm_count_set(&t->late_moved, t->late_moved + (uint64_t)n);
-	changes_put(space, &change);
+	if (space->late_nr <= LATE_TOLD) /* a flood of them must not wash the history away */
+		changes_put(space, &change);
 }
 
 void remove_family(struct space *space, uint32_t removed)

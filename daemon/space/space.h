@@ -93,7 +93,7 @@ struct space {
 
 	/* Leaving: leave.c. */
 	struct leave *leaving, *visited;
-	uint32_t leaving_nr, visited_nr;
+	uint32_t leaving_nr, visited_nr, ended_nr;
 
 	/* Removal: remove.c. */
 	struct free_slots *free_slots;

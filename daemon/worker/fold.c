@@ -109,6 +109,27 @@ static void selftest_take(struct fold *f, const struct config *config)
 	}
 }
 
+/* Rows are free and members gone, a part with every fold when they are very many. */
+static void grace_end(struct fold *f)
+{
+	bool is_all = true;
+
+	for (uint32_t i = 0; i < f->spaces_nr; i++)
+		is_all &= leave_end(f->spaces[i]);
+	f->is_grace_over = f->is_grace_under_way = !is_all;
+}
+
+static void grace_passed(struct fold *f)
+{
+	for (uint32_t i = 0; i < f->spaces_nr; i++) {
+		struct totals_shm *t = f->spaces[i]->t;
+
+		shm_count_set(&t->graces_nr, t->graces_nr + 1);
+		shm_count_set(&t->grace_ns, grace_last_ns(f->grace));
+	}
+	grace_end(f);
+}
+
 /* One grace for all that wait for one; who comes while it is under way waits for the next. */
 static void grace_begin(struct fold *f, const struct config *config)
 {
@@ -118,7 +139,10 @@ static void grace_begin(struct fold *f, const struct config *config)
 		return;
 	if (!f->is_selftest_taken)
 		selftest_take(f, config);
-	if (f->is_grace_under_way)
+	if (f->is_grace_over)
+		grace_end(f);
+	/* Where sections do not abort a visit proves nothing: who leaves goes on to count. */
+	if (f->is_grace_under_way || !f->is_selftest_taken || (f->promotion & SHM_REUSE_OFF))
 		return;
 	for (uint32_t i = 0; i < f->spaces_nr; i++)
 		nr += leave_begin(f->spaces[i]);
@@ -126,18 +150,6 @@ static void grace_begin(struct fold *f, const struct config *config)
 		return;
 	f->is_grace_under_way = true;
 	grace_ask(f->grace);
-}
-
-static void grace_end(struct fold *f)
-{
-	for (uint32_t i = 0; i < f->spaces_nr; i++) {
-		struct totals_shm *t = f->spaces[i]->t;
-
-		leave_end(f->spaces[i]);
-		shm_count_set(&t->graces_nr, t->graces_nr + 1);
-		shm_count_set(&t->grace_ns, grace_last_ns(f->grace));
-	}
-	f->is_grace_under_way = false;
 }
 
 /* --- a fold ----------------------------------------------------------------------------------- */
@@ -232,7 +244,7 @@ static void request_serve(struct fold *f, struct request *r)
 		message_query(r, config);
 		break;
 	case REQUEST_GRACE:
-		grace_end(f);
+		grace_passed(f);
 		break;
 	case REQUEST_CONFIGURE:
 		for (uint32_t i = 0; i < f->spaces_nr; i++)

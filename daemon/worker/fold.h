@@ -55,7 +55,8 @@ struct fold {
 	uint32_t spaces_nr;
 	uint64_t incarnation;
 	struct grace *grace;
-	bool is_grace_under_way; /* private to the thread, as the next two */
+	bool is_grace_under_way; /* private to the thread, as the next three */
+	bool is_grace_over;	 /* and some that waited for it are still to be told */
 	bool is_selftest_taken;
 	uint32_t promotion; /* enum shm_promotion */
 

@@ -219,9 +219,9 @@ void grace_close(struct grace *g)
 
 	shm_set32(&g->is_stopping, 1);
 	sem_post(&g->asked);
-	clock_gettime(CLOCK_REALTIME, &end);
+	clock_gettime(CLOCK_MONOTONIC, &end);
 	end.tv_sec += CLOSE_S;
-	if (pthread_timedjoin_np(g->thread, NULL, &end))
+	if (pthread_clockjoin_np(g->thread, NULL, CLOCK_MONOTONIC, &end))
 		return; /* it waits for a CPU: memory and thread end with the process */
 	sem_destroy(&g->asked);
 	close(g->online_fd);

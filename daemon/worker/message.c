@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "daemon/log.h"
 #include "daemon/space/heat.h"
 #include "daemon/space/owners.h"
 #include "daemon/space/register.h"
@@ -132,6 +133,11 @@ static int change_one(struct request *r, const struct config *config, uint32_t s
 	case WIRE_UNPIN:
 		return change_pin(r, config, WIRE_RULE_AUTO, slot, why);
 	case WIRE_FORGET:
+		if ((space_states(r->space)[slot] & SHM_T_STATE) == SHM_T_SUSPECT) {
+			snprintf(why, REGISTER_WHY_MAX, "it is suspect: its cells say less than is shown, "
+				 "and the family's sum would fall. fix: talea accept first");
+			return -EINVAL;
+		}
 		err = remove_begin(r->space, slot, SHM_WHY_FORGET, r->uid);
 		if (err)
 			snprintf(why, REGISTER_WHY_MAX, "only members of families can be removed: "
@@ -146,10 +152,17 @@ static int change_one(struct request *r, const struct config *config, uint32_t s
 void message_change(struct request *r, const struct config *config)
 {
 	const struct wire_change *m = (const struct wire_change *)r->message;
+	static const char *const ops[] = {
+		[WIRE_PIN_HOT] = "pin hot", [WIRE_PIN_COLD] = "pin cold", [WIRE_UNPIN] = "unpin",
+		[WIRE_FORGET] = "forget", [WIRE_ACCEPT] = "accept",
+	};
 	const char *name = m->names;
 	char why[REGISTER_WHY_MAX];
 	uint32_t last_at = 0;
 
+	/* The history has all of them, for a while; the log has who gave the order. */
+	log_line("namespace %s: uid %u: %s %u %s, the first %s", r->space->name, r->uid, ops[m->op],
+		 m->nr, m->nr == 1 ? "name" : "names", *name ? name : "the namespace itself");
 	reply_begin(r, m->nr);
 	for (uint32_t i = 0; i < m->nr; i++, name += strlen(name) + 1) {
 		struct wire_result *result = &r->reply->results[i];

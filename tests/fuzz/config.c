@@ -1,6 +1,6 @@
 /*
- * Fuzzing the configuration: a file of any bytes is read or refused with words, never more; what was read
- * is printed as a file that means the same. Run by tests/fuzz/run.
+ * Fuzzing the configuration: a file of any bytes is read or refused with words, never more; what
+ * was read is printed as a file that means the same. Run by tests/fuzz/run.
  */
 #define _GNU_SOURCE
 #include <stdint.h>
@@ -97,7 +97,8 @@ static void ask(const struct config *c)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const struct config_source source = { .file = given.path }, again = { .file = printed.path };
+	const struct config_source source = { .file = given.path };
+	const struct config_source again = { .file = printed.path };
 	struct config_origins *origins;
 	struct config c, same;
 	char *first, *second;

@@ -1,9 +1,9 @@
 /*
- * Fuzzing a region as a client sees it: a small one of two counters, a level and two families with members
- * is scribbled over, then everything that reads it is called. Nothing may fault, hang or leave its
- * buffer; what comes back may be wrong. Its bytes are: how it is read, then patches of
- * {area, offset:16, length, bytes}. The add is not here: the routes it follows are the daemon's word.
- * Run by tests/fuzz/run.
+ * Fuzzing a region as a client sees it: a small one of two counters, a level and two families with
+ * members is scribbled over, then everything that reads it is called. Nothing may fault, hang or
+ * leave its buffer; what comes back may be wrong. Its bytes are: how it is read, then patches of
+ * {area, offset:16, length, bytes}. The add is not here: the routes it follows are the daemon's
+ * word. Run by tests/fuzz/run.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -32,7 +32,7 @@ static struct undo {
 } undos[PATCHES_MAX + 8];
 static unsigned int undos_nr;
 
-/* --- the region that is scribbled over ------------------------------------------------------------- */
+/* --- the region that is scribbled over -------------------------------------------------------- */
 
 /* Memory of the full size, most of which is never touched, with nothing before and behind it. */
 static char *map(size_t bytes)
@@ -95,7 +95,8 @@ static uint64_t text_put(const char *text, uint64_t *ret_at)
 	return strlen(text);
 }
 
-static void name_put(uint32_t slot, uint8_t type, const char *name, const char *label, uint8_t key_kind)
+static void name_put(uint32_t slot, uint8_t type, const char *name, const char *label,
+		     uint8_t key_kind)
 {
 	uint64_t help_at, help_len = text_put("Of a fuzz target.", &help_at), len = strlen(name);
 	struct name_shm *n = (struct name_shm *)names(names_end);
@@ -146,8 +147,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	region.view.t = (void *)map(SHM_T_BYTES);
 	region.writable = true;
 	*dir() = (struct dir_shm){
-		.magic = SHM_MAGIC_D, .abi = SHM_ABI, .state = SHM_LIVE, .hash_seed = 1, .cpus_nr = 2,
-		.rows_max = 8, .index_word = index_make(SHM_INDEX_ORDER_MIN, 0),
+		.magic = SHM_MAGIC_D, .abi = SHM_ABI, .state = SHM_LIVE, .hash_seed = 1,
+		.cpus_nr = 2, .rows_max = 8, .index_word = index_make(SHM_INDEX_ORDER_MIN, 0),
 		.slots_nr = SLOTS,
 	};
 	name_put(1, SHM_COUNTER, "talea_overflow_total", "", 0);
@@ -173,7 +174,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	return 0;
 }
 
-/* --- patches ---------------------------------------------------------------------------------------- */
+/* --- patches ---------------------------------------------------------------------------------- */
 
 static void patch(char *at, const void *bytes, size_t len)
 {
@@ -265,7 +266,7 @@ static void bound_time(void)
 	patch((char *)&dir()->moves, &even, 8);
 }
 
-/* --- everything that reads -------------------------------------------------------------------------- */
+/* --- everything that reads -------------------------------------------------------------------- */
 
 static volatile uint64_t sink;
 
@@ -309,7 +310,8 @@ static void read_slots(void)
 static void find_keys(const uint8_t *data, size_t size)
 {
 	static const char *const known[] = {
-		"hits_total", "hits_total{a=\"b\"}", "likes_total{post=\"first\"}", "open{fd=\"42\"}",
+		"hits_total", "hits_total{a=\"b\"}", "likes_total{post=\"first\"}",
+		"open{fd=\"42\"}",
 		"likes_total{talea=\"other\"}", "open{talea=\"removed\"}",
 	};
 	uint32_t generation, slot;
@@ -319,8 +321,8 @@ static void find_keys(const uint8_t *data, size_t size)
 		struct talea_total n = { .size = sizeof(n) };
 
 		sink += name_find(dir(), known[i], &generation);
-		sink += (uint64_t)talea_read_name(&talea, known[i], i & 1 ? TALEA_SUM : TALEA_CACHED,
-						  0, &n);
+		sink += (uint64_t)talea_read_name(&talea, known[i],
+						  i & 1 ? TALEA_SUM : TALEA_CACHED, 0, &n);
 	}
 	for (uint32_t family = 0; family < SLOTS; family++) {
 		slot = dir_find(dir(), family, "first", 5, &generation);
@@ -337,7 +339,8 @@ static void read_handles(void)
 {
 	for (uint32_t slot = 1; slot < SLOTS; slot++) {
 		struct bind b = {
-			.kind = BIND_PLAIN, .generation = 1, .slot = slot, .is_own_member = slot > 8,
+			.kind = BIND_PLAIN, .generation = 1, .slot = slot,
+			.is_own_member = slot > 8,
 			.word = &slot_of(slot)->route, .region = &region,
 			.cold = (uint64_t *)(void *)(region.view.s + shards_cold(slot)),
 		};

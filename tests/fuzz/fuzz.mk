@@ -1,13 +1,13 @@
 # The fuzz targets: tests/fuzz/X.c, a libFuzzer program each, with AddressSanitizer and
 # UndefinedBehaviorSanitizer in everything that it calls. clang alone has libFuzzer, so these objects have a
-# folder of their own. Included from tests/dir.mk; tests/fuzz/run runs them.
+# folder of their own. Included from the Makefile; tests/fuzz/run runs them.
 FUZZ_CC ?= $(firstword $(shell command -v clang-14 clang) clang-14)
 fuzz_src := $(wildcard tests/fuzz/*.c)
 fuzz_programs := $(patsubst %.c,$(BUILD)/%,$(fuzz_src))
 # Everything but the programs' own main; a target takes from it what it names.
 fuzz_inside := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(shm_src) $(client_src) \
 	$(filter-out daemon/main.c,$(daemon_src)))
-fuzz_flags := -std=gnu11 -pthread -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all \
+fuzz_flags := -std=gnu11 -fwrapv -pthread -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all \
 	-fsanitize=address,undefined,fuzzer-no-link $(warnings)
 
 $(fuzz_inside): | $(skeletons)
@@ -25,6 +25,12 @@ fuzz_link_messages := -Wl,--wrap=clock_gettime,--wrap=getrandom
 $(fuzz_programs): $(BUILD)/tests/fuzz/%: $(BUILD)/fuzz/tests/fuzz/%.o $(BUILD)/fuzz/inside.a
 	$(call say,LD)mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) -pthread -fsanitize=address,undefined,fuzzer $(fuzz_link_$*) -o $@ $^ $(daemon_libs) -ldl
+
+# Part of `make check` where there is libFuzzer; without, tests/fuzz/run says that it was skipped.
+ifeq ($(SAN),)
+tests: $(if $(wildcard $(shell $(FUZZ_CC) -print-runtime-dir 2>/dev/null)/libclang_rt.fuzzer*.a), \
+	$(fuzz_programs))
+endif
 
 .PHONY: fuzz
 fuzz: $(fuzz_programs) ## run the fuzz targets; FUZZ_SECONDS= each

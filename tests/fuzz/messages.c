@@ -1,8 +1,9 @@
 /*
- * Fuzzing what a worker does with messages that passed the checks, on a namespace of its own in this
- * process. The input is a list of steps: messages of any bytes or of known shapes, adds, folds, seconds,
- * graces, new workers. Nothing may fault; every answer passes the check of its receiver; and after each
- * fold the totals together are what was added, whatever came and went. Run by tests/fuzz/run.
+ * Fuzzing what a worker does with messages that passed the checks, on a namespace of its own in
+ * this process. The input is a list of steps: messages of any bytes or of known shapes, adds,
+ * folds, seconds, graces, new workers. Nothing may fault; every answer passes the check of its
+ * receiver; and after each fold the totals together are what was added, whatever came and went. Run
+ * by tests/fuzz/run.
  */
 #define _GNU_SOURCE
 #include <poll.h>
@@ -28,6 +29,7 @@
 #define STEPS_MAX 200u
 #define SECOND_NS 1000000000ull
 #define ROWS	  3u
+#define WORKERS_MAX 2u
 
 static struct region_fds fds = { .name = "default" };
 static struct config config;
@@ -37,10 +39,12 @@ static char *shards;
 static struct dir_shm *dir;
 static uint64_t added;
 static bool is_fallback, is_grace_under_way;
+static unsigned int workers_nr;
 static uint64_t passed_ns; /* time goes on by steps, too */
 static char *message_buf, *reply_buf;
 
-/* What the namespace asks the kernel for, the same in each run. The linker brings its calls here (fuzz.mk). */
+/* What the namespace asks the kernel for, the same in each run. The linker brings its calls here
+ * (fuzz.mk). */
 ssize_t __wrap_getrandom(void *buf, size_t size, unsigned int flags);
 ssize_t __wrap_getrandom(void *buf, size_t size, unsigned int flags)
 {
@@ -59,7 +63,8 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
 	return err;
 }
 
-/* The registry's thread naps 10 ms before it looks for work: two inputs in three would wait for that. */
+/* The registry's thread naps 10 ms before it looks for work: two inputs in three would wait for
+ * that. */
 int poll(struct pollfd *fds_polled, nfds_t nr, int timeout_ms)
 {
 	return nr ? (int)syscall(SYS_poll, fds_polled, nr, timeout_ms) : sched_yield();
@@ -87,7 +92,7 @@ static size_t take(struct input *in, void *to, size_t bytes)
 	return bytes;
 }
 
-/* --- the namespace ---------------------------------------------------------------------------------- */
+/* --- the namespace ---------------------------------------------------------------------------- */
 
 static void rule(const char *glob, enum config_hot hot, uint64_t ttl_s, uint32_t labels_max)
 {
@@ -146,10 +151,11 @@ static void region_start(void)
 	dir->state = SHM_BUILDING;
 	added = 0;
 	passed_ns = 0;
+	workers_nr = 0;
 	worker_start();
 }
 
-/* --- what goes on beside ------------------------------------------------------------------------------ */
+/* --- what goes on beside ---------------------------------------------------------------------- */
 
 static void totals_check(bool is_settled)
 {
@@ -205,8 +211,8 @@ static void second(void)
 }
 
 /*
- * A client's add, where a section can still put it: in the row as long as a state names it, in the cell
- * until a removal has ended. Without sections also later, if the word says so since before.
+ * A client's add, where a section can still put it: in the row as long as a state names it, in the
+ * cell until a removal has ended. Without sections also later, if the word says so since before.
  */
 static void add(struct input *in)
 {
@@ -229,7 +235,7 @@ static void add(struct input *in)
 		shm_count_add((uint64_t *)(void *)(shards + shards_cold(slot)), n);
 }
 
-/* --- messages ---------------------------------------------------------------------------------------- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 static void reply_check(const struct request *r)
 {
@@ -301,8 +307,8 @@ static void message_raw(struct input *in, uid_t uid)
 }
 
 static const char *const known[] = {
-	"hot_total", "hits_total", "hits_total{a=\"b\"}", "depth", "likes_total", "few_total", "idle_total",
-	"hot_likes_total", "open", "talea_overflow_total",
+	"hot_total", "hits_total", "hits_total{a=\"b\"}", "depth", "likes_total", "few_total",
+	"idle_total", "hot_likes_total", "open", "talea_overflow_total",
 };
 #define KNOWN_NR (sizeof(known) / sizeof(known[0]))
 
@@ -312,8 +318,8 @@ static void entry_put(struct wire_register *m, struct input *in)
 	const char *name = known[at % KNOWN_NR];
 	char key[64];
 	struct wire_entry e = {
-		.type = shape & 15, .key_kind = shape >> 4 & 1, .name_bytes = (uint16_t)strlen(name),
-		.help_bytes = 7, .label_bytes = 1,
+		.type = shape & 15, .key_kind = shape >> 4 & 1,
+		.name_bytes = (uint16_t)strlen(name), .help_bytes = 7, .label_bytes = 1,
 	};
 
 	if (e.type == SHM_MEMBER || e.type == SHM_LEVEL_MEMBER) {
@@ -339,7 +345,9 @@ static void message_register_shaped(struct input *in, uid_t uid)
 	struct wire_register *m = (struct wire_register *)(void *)message_buf;
 	unsigned int nr = take8(in) % 8u + 1;
 
-	*m = (struct wire_register){ .head = { WIRE_MAGIC, WIRE_VERSION, WIRE_REGISTER, 1, sizeof(*m) } };
+	*m = (struct wire_register){
+		.head = { WIRE_MAGIC, WIRE_VERSION, WIRE_REGISTER, 1, sizeof(*m) },
+	};
 	while (nr--)
 		entry_put(m, in);
 	receive(m, m->head.length, uid);
@@ -349,8 +357,9 @@ static void message_register_shaped(struct input *in, uid_t uid)
 static size_t name_take(struct input *in, char *name, size_t size)
 {
 	uint8_t which = take8(in);
-	int len = which & 1 ? name_display(space->d, (which >> 1) % space_slots_nr(space), name, size) :
-			      snprintf(name, size, "%s", known[(which >> 1) % KNOWN_NR]);
+	uint32_t at = which >> 1;
+	int len = which & 1 ? name_display(space->d, at % space_slots_nr(space), name, size) :
+			      snprintf(name, size, "%s", known[at % KNOWN_NR]);
 
 	if (len < 0 || which == 254)
 		len = 0;
@@ -382,7 +391,7 @@ static void message_query_shaped(struct input *in, uid_t uid)
 	receive(m, m->head.length, uid);
 }
 
-/* --- steps ------------------------------------------------------------------------------------------- */
+/* --- steps ------------------------------------------------------------------------------------ */
 
 static void step(struct input *in)
 {
@@ -425,7 +434,9 @@ static void step(struct input *in)
 		passed_ns += take8(in) % 16u * SECOND_NS;
 		break;
 	case 13:
-		/* A new worker, which a grace waits for as well. */
+		/* A new worker. Each costs as much as all the rest of an input. */
+		if (workers_nr++ > WORKERS_MAX)
+			break;
 		registry_read_end();
 		worker_stop();
 		worker_start();

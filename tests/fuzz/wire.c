@@ -1,7 +1,7 @@
 /*
- * Fuzzing the checks of the control protocol, for both of its ends: a message of any bytes, or with the head
- * of one that is well-formed, is refused or can be read as its kind says without leaving it. What the
- * worker does with it then is messages.c. Run by tests/fuzz/run.
+ * Fuzzing the checks of the control protocol, for both of its ends: a message of any bytes, or with
+ * the head of one that is well-formed, is refused or can be read as its kind says without leaving
+ * it. What the worker does with it then is messages.c. Run by tests/fuzz/run.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -63,8 +63,8 @@ static void change(const struct wire_change *m)
 
 static void status(const struct wire_status *s)
 {
-	sink += strlen(s->version) + strlen(s->vector) + strlen(s->socket) + strlen(s->state_folder) +
-		strlen(s->name_space) + strlen(s->sandbox);
+	sink += strlen(s->version) + strlen(s->vector) + strlen(s->socket) +
+		strlen(s->state_folder) + strlen(s->name_space) + strlen(s->sandbox);
 }
 
 static void answer(const struct wire_answer *m)
@@ -143,7 +143,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	return 0;
 }
 
-/* In memory of just its size, so that a look behind its end is seen. The first byte: has it a good head? */
+/* In memory of just its size, so that a look behind its end is seen. The first byte: has it a good
+ * head? */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct wire_head good = { WIRE_MAGIC, WIRE_VERSION, 0, 1, (uint32_t)size - 1 };

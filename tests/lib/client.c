@@ -20,6 +20,14 @@ struct talea_counter client_declare(struct talea *t, const char *name)
 	return c;
 }
 
+struct talea_family client_family(struct talea *t, const char *name)
+{
+	struct talea_family f;
+
+	CHECK(talea_family(t, &f, name, "Of a test.", "key:u64") == 0);
+	return f;
+}
+
 static int64_t value_of(const char *name_space, const char *name)
 {
 	struct talea_total n = { .size = sizeof(n) };

@@ -16,6 +16,9 @@ struct talea *client_open(const char *name_space);
 /* A counter with a help text that all tests share. */
 struct talea_counter client_declare(struct talea *t, const char *name);
 
+/* The same for a family of counters whose keys are numbers. */
+struct talea_family client_family(struct talea *t, const char *name);
+
 /* Fails the test unless a new client reads this value of a counter, as sum and folded. */
 void client_expect(const struct harness *h, const char *name_space, const char *name,
 		   int64_t value);

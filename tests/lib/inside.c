@@ -145,7 +145,8 @@ uint32_t inside_grace(struct inside *in)
 
 	registry_read_begin();
 	nr = leave_begin(in->space);
-	leave_end(in->space);
+	while (!leave_end(in->space))
+		;
 	registry_read_end();
 	return nr;
 }

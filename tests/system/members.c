@@ -1,25 +1,19 @@
 /*
- * Members of families that are removed while they are added to: nothing is lost, nothing counts for a
- * wrong owner, handles find their names again, and who reads the whole family in another process never
- * sees it fall or leave what was begun and finished.
+ * Members of families that are removed while they are added to, by handle, by key and without rseq,
+ * through kills of the worker: nothing is lost, and who reads the whole family in another process never
+ * sees it fall or leave what was begun and finished. handles.c has the steps one by one.
  */
 #define _GNU_SOURCE
 #include "tests/lib/test.h"
 
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#undef fail /* cmocka's; the library has its own */
-#include "client/internal.h"
+#include "shm/order.h"
 #include "tests/lib/client.h"
 #include "tests/lib/raw.h"
 
@@ -32,7 +26,7 @@ static struct harness h;
 static struct shared {
 	uint64_t begun[ADDERS_NR + 1][8], finished[ADDERS_NR + 1][8]; /* a cache line each */
 	uint64_t has_ended;
-	uint64_t summed, compacted, forgotten, reused;
+	uint64_t summed, compacted, forgotten;
 } *shared;
 static int shared_fd = -1;
 
@@ -63,14 +57,6 @@ static int clean_up(void **state)
 	close(shared_fd);
 	harness_cleanup(&h);
 	return 0;
-}
-
-static struct talea_family family_of_test(struct talea *t, const char *name)
-{
-	struct talea_family f;
-
-	CHECK(talea_family(t, &f, name, "Of a test.", "key:u64") == 0);
-	return f;
 }
 
 /* --- an operator ------------------------------------------------------------------------------- */
@@ -118,20 +104,6 @@ static int operator_connect(void)
 	if (sock >= 0)
 		close(sock);
 	return -1;
-}
-
-/* Forgets one member and waits until what it counted has moved. */
-static void forget_one(struct talea *t, const char *family, uint64_t key)
-{
-	int sock = operator_connect();
-	uint64_t moves = shm_take(&t->attach->region->view.d->moves);
-
-	CHECK(sock >= 0 && forget(sock, family, &key, 1) == 1);
-	close(sock);
-	for (int i = 0; shm_take(&t->attach->region->view.d->moves) < moves + 2; i++) {
-		CHECK(i < 5000);
-		harness_sleep_ms(1);
-	}
 }
 
 /* Forgets some keys of both families, again and again, through kills of the worker. */
@@ -183,8 +155,8 @@ static void add_done(int who)
 static int add_by_handle(void *arg)
 {
 	struct talea *t = client_open("default");
-	struct talea_family families[2] = { family_of_test(t, "members_cold_total"),
-					    family_of_test(t, "members_hot_total") };
+	struct talea_family families[2] = { client_family(t, "members_cold_total"),
+					    client_family(t, "members_hot_total") };
 	struct talea_counter handles[2 * KEYS_NR];
 	struct talea_status s = { .size = sizeof(s) };
 
@@ -207,8 +179,8 @@ static int add_by_handle(void *arg)
 static void add_by_key(int who)
 {
 	struct talea *t = client_open("default");
-	struct talea_family families[2] = { family_of_test(t, "members_cold_total"),
-					    family_of_test(t, "members_hot_total") };
+	struct talea_family families[2] = { client_family(t, "members_cold_total"),
+					    client_family(t, "members_hot_total") };
 
 	for (uint64_t i = 0; !shm_take(&shared->has_ended); i++) {
 		uint64_t key = i * 11 % KEYS_NR;
@@ -402,233 +374,16 @@ static void a_program_without_rseq_says_so_and_loses_nothing(void **state)
 	harness_stop(&h);
 }
 
-/* --- handles of what is gone --------------------------------------------------------------------- */
-
-static int64_t value_of(struct talea *t, const char *name)
-{
-	struct talea_total n = { .size = sizeof(n) };
-
-	CHECK(talea_read_name(t, name, TALEA_SUM, 0, &n) == 0);
-	return n.value;
-}
-
-static int read_by(struct talea *t, struct talea_counter c, int64_t *ret)
-{
-	struct talea_total n = { .size = sizeof(n) };
-	int err = talea_read(t, c, TALEA_SUM, 0, &n);
-
-	*ret = n.value;
-	return err;
-}
-
-static int use_handles_of_removed_members(void *arg)
-{
-	struct talea *t = client_open("default");
-	const char *name = arg;
-	char removed[64], first[64];
-	struct talea_family f = family_of_test(t, name);
-	struct talea_status s = { .size = sizeof(s) };
-	struct talea_stamp stamp;
-	uint64_t keys[2] = { 1, 2 };
-	struct talea_counter c[2];
-	int64_t value = 0;
-
-	snprintf(removed, sizeof(removed), "%s{talea=\"removed\"}", name);
-	snprintf(first, sizeof(first), "%s{key=\"1\"}", name);
-	for (int i = 0; i < 2; i++)
-		CHECK(talea_family_get(&f, &keys[i], 8, &c[i]) == 0);
-	talea_add(c[0], 5);
-	talea_add(c[1], 50);
-	CHECK(talea_sync(t, 5000) == 0);
-	for (int i = 0; i < 2; i++)
-		forget_one(t, name, keys[i]);
-	CHECK(value_of(t, removed) == 55);
-	CHECK(read_by(t, c[0], &value) == -ENOENT && strstr(talea_strerror(t, -ENOENT), "removed"));
-	CHECK(talea_peek(c[0], &stamp) == -ENOENT);
-	/* A handle that does not add brings no name back. */
-	CHECK(talea_status(t, &s) == 0);
-	CHECK(read_by(t, c[0], &value) == -ENOENT);
-	talea_add(c[0], 3);
-	talea_add_fn(c[0], 4);
-	CHECK(value_of(t, removed) == 62);
-	CHECK(talea_status(t, &s) == 0);
-	CHECK(read_by(t, c[0], &value) == 0 && value == 0);
-	talea_add(c[0], 7);
-	CHECK(read_by(t, c[0], &value) == 0 && value == 7);
-	CHECK(value_of(t, first) == 7);
-	/* Somebody else makes the second one again; its holder finds it without adding. */
-	CHECK(talea_family_add(&f, &keys[1], 8, 9) == 0);
-	CHECK(read_by(t, c[1], &value) == -ENOENT);
-	CHECK(talea_status(t, &s) == 0);
-	CHECK(read_by(t, c[1], &value) == 0 && value == 9);
-	/* Asked for by its key, a removed one is made anew at once. */
-	forget_one(t, name, keys[0]);
-	CHECK(talea_family_get(&f, &keys[0], 8, &c[0]) == 0);
-	CHECK(read_by(t, c[0], &value) == 0 && value == 0);
-	talea_close(t);
-	return 0;
-}
-
-static void handles_of_removed_members_find_their_names_again(void **state)
-{
-	(void)state;
-	harness_run(&h, use_handles_of_removed_members, "members_cold_total");
-	harness_run(&h, use_handles_of_removed_members, "members_hot_total");
-	harness_stop(&h);
-}
-
-/* A handle that is bound anew cannot go back to the inline path there, and is as exact. */
-static int use_handles_without_membarrier(void *arg)
-{
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_membarrier, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	const struct sock_fprog filter = { sizeof(code) / sizeof(code[0]), code };
-	struct talea_status s = { .size = sizeof(s) };
-	struct talea *t;
-
-	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0);
-	CHECK(use_handles_of_removed_members(arg) == 0);
-	t = client_open("default");
-	CHECK(talea_status(t, &s) == 0 && s.out_of_line == 2);
-	talea_close(t);
-	return 0;
-}
-
-static void and_where_membarrier_is_not_allowed(void **state)
-{
-	(void)state;
-	harness_run(&h, use_handles_without_membarrier, "members_cold_total");
-	harness_run(&h, use_handles_without_membarrier, "members_hot_total");
-	harness_stop(&h);
-}
-
-/* --- slots that are handed out again ----------------------------------------------------------- */
-
-#define OWNERS_NR 20u
-
-static uint32_t slot_of(struct talea *t, const char *family, uint64_t key, uint32_t *ret_generation)
-{
-	const struct dir_shm *d = t->attach->region->view.d;
-	uint32_t owner = dir_find(d, 0, family, strlen(family), ret_generation);
-
-	return dir_find(d, owner, &key, sizeof(key), ret_generation);
-}
-
-/* Makes members for the slots of the removed ones in another process. */
-static void make_elsewhere(const char *family)
-{
-	pid_t pid = fork();
-	int status;
-
-	if (pid == 0) {
-		execl("/proc/self/exe", "members", "make", family, NULL);
-		_exit(127);
-	}
-	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
-}
-
-/* Adds through handles of removed members whose slots are others' by now. */
-static uint32_t add_late(const char *name, const struct talea_counter *old)
-{
-	struct talea_options options = { .size = sizeof(options), .flags = TALEA_READ_ONLY };
-	uint32_t generation = 0, reused = 0;
-	struct talea *reader;
-	char member[64];
-
-	CHECK(talea_open(&reader, &options) == 0);
-	for (uint64_t key = 100; key < 100 + OWNERS_NR; key++) {
-		CHECK(slot_of(reader, name, key, &generation) != SHM_SLOT_NONE);
-		reused += generation > 1;
-	}
-	for (uint32_t i = 0; i < 5000 * OWNERS_NR; i++)
-		talea_inc(old[i % OWNERS_NR]);
-	snprintf(member, sizeof(member), "%s{talea=\"removed\"}", name);
-	CHECK(value_of(reader, member) == (1000 + 5000) * OWNERS_NR);
-	for (uint64_t key = 100; key < 100 + OWNERS_NR; key++) {
-		snprintf(member, sizeof(member), "%s{key=\"%llu\"}", name, (unsigned long long)key);
-		CHECK(value_of(reader, member) == 0);
-	}
-	talea_close(reader);
-	return reused;
-}
-
-/* Holds handles of members that are removed and whose slots become others', and goes on adding. */
-static int hold_on_while_slots_change_hands(void *arg)
-{
-	struct talea *t = client_open("default");
-	const char *name = arg;
-	struct talea_family f = family_of_test(t, name);
-	struct talea_counter c[OWNERS_NR];
-	int64_t value;
-
-	for (uint64_t key = 0; key < OWNERS_NR; key++) {
-		CHECK(talea_family_get(&f, &key, 8, &c[key]) == 0);
-		talea_add(c[key], 1000);
-	}
-	CHECK(talea_sync(t, 5000) == 0);
-	for (uint64_t key = 0; key < OWNERS_NR; key++)
-		forget_one(t, name, key);
-	/* From here on no call of this attachment that would bind the handles anew. */
-	harness_sleep_ms((unsigned int)(SHM_QUARANTINE_NS / 1000000 + 700));
-	make_elsewhere(name);
-	shm_count_add(&shared->reused, add_late(name, c));
-	for (uint64_t key = 100; key < 100 + OWNERS_NR; key++) {
-		CHECK(talea_family_get(&f, &key, 8, &c[0]) == 0);
-		talea_add(c[0], key);
-		CHECK(read_by(t, c[0], &value) == 0 && value == (int64_t)key);
-	}
-	talea_close(t);
-	return 0;
-}
-
-static int main_make(const char *name)
-{
-	struct talea *t = client_open("default");
-	struct talea_family f = family_of_test(t, name);
-	struct talea_counter c;
-
-	for (uint64_t key = 100; key < 100 + OWNERS_NR; key++)
-		CHECK(talea_family_get(&f, &key, 8, &c) == 0);
-	talea_close(t);
-	return 0;
-}
-
-static void a_slot_handed_out_again_counts_for_its_new_owner_alone(void **state)
-{
-	pid_t pids[2];
-
-	(void)state;
-	pids[0] = harness_client(&h, hold_on_while_slots_change_hands, "members_cold_total");
-	pids[1] = harness_client(&h, hold_on_while_slots_change_hands, "members_hot_total");
-	for (int i = 0; i < 2; i++)
-		assert_int_equal(harness_wait(pids[i]), 0);
-	/* Each family may have got slots of the other. */
-	print_message("# %llu of %u slots were handed out again\n",
-		      (unsigned long long)shared->reused, 2 * OWNERS_NR);
-	assert_true(shared->reused > OWNERS_NR / 2);
-	harness_stop(&h);
-}
-
 #define MEMBERS_TEST(f) cmocka_unit_test_setup_teardown(f, start, clean_up)
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		MEMBERS_TEST(handles_of_removed_members_find_their_names_again),
-		MEMBERS_TEST(and_where_membarrier_is_not_allowed),
 		MEMBERS_TEST(families_are_exact_while_their_members_come_and_go),
 		MEMBERS_TEST(a_program_without_rseq_says_so_and_loses_nothing),
-		MEMBERS_TEST(a_slot_handed_out_again_counts_for_its_new_owner_alone),
 	};
 
 	if (argc == 3 && !strcmp(argv[1], "without-rseq"))
 		return main_without_rseq(argv[2]);
-	if (argc == 3 && !strcmp(argv[1], "make"))
-		return main_make(argv[2]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

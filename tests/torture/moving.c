@@ -3,7 +3,7 @@
  * assigned, retired and reused all the while; members are removed and come again; counters are pinned
  * and unpinned; the worker is killed now and then. Readers in processes of their own never see a
  * counter or the family's sum fall, nor outside of what was finished before and begun after. In the end
- * every counter and the family's sum are exact. TALEA_LONG=1: 60 s and 100 kills, and at least 10^8 adds.
+ * every counter and the family's sum are exact. TALEA_LONG=1: 60 s, 100 kills, at least 10^8 adds.
  */
 #define _GNU_SOURCE
 #include "tests/lib/test.h"

@@ -238,6 +238,32 @@ static void what_is_not_there_is_not_found(void **state)
 	assert_int_equal(name_display(w.d, slot, buf, sizeof(buf)), -ENOENT);
 }
 
+static void a_removed_slot_keeps_its_last_name_until_it_is_handed_out_again(void **state)
+{
+	uint32_t likes = writer_name(&w, SHM_FAMILY, "likes_total", "post", SHM_KEY_U64), slot;
+	uint32_t generation = 77;
+	uint64_t a = 42, b = 43;
+	char buf[NAME_DISPLAY_MAX];
+
+	(void)state;
+	slot = writer_member(&w, SHM_MEMBER, likes, &a, 8, 0);
+	assert_int_equal(name_display_last(w.d, slot, buf, sizeof(buf), &generation), 22);
+	assert_int_equal(generation, 1);
+	writer_remove(&w, slot);
+	assert_int_equal(name_display(w.d, slot, buf, sizeof(buf)), -ENOENT);
+	assert_int_equal(name_display_last(w.d, slot, buf, sizeof(buf), &generation), 22);
+	assert_string_equal(buf, "likes_total{post=\"42\"}");
+	assert_int_equal(generation, 2);
+	writer_member(&w, SHM_MEMBER, likes, &b, 8, slot);
+	assert_int_equal(name_display_last(w.d, slot, buf, sizeof(buf), &generation), 22);
+	assert_string_equal(buf, "likes_total{post=\"43\"}");
+	assert_int_equal(generation, 3);
+	/* One that was never handed out has none. */
+	assert_int_equal(name_display_last(w.d, slot + 1, buf, sizeof(buf), &generation), -ENOENT);
+	assert_int_equal(name_display_last(w.d, 0, buf, sizeof(buf), &generation), -ENOENT);
+	assert_int_equal(generation, 3);
+}
+
 static void damaged_slots_have_no_name(void **state)
 {
 	uint32_t slot, generation;
@@ -324,6 +350,9 @@ int main(void)
 						open_directory, close_directory),
 		cmocka_unit_test_setup_teardown(what_is_not_there_is_not_found, open_directory,
 						close_directory),
+		cmocka_unit_test_setup_teardown(
+			a_removed_slot_keeps_its_last_name_until_it_is_handed_out_again,
+			open_directory, close_directory),
 		cmocka_unit_test_setup_teardown(damaged_slots_have_no_name, open_directory,
 						close_directory),
 		cmocka_unit_test(globs_match_as_documented),
