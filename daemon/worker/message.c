@@ -134,8 +134,8 @@ static int change_one(struct request *r, const struct config *config, uint32_t s
 		return change_pin(r, config, WIRE_RULE_AUTO, slot, why);
 	case WIRE_FORGET:
 		if ((space_states(r->space)[slot] & SHM_T_STATE) == SHM_T_SUSPECT) {
-			snprintf(why, REGISTER_WHY_MAX, "it is suspect: its cells say less than is shown, "
-				 "and the family's sum would fall. fix: talea accept first");
+			snprintf(why, REGISTER_WHY_MAX, "it is suspect: its cells say less than is "
+				 "shown, and the family's sum would fall. fix: talea accept first");
 			return -EINVAL;
 		}
 		err = remove_begin(r->space, slot, SHM_WHY_FORGET, r->uid);
