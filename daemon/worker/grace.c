@@ -19,7 +19,8 @@
 #define ONLINE "/sys/devices/system/cpu/online"
 #define SECOND_NS 1000000000ull
 #define SPACING_NS (SECOND_NS / 100) /* each visit interrupts who runs there */
-#define CLOSE_S 2
+#define CLOSE_NS (2 * SECOND_NS)
+#define CLOSE_STEP_NS 200000
 
 struct grace {
 	struct fold *fold;
@@ -28,7 +29,7 @@ struct grace {
 	sem_t asked;
 	int online_fd;
 	cpu_set_t home; /* where the thread may run between visits */
-	uint32_t is_stopping;
+	uint32_t is_stopping, has_ended;
 	uint32_t blocked;
 	uint32_t selftest; /* enum shm_promotion, or UINT32_MAX */
 	uint64_t last_ns;
@@ -172,12 +173,14 @@ static void *grace_thread(void *arg)
 		while (sem_wait(&g->asked))
 			;
 		if (is_stopping(g))
-			return NULL;
+			break;
 		begin_ns = now_ns();
 		grace_run(g);
 		if (now_ns() - begin_ns < SPACING_NS)
 			nap(SPACING_NS - (now_ns() - begin_ns));
 	}
+	shm_set32(&g->has_ended, 1);
+	return NULL;
 }
 
 int grace_open(struct grace **ret, struct fold *fold)
@@ -215,14 +218,16 @@ void grace_ask(struct grace *g)
 
 void grace_close(struct grace *g)
 {
-	struct timespec end;
+	uint64_t end_ns = now_ns() + CLOSE_NS;
 
 	shm_set32(&g->is_stopping, 1);
 	sem_post(&g->asked);
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	end.tv_sec += CLOSE_S;
-	if (pthread_clockjoin_np(g->thread, NULL, CLOCK_MONOTONIC, &end))
+	/* Not by a join with a time limit: the only one that all tools know follows the wall clock. */
+	while (!shm_read32(&g->has_ended) && now_ns() < end_ns)
+		nap(CLOSE_STEP_NS);
+	if (!shm_read32(&g->has_ended))
 		return; /* it waits for a CPU: memory and thread end with the process */
+	pthread_join(g->thread, NULL);
 	sem_destroy(&g->asked);
 	close(g->online_fd);
 	free(g);
