@@ -98,7 +98,7 @@ static enum wire_hot_rule rule_of(const struct space *space, const struct config
 		return WIRE_RULE_AUTO;
 	rule = config_hot(config, name);
 	if (h->since_real_ns || h->is_offered || owners_row(space, slot) != SHM_ROW_NONE)
-		h->rule = (uint8_t)(space->rules_seq << 2 | rule);
+		h->rule = (uint16_t)(space->rules_seq << 2 | rule);
 	return rule;
 }
 
@@ -150,6 +150,8 @@ static void retire(struct space *space, uint32_t slot, enum shm_why why, double 
 {
 	if (!owners_is_hot(space, slot) || !leave_has_room(space))
 		return;
+	if (isnan(rate)) /* told, not measured: what it was in the last second */
+		rate = (double)space->rows[owners_row(space, slot)].rate;
 	leave_put_row(space, slot, owners_retire(space, slot));
 	heat_set(space, slot, WIRE_RETIRING, why, rate, owners_row(space, slot), uid);
 }
@@ -240,7 +242,7 @@ void heat_registered(struct space *space, const struct config *config, uint32_t 
 void heat_reconfigure(struct space *space)
 {
 	space->walk_slot = SHM_SLOT_OVERFLOW;
-	space->rules_seq = (uint8_t)(space->rules_seq % 63 + 1);
+	space->rules_seq = (uint16_t)(space->rules_seq % 16383 + 1);
 }
 
 /* --- once a second ---------------------------------------------------------------------------- */

@@ -19,11 +19,11 @@
 struct heat {
 	uint64_t since_real_ns;
 	float before, after; /* after: NaN until a second has passed */
-	uint8_t heat;	     /* enum wire_heat */
-	uint8_t why;	     /* enum shm_why */
+	uint8_t heat : 2;    /* enum wire_heat */
 	bool is_after_due : 1;
 	bool is_offered : 1; /* hot, and without a row, since the last tick of those that wait */
-	uint8_t rule;	     /* of the configuration: rules_seq:6 | wire_hot_rule:2; 0: look */
+	uint8_t why;	     /* enum shm_why */
+	uint16_t rule;	     /* of the configuration: rules_seq:14 | wire_hot_rule:2; 0: look */
 	/* The epoch (its low half) in which the total may fall: an admin accepted it. */
 	uint32_t may_fall;
 };

@@ -87,7 +87,7 @@ struct space {
 	uint32_t candidates_nr;
 	uint64_t attention; /* a change of a total by more than this is looked at */
 	uint32_t walk_slot; /* from here on, slots are still to be looked at for new rules */
-	uint8_t rules_seq;  /* 1 to 63: another number for other rules */
+	uint16_t rules_seq; /* 1 to 16383: another number for other rules */
 	struct waiting *waiting; /* counters that are promoting: for want of a row */
 	uint32_t waiting_nr;
 

@@ -161,8 +161,11 @@ void message_change(struct request *r, const struct config *config)
 	uint32_t last_at = 0;
 
 	/* The history has all of them, for a while; the log has who gave the order. */
-	log_line("namespace %s: uid %u: %s %u %s, the first %s", r->space->name, r->uid, ops[m->op],
-		 m->nr, m->nr == 1 ? "name" : "names", *name ? name : "the namespace itself");
+	why[0] = '\0';
+	if (m->nr > 1)
+		snprintf(why, sizeof(why), " and %u more", m->nr - 1);
+	log_line("namespace %s: uid %u: %s %s%s", r->space->name, r->uid, ops[m->op],
+		 *name ? name : "the namespace itself", why);
 	reply_begin(r, m->nr);
 	for (uint32_t i = 0; i < m->nr; i++, name += strlen(name) + 1) {
 		struct wire_result *result = &r->reply->results[i];

@@ -375,6 +375,8 @@ if command -v tmux >/dev/null; then
 else
 	skip operating_on_a_terminal 'tmux is missing'
 fi
-[ ! -s "$folder/log" ] || ! grep -vE 'ready on|fell from|nobody owns|killed by signal 9' "$folder/log" >"$folder/out"
+grep -qE 'uid 0: forget demo_likes_total\{post="[0-9]+"\} and [0-9]+ more$' "$folder/log"
+ok the_log_says_who_gave_an_order
+[ ! -s "$folder/log" ] || ! grep -vE 'ready on|fell from|nobody owns|killed by signal 9|uid [0-9]+: ' "$folder/log" >"$folder/out"
 ok the_log_says_what_happened_and_nothing_else
 echo "1..$nr"
