@@ -6,6 +6,7 @@
 #define BPF_CORE_H
 
 #include <linux/bpf.h>
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <stdbool.h>
 
@@ -18,6 +19,8 @@ struct thread_info {
 
 struct task_struct {
 	struct thread_info thread_info;
+	int pid;
+	int tgid;
 };
 
 struct pt_regs { /* x86 */
@@ -26,6 +29,22 @@ struct pt_regs { /* x86 */
 	unsigned long ip;
 	unsigned long flags;
 };
+
+struct request {
+	__u32 cmd_flags; /* enum req_op in the low 8 bits */
+	__u32 __data_len;
+};
+
+struct sock {
+	__u16 sk_protocol;
+};
+
+struct io_kiocb {
+	__u8 opcode;
+};
+
+/* Since 6.10, together with the argument of tcp_send_reset that has it. */
+enum sk_rst_reason { SK_RST_REASON_NOT_SPECIFIED };
 
 #pragma clang attribute pop
 

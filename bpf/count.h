@@ -17,11 +17,11 @@ struct {
 } counts SEC(".maps");
 
 /*
- * Adds one to the current CPU's cell of a key. Atomic although the cell belongs to this CPU: an
+ * Adds to the current CPU's cell of a key. Atomic although the cell belongs to this CPU: an
  * interrupt between the load and the store of a plain add would lose one of the two. A CPU beyond
  * the map, which no possible CPU is, counts in CPU 0's part: nothing is dropped.
  */
-static __always_inline void count(__u32 key, __u32 stride)
+static __always_inline void count_add(__u32 key, __u32 stride, __u64 nr)
 {
 	__u32 at = bpf_get_smp_processor_id() * stride + key;
 	__u64 *cell = bpf_map_lookup_elem(&counts, &at);
@@ -29,7 +29,18 @@ static __always_inline void count(__u32 key, __u32 stride)
 	if (!cell)
 		cell = bpf_map_lookup_elem(&counts, &key);
 	if (cell)
-		__sync_fetch_and_add(cell, 1);
+		__sync_fetch_and_add(cell, nr);
+}
+
+static __always_inline void count(__u32 key, __u32 stride)
+{
+	count_add(key, stride, 1);
+}
+
+/* The same where a number may be one that the map has no room for. */
+static __always_inline void count_upto(__u32 key, __u32 other, __u32 stride)
+{
+	count_add(key < other ? key : other, stride, 1);
 }
 
 #endif

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "daemon/config_value.h"
+#include "daemon/probes.h"
 #include "names.h"
 #include "wire.h"
 
@@ -446,7 +447,7 @@ static void defaults(struct config *c)
 	c->fold_ns = 10000000;
 	c->fold_cpu_permille = 50;
 	c->bpf_auto = 1;
-	c->probes = 1;
+	c->probes = probes_default();
 	c->namespaces_nr = 1;
 	namespace_default(&c->namespaces[0], "default");
 }

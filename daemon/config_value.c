@@ -3,6 +3,7 @@
 #include "daemon/config_value.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -397,8 +398,6 @@ static void show_ids(const struct config_key *key, const void *section, char *bu
 
 /* --- probes ---------------------------------------------------------------------------------- */
 
-#define PROBES_DEFAULT (1u << PROBE_CONTEXT_SWITCHES)
-
 static int parse_bpf(const struct config_key *key, void *section, const char *text, char *why)
 {
 	(void)why;
@@ -413,17 +412,20 @@ static void show_bpf(const struct config_key *key, const void *section, char *bu
 	snprintf(buf, size, "%s", *(const uint32_t *)at(key, section) ? "auto" : "off");
 }
 
-static int probe_bit(const char *word, uint32_t *mask, char *why)
+/* A probe's name, a pattern of names, or `default`, which stands for several. */
+static int probe_bits(const char *word, uint32_t *mask, char *why)
 {
-	const char *names[PROBE_NR + 1] = { NULL }, *near;
+	const char *names[PROBE_NR + 2] = { "default" }, *near;
+	uint32_t found = strcmp(word, "default") ? 0 : probes_default();
 
 	for (uint32_t i = 0; i < PROBE_NR; i++) {
-		names[i] = probe_types[i].name;
-		if (!strcmp(word, names[i])) {
-			*mask |= 1u << i;
-			return 0;
-		}
+		names[i + 1] = probe_types[i].name;
+		if (!fnmatch(word, probe_types[i].name, 0))
+			found |= 1u << i;
 	}
+	*mask |= found;
+	if (found)
+		return 0;
 	near = config_nearest(word, names);
 	snprintf(why, CONFIG_WHY_MAX, "there is no probe %.64s%s%s%s", word,
 		 near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
@@ -438,12 +440,10 @@ static int parse_probes(const struct config_key *key, void *section, const char 
 	if (!*text || strlen(text) >= sizeof(words))
 		return -EINVAL;
 	strcpy(words, text);
-	if (!strcmp(text, "default"))
-		mask = PROBES_DEFAULT;
-	else if (strcmp(text, "none"))
+	if (strcmp(text, "none"))
 		for (word = strtok_r(words, WORD_BREAK, &rest); word;
 		     word = strtok_r(NULL, WORD_BREAK, &rest))
-			if (probe_bit(word, &mask, why))
+			if (probe_bits(word, &mask, why))
 				return -EINVAL;
 	*(uint32_t *)at(key, section) = mask;
 	return 0;
@@ -487,7 +487,7 @@ const struct config_key config_keys[CONFIG_SECTIONS_NR][CONFIG_KEYS_MAX] = {
 		{ D(bpf_auto), .name = "bpf", .expects = "auto or off",
 		  .parse = parse_bpf, .show = show_bpf },
 		{ D(probes), .name = "probes",
-		  .expects = "default, none, or a list of context_switches, syscalls",
+		  .expects = "default, none, or a list of probes, such as default, syscalls, block_*",
 		  .parse = parse_probes, .show = show_probes },
 		{ .name = NULL },
 	},

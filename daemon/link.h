@@ -20,6 +20,7 @@
 #include <sys/types.h>
 
 #include "daemon/config.h"
+#include "daemon/probe_names.h"
 #include "daemon/probes.h"
 #include "region.h"
 
@@ -31,7 +32,7 @@ enum link_kind {
 	LINK_CLIENT = 1, /* id; fds: the client's socket */
 	LINK_CONFIG,	 /* fds: memfd of a struct config, then for each of the nr new regions in
 			  * names[]: rw D, S, T, ro D, S, T */
-	LINK_PROBE,	 /* nr: enum probe_id; fds: memfd of a struct probe_live (whose fd numbers
+	LINK_PROBE,	 /* nr: enum probe_id; fds: memfd of a struct link_probe (whose fd numbers
 			  * mean nothing here), then map_fd if attached; to the spare also prog_fd
 			  * and link_fd. Sent at a reload, for probes that were not attached before. */
 	LINK_SPARE,	 /* nr: pid of the spare, 0 for none now */
@@ -49,6 +50,12 @@ struct link_msg {
 	uint32_t nr;
 	uint64_t id;
 	char names[LINK_REGIONS_MAX][SHM_NAMESPACE_MAX];
+};
+
+/* A probe attached while its hearers live: those born later inherit its names. */
+struct link_probe {
+	struct probe_live live;
+	struct probe_names names;
 };
 
 /* A region as the keeper made it. -1 where a process must not have the fd. */

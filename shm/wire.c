@@ -156,7 +156,7 @@ static int check_status(const struct wire_status *s)
 static int check_probe(const struct wire_probe *p)
 {
 	return FIXED_STRING_ENDS(p->name) && FIXED_STRING_ENDS(p->attach) &&
-			       FIXED_STRING_ENDS(p->counter) && FIXED_STRING_ENDS(p->reason) &&
+			       FIXED_STRING_ENDS(p->counters) && FIXED_STRING_ENDS(p->reason) &&
 			       FIXED_STRING_ENDS(p->fix)
 		       ? 0
 		       : -EPROTO;

@@ -286,10 +286,12 @@ struct wire_changes {
 enum wire_probe_state { WIRE_PROBE_OFF = 0, WIRE_PROBE_ATTACHED = 1, WIRE_PROBE_FAILED = 2 };
 struct wire_probe {
 	char name[48];
-	char attach[64];  /* tp_btf:sched_switch */
-	char counter[64]; /* the counter it feeds */
-	uint32_t state;	  /* enum wire_probe_state */
-	uint32_t keys_nr; /* keys seen so far */
+	char attach[64];    /* tp_btf:sched_switch */
+	char counters[256]; /* the counters that it feeds, with blanks between */
+	uint32_t state;	    /* enum wire_probe_state */
+	uint32_t keys_nr;   /* counters registered so far, by label set */
+	uint32_t is_default; /* asked for by `probes = default` */
+	uint32_t reserved;
 	uint64_t events;
 	uint64_t missed;  /* recursion_misses of its program: known loss */
 	char reason[256]; /* why it is not attached */

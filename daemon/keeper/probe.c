@@ -1,7 +1,8 @@
 /*
- * Loads, attaches and detaches the probes of probes.h; the only file with libbpf. When that fails
- * it finds out why, in words for a person. Called by the keeper, which alone has the rights. Owns
- * nothing after it returns: the fds of a live probe belong to the caller and nothing is pinned.
+ * Loads, attaches and detaches the probes of probes.h; only probe_learn.c has libbpf beside it. When
+ * that fails it finds out why, in words for a person. Called by the keeper, which alone has the
+ * rights. Owns nothing after it returns: the fds of a live probe belong to the caller and nothing is
+ * pinned.
  */
 #include "daemon/probes.h"
 
@@ -22,17 +23,39 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "bpf/block_completed.skel.h"
+#include "bpf/block_issued.skel.h"
+#include "bpf/compactions.skel.h"
 #include "bpf/context_switches.skel.h"
+#include "bpf/direct_reclaims.skel.h"
+#include "bpf/execs.skel.h"
+#include "bpf/exits.skel.h"
+#include "bpf/forks.skel.h"
+#include "bpf/hardirqs.skel.h"
+#include "bpf/io_uring.skel.h"
+#include "bpf/lock_contention.skel.h"
+#include "bpf/oom_kills.skel.h"
+#include "bpf/packet_drops.skel.h"
+#include "bpf/page_faults_kernel.skel.h"
+#include "bpf/page_faults_user.skel.h"
+#include "bpf/signals.skel.h"
+#include "bpf/softirqs.skel.h"
+#include "bpf/syscall_errors.skel.h"
 #include "bpf/syscalls.skel.h"
+#include "bpf/task_migrations.skel.h"
+#include "bpf/task_wakeups.skel.h"
+#include "bpf/tcp_resets_received.skel.h"
+#include "bpf/tcp_resets_sent.skel.h"
+#include "bpf/tcp_retransmits.skel.h"
+#include "bpf/tcp_states.skel.h"
+#include "daemon/keeper/probe_learn.h"
 
-#define KERNEL_BTF "/sys/kernel/btf/vmlinux"
+#define KERNEL_BTF PROBE_KERNEL_BTF
 #define LOG_BYTES  (64u * 1024)
 
 /* Objects are opened by hand from the skeletons' bytes: one way for every probe of the table. */
-static const void *(*const probe_elf[PROBE_NR])(size_t *) = {
-	[PROBE_CONTEXT_SWITCHES] = context_switches__elf_bytes,
-	[PROBE_SYSCALLS] = syscalls__elf_bytes,
-};
+#define PROBE_ELF(ID, name) [PROBE_##ID] = name##__elf_bytes,
+static const void *(*const probe_elf[PROBE_NR])(size_t *) = { PROBE_LIST(PROBE_ELF) };
 
 /* One try to attach: what to take down again, and what is known if it fails. */
 struct attempt {
@@ -149,10 +172,15 @@ static int check_rights(struct attempt *a)
 	return -EPERM;
 }
 
+static bool needs_btf(const struct attempt *a)
+{
+	return !strncmp(probe_types[a->id].attach, "tp_btf:", 7);
+}
+
 /* libbpf would also take a BTF file below /boot, but tp_btf is attached by the kernel's own. */
 static int check_btf(struct attempt *a)
 {
-	if (access(KERNEL_BTF, R_OK) == 0)
+	if (!needs_btf(a) || access(KERNEL_BTF, R_OK) == 0)
 		return 0;
 	if (access("/sys/kernel", F_OK) != 0) {
 		because(a, "sysfs is not mounted, so " KERNEL_BTF " cannot be read");
@@ -170,14 +198,14 @@ static const char *tracepoint(const struct attempt *a)
 	return strchr(probe_types[a->id].attach, ':') + 1;
 }
 
-static bool tracepoint_is_known(const struct attempt *a)
+static bool is_known(const char *tracepoint)
 {
 	struct btf *btf = btf__parse(KERNEL_BTF, NULL);
 	char name[64];
 	bool known = true; /* unless we know better */
 
 	if (btf) {
-		snprintf(name, sizeof(name), "btf_trace_%s", tracepoint(a));
+		snprintf(name, sizeof(name), "btf_trace_%s", tracepoint);
 		known = btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF) >= 0;
 	}
 	btf__free(btf);
@@ -264,9 +292,11 @@ static void explain(struct attempt *a, int err)
 {
 	if (err == -EPERM && !a->log[0]) {
 		explain_forbidden(a);
-	} else if (!tracepoint_is_known(a)) {
+	} else if (!is_known(tracepoint(a))) {
 		because(a, "this kernel's type information has no tracepoint %s", tracepoint(a));
-		do_this(a, "boot a kernel built with CONFIG_TRACEPOINTS=y and CONFIG_BPF_EVENTS=y");
+		do_this(a, "boot a kernel that has it (and is built with CONFIG_TRACEPOINTS=y and "
+			   "CONFIG_BPF_EVENTS=y), or set [daemon] probes without %s",
+			probe_types[a->id].name);
 	} else if (a->log[0]) {
 		explain_verifier(a);
 	} else if (err == -ENOMEM) {
@@ -309,6 +339,14 @@ static int load(struct attempt *a)
 	a->prog = bpf_object__next_program(a->obj, NULL);
 	if (!a->map || !a->prog)
 		return -EINVAL;
+
+	/* The same event under the name that it had before. */
+	if (probe_types[a->id].attach_old && !is_known(tracepoint(a)) &&
+	    is_known(probe_types[a->id].attach_old)) {
+		err = bpf_program__set_attach_target(a->prog, 0, probe_types[a->id].attach_old);
+		if (err)
+			return err;
+	}
 
 	a->step = "load it";
 	err = bpf_map__set_max_entries(a->map, a->live->cpus_nr * probe_types[a->id].stride);
@@ -372,6 +410,8 @@ int probe_attach(enum probe_id id, struct probe_live *ret)
 	if (err) {
 		probe_detach(ret);
 		explain(&a, err);
+	} else {
+		probe_learn(id);
 	}
 	bpf_link__destroy(a.link);
 	bpf_object__close(a.obj);

@@ -76,9 +76,35 @@ int regions_ensure(struct keeper *k)
 
 /* --- probes ---------------------------------------------------------------------------------- */
 
+/* One line for all that failed alike: without rights that is every one. */
+static void say_failed(const struct keeper *k, uint32_t failed)
+{
+	char names[PROBE_NR * sizeof(((struct wire_probe *)0)->name)];
+
+	for (uint32_t i = 0; i < PROBE_NR; i++) {
+		const struct probe_live *live = &k->probes[i];
+		uint32_t alike = 0;
+		size_t used = 0;
+
+		for (uint32_t j = i; failed >> i & 1 && j < PROBE_NR; j++) {
+			const struct probe_live *other = &k->probes[j];
+
+			if (!(failed >> j & 1) || strcmp(other->reason, live->reason) ||
+			    strcmp(other->fix, live->fix))
+				continue;
+			used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
+						 alike++ ? ", " : "", probe_types[j].name);
+			failed &= j == i ? failed : ~(1u << j);
+		}
+		if (alike)
+			log_line("probe%s %s not loaded: %s. fix: %s", alike > 1 ? "s" : "", names,
+				 live->reason, live->fix);
+	}
+}
+
 uint32_t probes_ensure(struct keeper *k)
 {
-	uint32_t changed = 0;
+	uint32_t changed = 0, failed = 0;
 
 	for (uint32_t i = 0; i < PROBE_NR; i++) {
 		struct probe_live *live = &k->probes[i];
@@ -86,12 +112,12 @@ uint32_t probes_ensure(struct keeper *k)
 		if (!(k->config.probes & 1u << i) || live->state == WIRE_PROBE_ATTACHED)
 			continue;
 		if (probe_attach(i, live))
-			log_line("probe %s not loaded: %s. fix: %s", probe_types[i].name, live->reason,
-				 live->fix);
+			failed |= 1u << i;
 		else
 			k->tick_ns = now_ns();
 		changed |= 1u << i;
 	}
+	say_failed(k, failed);
 	return changed;
 }
 
@@ -170,9 +196,13 @@ static void probe_tell(struct keeper *k, uint32_t id)
 {
 	const struct probe_live *live = &k->probes[id];
 	struct link_msg msg = { .kind = LINK_PROBE, .nr = id };
-	int fds[4] = { link_pack(live, sizeof(*live)), live->map_fd, live->prog_fd, live->link_fd };
+	static struct link_probe told;
+	int fds[4] = { -1, live->map_fd, live->prog_fd, live->link_fd };
 	bool is_attached = live->state == WIRE_PROBE_ATTACHED;
 
+	told.live = *live;
+	probe_names_get(id, &told.names);
+	fds[0] = link_pack(&told, sizeof(told));
 	if (fds[0] < 0) {
 		/* Their successors are born with it. */
 		child_kill(&k->spare);
@@ -243,14 +273,17 @@ int reload_config_heard(struct keeper *k, const struct link_msg *msg, const int 
 int reload_probe_heard(struct keeper *k, const struct link_msg *msg, const int *fds,
 		       unsigned int fds_nr)
 {
+	static struct link_probe told;
 	struct probe_live *live;
 
 	if (msg->nr >= PROBE_NR || (fds_nr != 1 && fds_nr != 4))
 		return unheard(fds, fds_nr);
 	live = &k->probes[msg->nr];
-	if (link_unpack(fds[0], live, sizeof(*live)))
+	if (link_unpack(fds[0], &told, sizeof(told)))
 		return unheard(fds, fds_nr);
 	close(fds[0]);
+	*live = told.live;
+	probe_names_set(msg->nr, &told.names);
 	live->map_fd = fds_nr == 4 ? fds[1] : -1;
 	live->prog_fd = fds_nr == 4 ? fds[2] : -1;
 	live->link_fd = fds_nr == 4 ? fds[3] : -1;

@@ -93,7 +93,13 @@ static void probe_fill(const struct control *c, enum probe_id id, struct wire_pr
 	kernel_look(&c->fold->kernel, id, &p->keys_nr, &p->events);
 	snprintf(p->name, sizeof(p->name), "%s", type->name);
 	snprintf(p->attach, sizeof(p->attach), "%s", type->attach);
-	snprintf(p->counter, sizeof(p->counter), "%s", type->counter);
+	p->is_default = type->is_default;
+	for (const struct probe_counter *one = type->counters; one->name; one++) {
+		size_t used = strlen(p->counters);
+
+		snprintf(p->counters + used, sizeof(p->counters) - used, "%s%s", used ? " " : "",
+			 one->name);
+	}
 	snprintf(p->reason, sizeof(p->reason), "%s", word->live.reason);
 	snprintf(p->fix, sizeof(p->fix), "%s", word->live.fix);
 }

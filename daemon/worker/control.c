@@ -219,7 +219,8 @@ static void link_probe(struct control *c, const struct link_msg *m, const int *f
 		       unsigned int fds_nr)
 {
 	struct request what = { .kind = REQUEST_PROBE, .probe = m->nr };
-	int err = link_unpack(fds[0], &what.live, sizeof(what.live));
+	static struct link_probe told;
+	int err = link_unpack(fds[0], &told, sizeof(told));
 
 	close(fds[0]);
 	if (err || m->nr >= PROBE_NR) {
@@ -227,7 +228,9 @@ static void link_probe(struct control *c, const struct link_msg *m, const int *f
 			close(fds[1]);
 		return;
 	}
+	what.live = told.live;
 	what.live.map_fd = fds_nr > 1 ? fds[1] : -1;
+	probe_names_set(m->nr, &told.names);
 	c->probes[m->nr].live = what.live;
 	ask(c, &what);
 }

@@ -1,7 +1,7 @@
 /*
  * The kernel's counters: the probes' maps as further lanes of the fold. Owns the mappings; the
- * counters live in namespace `default` and are made here, a probe's keyed ones when a key is first
- * seen. The fold thread alone calls this, but for kernel_look.
+ * counters live in namespace `default` and are made here, a probe's labelled ones when a key
+ * is first seen. The fold thread alone calls this, but for kernel_look.
  */
 #ifndef WORKER_KERNEL_H
 #define WORKER_KERNEL_H
@@ -15,10 +15,10 @@ struct kernel_probe {
 	uint32_t cpus_nr;
 	bool is_wanted;
 	uint64_t *sums;	   /* by key: this fold's */
-	uint64_t *applied; /* by key: what space->apart holds of it */
-	uint32_t *slots;   /* by key, SHM_SLOT_NONE: not registered */
-	uint64_t keys_nr;  /* registered so far; read by control */
-	uint64_t events;   /* the sum of all keys; read by control */
+	uint64_t *applied; /* by entry: what space->apart holds of it */
+	uint32_t *slots;   /* by entry, SHM_SLOT_NONE: not registered */
+	uint64_t keys_nr;  /* entries registered so far; read by control */
+	uint64_t events;   /* the sum of all keys that count events; read by control */
 };
 
 struct kernel {
@@ -33,8 +33,8 @@ void kernel_close(struct kernel *k);
 /* Maps a probe that is attached; takes the map's fd and closes it in any case. */
 int kernel_attach(struct kernel *k, enum probe_id id, struct probe_live *live);
 
-/* Takes over which probes the configuration wants; a wanted one without keys has its counter from
- * the start, unknown until it is attached. */
+/* Takes over which probes the configuration wants; its counters without labels are there
+ * from the start, unknown until it is attached. */
 void kernel_configure(struct kernel *k, const struct config *config);
 
 /* Sums the maps into the space's private array, before the space is folded. */

@@ -20,7 +20,7 @@
 
 #define CALLS 300000u
 
-static void the_only_store_outside_the_stack_is_an_atomic_add(void **state)
+static void the_only_stores_outside_the_stack_are_atomic_adds(void **state)
 {
 	(void)state;
 	test_needs_bpf();
@@ -34,7 +34,9 @@ static void the_only_store_outside_the_stack_is_an_atomic_add(void **state)
 		struct probe_live live;
 		uint32_t adds = 0;
 
-		assert_int_equal(probe_attach(id, &live), 0);
+		if (probe_attach(id, &live) && strstr(live.reason, "has no tracepoint"))
+			continue;
+		assert_int_equal(live.state, WIRE_PROBE_ATTACHED);
 		assert_int_equal(bpf_obj_get_info_by_fd(live.prog_fd, &info, &bytes), 0);
 		probe_detach(&live);
 		assert_in_range(info.xlated_prog_len, sizeof(insns[0]), sizeof(insns));
@@ -47,7 +49,7 @@ static void the_only_store_outside_the_stack_is_an_atomic_add(void **state)
 			assert_int_equal(insns[i].imm, BPF_ADD);
 			adds++;
 		}
-		assert_int_equal(adds, 1);
+		assert_true(adds >= 1);
 	}
 }
 
@@ -155,7 +157,7 @@ static void plain_adds_to_one_cell_lose_and_atomic_ones_do_not(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_only_store_outside_the_stack_is_an_atomic_add),
+		cmocka_unit_test(the_only_stores_outside_the_stack_are_atomic_adds),
 		cmocka_unit_test(plain_adds_to_one_cell_lose_and_atomic_ones_do_not),
 	};
 

@@ -9,7 +9,8 @@
 
 #include "tools/cli.h"
 
-#define PROBE_COLUMNS 63 /* of `talea probes`, before the counter's name */
+#define PROBE_NAME_COLUMNS 19
+#define PROBE_COLUMNS (PROBE_NAME_COLUMNS + 47) /* of `talea probes`, before the counters' names */
 #define OWN_CLIENTS 2	 /* this command: the library's connection and the one that asks */
 
 static const char *plural(uint64_t nr)
@@ -84,6 +85,24 @@ static const char *probe_state(const struct wire_probe *p)
 						 "off";
 }
 
+/* The names of a probe's counters, one by one: the length of the one at `at`, 0: no more. */
+static size_t counter_at(const struct wire_probe *p, size_t at)
+{
+	return strcspn(p->counters + at, " ");
+}
+
+static json_t *counters_json(const struct wire_probe *p)
+{
+	json_t *list = json_array();
+	size_t length;
+
+	for (size_t at = 0; list && (length = counter_at(p, at)) > 0; at += length) {
+		json_array_append_new(list, json_stringn(p->counters + at, length));
+		length += p->counters[at + length] == ' ';
+	}
+	return list;
+}
+
 json_t *probes_json(const struct wire_probe *probes, uint32_t nr)
 {
 	json_t *list = json_array();
@@ -93,58 +112,89 @@ json_t *probes_json(const struct wire_probe *probes, uint32_t nr)
 		bool is_on = p->state == WIRE_PROBE_ATTACHED;
 
 		json_array_append_new(
-			list, json_pack("{s:o, s:s, s:o, s:o, s:I, s:o, s:o, s:o, s:o}", "name",
-					json_text(p->name), "state",
-					is_on				  ? "attached" :
-					p->state == WIRE_PROBE_FAILED ? "failed" :
-									    "off",
-					"attach", json_text(p->attach), "counter",
-					json_text(p->counter), "keys", (json_int_t)p->keys_nr,
-					"events",
-					is_on ? json_integer((json_int_t)p->events) : json_null(),
-					"missed",
-					is_on ? json_integer((json_int_t)p->missed) : json_null(),
-					"reason", json_text(p->reason), "fix", json_text(p->fix)));
+			list,
+			json_pack("{s:o, s:s, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o}", "name",
+				  json_text(p->name), "state",
+				  is_on				    ? "attached" :
+				  p->state == WIRE_PROBE_FAILED ? "failed" :
+								      "off",
+				  "attach", json_text(p->attach), "counter",
+				  json_stringn(p->counters, counter_at(p, 0)), "counters",
+				  counters_json(p), "default", p->is_default, "keys",
+				  (json_int_t)p->keys_nr, "events",
+				  is_on ? json_integer((json_int_t)p->events) : json_null(), "missed",
+				  is_on ? json_integer((json_int_t)p->missed) : json_null(),
+				  "reason", json_text(p->reason), "fix", json_text(p->fix)));
 	}
 	return list;
+}
+
+/* The first counter's name and how many more: as wide as this. */
+static int counters_text(const struct wire_probe *p, char *buf, size_t size)
+{
+	size_t first = counter_at(p, 0);
+	int more = 0;
+
+	for (const char *c = p->counters; *c; c++)
+		more += *c == ' ';
+	return more ? snprintf(buf, size, "%.*s and %d more", (int)first, p->counters, more)
+		    : snprintf(buf, size, "%.*s", (int)first, p->counters);
 }
 
 /* Do the counters' names fit beside the rest? Else each gets a line of its own. */
 static bool has_counter_column(const struct facts *f)
 {
+	char text[sizeof(f->probes->counters) + 16];
+
 	for (uint32_t i = 0; show.is_tty && i < f->probes_nr; i++)
-		if (show_width(f->probes[i].counter) > show.columns - PROBE_COLUMNS)
+		if (counters_text(&f->probes[i], text, sizeof(text)) > show.columns - PROBE_COLUMNS)
 			return false;
 	return true;
+}
+
+static bool is_unasked(const struct wire_probe *p)
+{
+	return p->state == WIRE_PROBE_OFF && !p->reason[0];
 }
 
 static void print_probe(const struct wire_probe *p, bool is_wide)
 {
 	bool is_on = p->state == WIRE_PROBE_ATTACHED;
 	char events[SHOW_TEXT] = "-", missed[SHOW_TEXT] = "-", keys[SHOW_TEXT] = "-";
+	char counters[sizeof(p->counters) + 16];
 
 	if (is_on) {
 		show_exact(events, (int64_t)p->events);
 		show_exact(missed, (int64_t)p->missed);
 		show_exact(keys, p->keys_nr);
 	}
-	show_padded(stdout, p->name, 16);
+	counters_text(p, counters, sizeof(counters));
+	show_padded(stdout, p->name, PROBE_NAME_COLUMNS);
 	show_style(stdout, is_on ? SHOW_GOOD : p->state == WIRE_PROBE_FAILED ? SHOW_BAD : SHOW_GREY);
 	printf("  %-12s", probe_state(p));
 	show_style(stdout, SHOW_PLAIN);
 	printf("  %14s  %6s  %5s%s", events, missed, keys, is_wide ? "  " : "\n  counter: ");
-	show_padded(stdout, p->counter, show_width(p->counter));
+	show_padded(stdout, counters, show_width(counters));
 	putchar('\n');
-	if (is_on)
-		return;
-	if (p->reason[0])
+	if (!is_on && p->reason[0])
 		printf("  why: %s\n", p->reason);
-	if (p->fix[0])
+	if (!is_on && p->fix[0])
 		printf("  fix: %s\n", p->fix);
-	if (p->state == WIRE_PROBE_OFF && !p->reason[0])
-		printf("  why: not asked for\n"
-		       "  fix: name it in talead's configuration: [daemon] probes = ..., %s\n",
-		       p->name);
+}
+
+/* What holds for all that are off, once. */
+static void print_unasked(const struct facts *f)
+{
+	const char *name = NULL;
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < f->probes_nr; i++)
+		if (is_unasked(&f->probes[i]) && nr++ == 0)
+			name = f->probes[i].name;
+	if (nr)
+		printf("\n%u off\n  why: not asked for\n"
+		       "  fix: name it in talead's configuration: [daemon] probes = default, %s\n",
+		       nr, name);
 }
 
 int verb_probes(struct cli *c)
@@ -165,12 +215,13 @@ int verb_probes(struct cli *c)
 	}
 	is_wide = has_counter_column(&f);
 	show_style(stdout, SHOW_BOLD);
-	printf("%-16s  %-12s  %14s  %6s  %5s%s", "PROBE", "STATE", "EVENTS", "MISSED", "KEYS",
-	       is_wide ? "  COUNTER" : "");
+	printf("%-*s  %-12s  %14s  %6s  %5s%s", PROBE_NAME_COLUMNS, "PROBE", "STATE", "EVENTS",
+	       "MISSED", "KEYS", is_wide ? "  COUNTER" : "");
 	show_style(stdout, SHOW_PLAIN);
 	putchar('\n');
 	for (uint32_t i = 0; i < f.probes_nr; i++)
 		print_probe(&f.probes[i], is_wide);
+	print_unasked(&f);
 out_fini:
 	facts_fini(&f);
 	return rc;
@@ -357,20 +408,41 @@ static void print_region(const struct facts *f)
 
 static void print_probes(const struct facts *f)
 {
+	uint64_t events = 0, missed = 0;
+	uint32_t attached = 0, failed = 0, off = 0;
+	const struct wire_probe *first = NULL;
+	const char *label = "probes";
 	char number[SHOW_TEXT];
 
 	for (uint32_t i = 0; i < f->probes_nr; i++) {
 		const struct wire_probe *p = &f->probes[i];
-		const char *label = i ? "" : "probes";
 
-		if (p->state == WIRE_PROBE_ATTACHED)
-			show_line(label, "%s attached, %s events, %" PRIu64 " missed", p->name,
-			     show_exact(number, (int64_t)p->events), p->missed);
-		else if (p->state == WIRE_PROBE_FAILED)
-			show_line(label, "%s not attached: %s. try: talea probes", p->name, p->reason);
-		else
-			show_line(label, "%s off: not asked for. try: talea probes", p->name);
+		if (p->state == WIRE_PROBE_ATTACHED) {
+			attached++;
+			events += p->events;
+			missed += p->missed;
+		} else if (p->state == WIRE_PROBE_FAILED) {
+			first = first ? first : p;
+			failed++;
+		} else {
+			off++;
+		}
 	}
+	if (attached) {
+		show_line(label, "%u attached, %s events, %" PRIu64 " missed", attached,
+			  show_exact(number, (int64_t)events), missed);
+		label = "";
+	}
+	if (failed) {
+		number[0] = '\0';
+		if (failed > 1)
+			snprintf(number, sizeof(number), " and %u more", failed - 1);
+		show_line(label, "%s%s not attached: %s. try: talea probes", first->name, number,
+			  first->reason);
+		label = "";
+	}
+	if (off)
+		show_line(label, "%u off: not asked for. try: talea probes", off);
 }
 
 int verb_status(struct cli *c)

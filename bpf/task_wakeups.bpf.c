@@ -1,0 +1,15 @@
+/*
+ * Counts sleeping tasks that were made ready to run. Loaded and attached by the keeper.
+ */
+#include "count.h"
+#include "talea_kernel.h"
+
+SEC("raw_tp/sched_wakeup")
+int task_wakeups(void *ctx)
+{
+	(void)ctx;
+	count(0, TALEA_ONE_STRIDE);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
