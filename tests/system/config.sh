@@ -171,6 +171,15 @@ result byte_order_mark_and_dos_lines_are_read
 check 0 <<<$'[daemon]\nbpf = off\nprobes = syscalls' && print -c "$folder/t.conf" && says 'probes = none'
 result without_bpf_there_are_no_probes
 
+check 0 <<<$'[daemon]\nprobes = default, syscalls, block_*' && print -c "$folder/t.conf" &&
+	says 'forks, execs, ' && says ', syscalls, block_issued, block_completed, tcp_states, '
+result default_and_patterns_stand_for_several_probes
+check 0 <<<$'[daemon]\nprobes = *' && print -c "$folder/t.conf" && says 'lock_contention' &&
+	says 'probes = context_switches, task_migrations, ' && says ', io_uring'
+result a_star_is_every_probe
+refused a_pattern_that_no_probe_has_is_refused 2 'there is no probe disk_*' \
+	<<<$'[daemon]\nprobes = disk_*'
+
 # --- the default file and its folder, in a mount namespace with an /etc of its own
 
 etc() { # etc COMMAND...

@@ -1,0 +1,157 @@
+/* See kernel.h. */
+#define _GNU_SOURCE
+#include "tests/lib/test.h"
+
+#include "tests/lib/kernel.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <talea.h>
+
+#include "tests/lib/needs.h"
+
+struct harness kernel_daemon;
+static struct talea *client;
+
+void kernel_start(const char *daemon)
+{
+	struct talea_options options = { .size = sizeof(options), .timeout_ms = 5000,
+					 .flags = TALEA_NEED_DAEMON };
+
+	harness_start(&kernel_daemon, daemon, NULL);
+	options.socket = kernel_daemon.socket;
+	assert_int_equal(talea_open(&client, &options), 0);
+}
+
+int kernel_setup(void **state)
+{
+	(void)state;
+	if (geteuid() == 0)
+		kernel_start("probes = *");
+	return 0;
+}
+
+int kernel_teardown(void **state)
+{
+	(void)state;
+	talea_close(client);
+	client = NULL;
+	harness_cleanup(&kernel_daemon);
+	return 0;
+}
+
+/* The log names a probe only when it was not attached: "probe(s) NAME, NAME not loaded: why". */
+void kernel_needs(const char *probe)
+{
+	char *line = NULL;
+	size_t size = 0;
+	FILE *log;
+
+	test_needs_bpf();
+	log = fopen(kernel_daemon.log, "re");
+	assert_non_null(log);
+	while (getline(&line, &size, log) > 0 && !strstr(line, probe))
+		;
+	if (!feof(log) && !strstr(line, "has no tracepoint"))
+		fail_msg("%s", line);
+	if (!feof(log)) {
+		fclose(log);
+		test_skip("this kernel has not the tracepoint");
+	}
+	free(line);
+	fclose(log);
+}
+
+static int add_up(const char *name, const struct talea_total *total, void *sum)
+{
+	(void)name;
+	*(uint64_t *)sum += (uint64_t)total->value;
+	return 0;
+}
+
+bool kernel_is_known(const char *name)
+{
+	struct talea_total total = { .size = sizeof(total) };
+
+	return !talea_read_name(client, name, TALEA_COMPACTED, 0, &total) && total.state == TALEA_OK;
+}
+
+uint64_t kernel_count(const char *glob)
+{
+	uint64_t sum = 0;
+
+	assert_int_equal(talea_sync(client, 5000), 0);
+	assert_int_equal(talea_each(client, glob, TALEA_COMPACTED, add_up, &sum), 0);
+	return sum;
+}
+
+uint64_t kernel_book(const char *path, const char *key, unsigned int numbers)
+{
+	FILE *f = fopen(path, "re");
+	size_t size = 0, length = strlen(key);
+	char *line = NULL, *at, *end;
+	uint64_t sum = 0;
+
+	assert_non_null(f);
+	while (getline(&line, &size, f) > 0) {
+		at = line + strspn(line, " ");
+		if (strncmp(at, key, length))
+			continue;
+		at += length;
+		for (unsigned int i = 0; i < numbers; i++, at = end) {
+			sum += strtoull(at, &end, 10);
+			if (end == at)
+				break;
+		}
+		break;
+	}
+	free(line);
+	fclose(f);
+	return sum;
+}
+
+void kernel_run(void (*load)(void))
+{
+	pid_t pid = fork();
+	int status;
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		load();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+void kernel_compare(const char *glob, uint64_t (*book)(void), void (*load)(void), uint64_t at_least)
+{
+	uint64_t books[4], before, counted, under_way = (uint64_t)sysconf(_SC_NPROCESSORS_CONF);
+
+	books[0] = book();
+	before = kernel_count(glob);
+	books[1] = book();
+	kernel_run(load);
+	books[2] = book();
+	counted = kernel_count(glob) - before;
+	books[3] = book();
+	print_message("# %s: %llu, book: %llu to %llu\n", glob, (unsigned long long)counted,
+		      (unsigned long long)(books[2] - books[1]),
+		      (unsigned long long)(books[3] - books[0]));
+	assert_true(counted >= at_least);
+	assert_true(counted + under_way >= books[2] - books[1]);
+	assert_true(counted <= books[3] - books[0] + under_way);
+}
+
+uint64_t kernel_counts(const char *glob, void (*load)(void), uint64_t at_least)
+{
+	uint64_t before = kernel_count(glob), counted;
+
+	kernel_run(load);
+	counted = kernel_count(glob) - before;
+	if (counted < at_least)
+		fail_msg("%s went up by %llu, not by %llu", glob, (unsigned long long)counted,
+			 (unsigned long long)at_least);
+	return counted;
+}
