@@ -113,7 +113,8 @@ install: all ## install below DESTDIR and PREFIX
 	$(Q)install -d $(addprefix $(DESTDIR),$(BINDIR) $(SBINDIR) $(INCLUDEDIR) $(LIBDIR)/pkgconfig)
 	$(Q)install -m 755 $(BUILD)/talea $(DESTDIR)$(BINDIR)/talea
 	$(Q)install -m 755 $(BUILD)/talead $(DESTDIR)$(SBINDIR)/talead
-	$(Q)install -m 644 $(addprefix client/include/,$(public_headers)) $(DESTDIR)$(INCLUDEDIR)
+	$(Q)install -m 644 $(addprefix client/include/,$(public_headers)) \
+		$(addprefix bpf/,$(bpf_headers)) $(DESTDIR)$(INCLUDEDIR)
 	$(Q)install -m 644 $(BUILD)/libtalea.a $(DESTDIR)$(LIBDIR)
 	$(Q)install -m 644 $(BUILD)/libtalea.so.$(VERSION) $(DESTDIR)$(LIBDIR)
 	$(Q)ln -sf libtalea.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libtalea.so.$(SOVERSION)
@@ -125,7 +126,7 @@ install: all ## install below DESTDIR and PREFIX
 
 uninstall: ## remove what install put there
 	$(Q)rm -f $(DESTDIR)$(BINDIR)/talea $(DESTDIR)$(SBINDIR)/talead \
-		$(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(public_headers)) \
+		$(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(public_headers) $(bpf_headers)) \
 		$(DESTDIR)$(LIBDIR)/libtalea.{a,so,so.$(SOVERSION),so.$(VERSION)} \
 		$(DESTDIR)$(LIBDIR)/pkgconfig/talea.pc \
 		$(foreach p,$(man_pages),$(DESTDIR)$(call man_path,$p))
@@ -158,15 +159,15 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 # A program is its own object, what it names in objs_<program>, and libs_<program>.
 link = $(Q)mkdir -p $(@D); $(CC) $(cflags) $(ldflags) -o $@ $(filter %.o %.a,$^) $1
 
-$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c
+$(BUILD)/%.bpf.o: %.bpf.c
 	$(call say,BPF)mkdir -p $(@D)
 	$(Q)$(CLANG_BPF) -target bpf -O2 -g -Wall -Wextra $(WERROR) -I. -Ibpf \
 		-D__TARGET_ARCH_$(bpf_arch) $(if $(MULTIARCH),-I/usr/include/$(MULTIARCH)) \
 		-MMD -MP -MT $@ -MF $(@:.o=.d) -c -o $@.dwarf $<
 	$(Q)$(BPFTOOL) gen object $@ $@.dwarf && rm $@.dwarf
 
-$(BUILD)/bpf/%.skel.h: $(BUILD)/bpf/%.bpf.o
-	$(call say,SKEL)$(BPFTOOL) gen skeleton $< name $* >$@
+$(BUILD)/%.skel.h: $(BUILD)/%.bpf.o
+	$(call say,SKEL)$(BPFTOOL) gen skeleton $< name $(notdir $*) >$@
 
 $(BUILD)/man/%: tools/man/%.scd
 	$(call say,MAN)mkdir -p $(@D)

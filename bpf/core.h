@@ -39,6 +39,14 @@ struct sock {
 	__u16 sk_protocol;
 };
 
+struct sk_buff {
+	char cb[48];
+};
+
+struct tcp_skb_cb {
+	__u16 tcp_gso_segs;
+};
+
 struct io_kiocb {
 	__u8 opcode;
 };

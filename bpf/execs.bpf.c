@@ -4,7 +4,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-SEC("raw_tp/sched_process_exec")
+COUNTS_AT("raw_tp/sched_process_exec")
 int execs(void *ctx)
 {
 	(void)ctx;

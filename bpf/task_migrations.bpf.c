@@ -4,7 +4,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-SEC("raw_tp/sched_migrate_task")
+COUNTS_AT("raw_tp/sched_migrate_task")
 int task_migrations(void *ctx)
 {
 	(void)ctx;

@@ -4,7 +4,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-SEC("raw_tp/sched_wakeup")
+COUNTS_AT("raw_tp/sched_wakeup")
 int task_wakeups(void *ctx)
 {
 	(void)ctx;

@@ -1,15 +1,18 @@
 /*
- * Counts TCP segments sent again; several that leave as one buffer count once. Loaded and attached
- * by the keeper.
+ * Counts TCP segments sent again, where /proc/net/snmp's RetransSegs counts them too: a buffer that the
+ * network card cuts up counts once for each segment. Loaded and attached by the keeper.
  */
 #include "count.h"
+#include "core.h"
 #include "talea_kernel.h"
 
-SEC("raw_tp/tcp_retransmit_skb")
-int tcp_retransmits(void *ctx)
+COUNTS_AT("tp_btf/tcp_retransmit_skb")
+int tcp_retransmits(__u64 *ctx)
 {
-	(void)ctx;
-	count(0, TALEA_ONE_STRIDE);
+	const struct sk_buff *skb = (void *)ctx[1];
+	const struct tcp_skb_cb *tcp = (void *)skb->cb;
+
+	count_add(0, TALEA_ONE_STRIDE, BPF_CORE_READ(tcp, tcp_gso_segs));
 	return 0;
 }
 

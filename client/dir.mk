@@ -1,6 +1,7 @@
 # libtalea: static (one object, only public names global) and shared.
 client_src := $(wildcard client/*.c)
 public_headers := talea.h talea_add.h talea.hpp
+bpf_headers := talea.bpf.h
 
 # Position-independent, but calls inside the library stay direct.
 pic_src := $(shm_src) $(client_src)

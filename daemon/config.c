@@ -18,8 +18,6 @@
 
 #include "daemon/config_value.h"
 #include "daemon/probes.h"
-#include "names.h"
-#include "wire.h"
 
 #define FILES_MAX 64u
 #define FILE_BYTES_MAX (1u << 20)
@@ -27,6 +25,7 @@
 #define MISTAKES_SHOWN 16u
 #define SECTION_BAD (-1) /* its keys were not looked at: one mistake, one message */
 #define SECTION_NONE (-2)
+#define SECTIONS "[daemon], [namespace NAME], [counter GLOB] or [probe NAME]"
 
 /* file 0 is "default", 1 the command line, others config_origins.files[file]. */
 #define ORIGIN_COMMAND_LINE 1u
@@ -40,6 +39,8 @@ struct config_origins {
 	struct origin daemon[CONFIG_KEYS_MAX];
 	struct origin namespaces[CONFIG_NAMESPACES_MAX][CONFIG_KEYS_MAX];
 	struct origin rules[CONFIG_RULES_MAX][CONFIG_KEYS_MAX];
+	struct origin specs[CONFIG_SPECS_MAX][CONFIG_KEYS_MAX];
+	struct origin specs_begin[CONFIG_SPECS_MAX]; /* where each section stands first */
 };
 
 struct load {
@@ -47,7 +48,7 @@ struct load {
 	struct config_origins *o;
 	void (*say)(const char *text);
 	uint32_t mistakes_nr;
-	uint32_t line;
+	uint32_t file, line; /* of what is read now */
 	const char *rest;    /* of the file being read */
 	int section;	     /* enum config_section, or SECTION_BAD, SECTION_NONE */
 	void *target;	     /* the struct that the section fills */
@@ -57,7 +58,7 @@ struct load {
 static void mistake(struct load *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static void mistake(struct load *l, const char *fmt, ...)
 {
-	const char *file = l->o->files[l->o->files_nr - 1];
+	const char *file = l->o->files[l->file];
 	char text[CONFIG_WHY_MAX + CONFIG_VALUE_MAX];
 	int n;
 	va_list args;
@@ -137,10 +138,37 @@ static void section_counter(struct load *l, const char *glob)
 	l->where = l->o->rules[i];
 }
 
+static void section_probe(struct load *l, const char *name)
+{
+	struct config *c = l->c;
+	char why[CONFIG_WHY_MAX];
+	uint32_t i;
+
+	if (config_probe_name(name, why)) {
+		mistake(l, "expected [probe NAME]: %s", why);
+		return;
+	}
+	for (i = 0; i < c->specs_nr; i++)
+		if (!strcmp(c->specs[i].name, name))
+			break;
+	if (i == CONFIG_SPECS_MAX) {
+		mistake(l, "more than %u [probe NAME] sections", CONFIG_SPECS_MAX);
+		return;
+	}
+	if (i == c->specs_nr) {
+		strcpy(c->specs[i].name, name);
+		l->o->specs_begin[i] = (struct origin){ l->file, l->line };
+		c->specs_nr++;
+	}
+	l->section = CONFIG_PROBE;
+	l->target = &c->specs[i];
+	l->where = l->o->specs[i];
+}
+
 /* line: "[...]", blanks around it gone. */
 static void section_begin(struct load *l, char *line)
 {
-	static const char *const kinds[] = { "daemon", "namespace", "counter", NULL };
+	static const char *const kinds[] = { "daemon", "namespace", "counter", "probe", NULL };
 	char *end = strrchr(line, ']'), *name;
 	const char *near;
 
@@ -165,10 +193,12 @@ static void section_begin(struct load *l, char *line)
 		section_namespace(l, name);
 	} else if (!strcmp(line, "counter")) {
 		section_counter(l, name);
+	} else if (!strcmp(line, "probe")) {
+		section_probe(l, name);
 	} else {
 		near = config_nearest(line, kinds);
-		mistake(l, "unknown section [%.64s%s%.64s]%s%s%s; expected [daemon], "
-			   "[namespace NAME] or [counter GLOB]", line, *name ? " " : "", name,
+		mistake(l, "unknown section [%.64s%s%.64s]%s%s%s; expected "
+			   SECTIONS, line, *name ? " " : "", name,
 			near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
 	}
 }
@@ -219,7 +249,8 @@ static char *read_line(char *buf, int size, void *stream)
 static void unknown_key(struct load *l, const char *name)
 {
 	const struct config_key *keys = config_keys[l->section];
-	static const char *const sections[] = { "[daemon]", "[namespace NAME]", "[counter GLOB]" };
+	static const char *const sections[] = { "[daemon]", "[namespace NAME]", "[counter GLOB]",
+						"[probe NAME]" };
 	const char *names[CONFIG_KEYS_MAX + 1] = { NULL }, *near;
 	char list[256] = "";
 
@@ -245,8 +276,8 @@ static int take_value(void *user, const char *section, const char *name, const c
 	if (l->section == SECTION_BAD)
 		return 1;
 	if (l->section == SECTION_NONE) {
-		mistake(l, "%.64s stands before the first section; expected [daemon], "
-			   "[namespace NAME] or [counter GLOB] above it", name);
+		mistake(l, "%.64s stands before the first section; expected "
+			   SECTIONS " above it", name);
 		return 1;
 	}
 	for (key = config_keys[l->section]; key->name && strcmp(key->name, name);)
@@ -256,7 +287,7 @@ static int take_value(void *user, const char *section, const char *name, const c
 		return 1;
 	}
 	where = &l->where[key - config_keys[l->section]];
-	if (where->file == l->o->files_nr - 1 && where->line) {
+	if (where->file == l->file && where->line) {
 		mistake(l, "%s is set twice in this file, first in line %u", name, where->line);
 		return 1;
 	}
@@ -264,7 +295,7 @@ static int take_value(void *user, const char *section, const char *name, const c
 		mistake(l, "%s = %.128s: %s%sexpected %s%s", name, value, why, *why ? "; " : "",
 			key->expects,
 			strpbrk(value, ";#") ? " (a comment stands on a line of its own)" : "");
-	*where = (struct origin){ l->o->files_nr - 1, l->line };
+	*where = (struct origin){ l->file, l->line };
 	return 1;
 }
 
@@ -327,7 +358,8 @@ static void load_file(struct load *l, const char *path, bool may_miss)
 		mistake(l, "more than %u configuration files", FILES_MAX - 2);
 		return;
 	}
-	snprintf(o->files[o->files_nr++], CONFIG_PATH_MAX, "%s", path);
+	l->file = o->files_nr++;
+	snprintf(o->files[l->file], CONFIG_PATH_MAX, "%s", path);
 	l->line = 0;
 	l->section = SECTION_NONE;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -410,10 +442,30 @@ static void take_option(struct load *l, unsigned int key_idx, const char *option
 	l->o->daemon[key_idx] = (struct origin){ ORIGIN_COMMAND_LINE, 0 };
 }
 
+/* What several keys of [probe NAME] make together; a mistake stands where the section does. */
+static void finish_probes(struct load *l)
+{
+	struct config *c = l->c;
+	char why[CONFIG_WHY_MAX];
+
+	for (uint32_t i = 0; i < c->specs_nr; i++) {
+		if (!config_probe_finish(&c->specs[i], c->specs, i, why))
+			continue;
+		l->file = l->o->specs_begin[i].file;
+		l->line = l->o->specs_begin[i].line;
+		mistake(l, "[probe %s]: %s", c->specs[i].name, why);
+	}
+	if (!c->bpf_auto)
+		c->specs_nr = 0;
+}
+
 /* What depends on several keys, after all were read. */
 static void finish(struct load *l)
 {
 	struct config *c = l->c;
+
+	if (!l->mistakes_nr)
+		finish_probes(l);
 
 	for (uint32_t i = 0; i < c->namespaces_nr; i++)
 		if (!c->namespaces[i].counters_max_per_uid)
@@ -447,6 +499,7 @@ static void defaults(struct config *c)
 	c->fold_ns = 10000000;
 	c->fold_cpu_permille = 50;
 	c->bpf_auto = 1;
+	c->pin_auto = 1;
 	c->probes = probes_default();
 	c->namespaces_nr = 1;
 	namespace_default(&c->namespaces[0], "default");
@@ -503,11 +556,13 @@ static void print_section(enum config_section section, const void *target,
 	char value[CONFIG_VALUE_MAX];
 
 	for (; key->name; key++, where++) {
+		key->show(key, target, value, sizeof(value));
+		if (section == CONFIG_PROBE && !*value)
+			continue;
 		if (where->line)
 			fprintf(out, "# %s:%u\n", o->files[where->file], where->line);
 		else
 			fprintf(out, "# %s\n", where->file ? "command line" : "default");
-		key->show(key, target, value, sizeof(value));
 		if (section == CONFIG_NAMESPACE && !ns->users_set && !strcmp(key->name, "users"))
 			fprintf(out, "# users: root and the user who starts talead\n");
 		else if (section == CONFIG_COUNTER && !*value)
@@ -529,54 +584,8 @@ void config_print(const struct config *c, const struct config_origins *o, FILE *
 		fprintf(out, "\n[counter %s]\n", c->rules[i].glob);
 		print_section(CONFIG_COUNTER, &c->rules[i], o, o->rules[i], out);
 	}
-}
-
-/* --- asking ---------------------------------------------------------------------------------- */
-
-/* Rules that do not set a key are passed over before their glob is tried: that is what costs. */
-uint32_t config_labels_max(const struct config *c, const char *name)
-{
-	for (uint32_t i = c->rules_nr; i-- > 0;)
-		if (c->rules[i].labels_max && name_match(c->rules[i].glob, name))
-			return c->rules[i].labels_max;
-	return CONFIG_LABELS_MAX;
-}
-
-uint32_t config_hot(const struct config *c, const char *display_name)
-{
-	static const uint32_t rules[] = {
-		[CONFIG_HOT_AUTO] = WIRE_RULE_AUTO,
-		[CONFIG_HOT_YES] = WIRE_RULE_YES,
-		[CONFIG_HOT_NO] = WIRE_RULE_NO,
-	};
-
-	for (uint32_t i = c->rules_nr; i-- > 0;)
-		if (c->rules[i].hot && name_match(c->rules[i].glob, display_name))
-			return rules[c->rules[i].hot];
-	return WIRE_RULE_AUTO;
-}
-
-uint32_t config_ttl_s(const struct config *c, const char *display_name)
-{
-	for (uint32_t i = c->rules_nr; i-- > 0;)
-		if (c->rules[i].ttl_s != CONFIG_TTL_UNSET &&
-		    name_match(c->rules[i].glob, display_name))
-			return (uint32_t)c->rules[i].ttl_s;
-	return 0;
-}
-
-bool config_is_admin(const struct config *c, uid_t uid)
-{
-	for (uint32_t i = 0; i < c->admins_nr; i++)
-		if (c->admins[i] == uid)
-			return true;
-	return uid == 0 || uid == c->keeper_uid;
-}
-
-const struct config_namespace *config_namespace_find(const struct config *c, const char *name)
-{
-	for (uint32_t i = 0; i < c->namespaces_nr; i++)
-		if (!strcmp(c->namespaces[i].name, name))
-			return &c->namespaces[i];
-	return NULL;
+	for (uint32_t i = 0; i < c->specs_nr; i++) {
+		fprintf(out, "\n[probe %s]\n", c->specs[i].name);
+		print_section(CONFIG_PROBE, &c->specs[i], o, o->specs[i], out);
+	}
 }

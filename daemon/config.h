@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "daemon/probe_spec.h"
 #include "layout.h"
 
 #define CONFIG_FILE "/etc/talea/talea.conf"
@@ -21,6 +22,7 @@
 #define CONFIG_RULES_MAX 64u
 #define CONFIG_IDS_MAX 16u
 #define CONFIG_GLOB_MAX 128u
+#define CONFIG_SPECS_MAX 32u
 
 #define CONFIG_COUNTERS_MAX 4000000u
 #define CONFIG_LABELS_MAX 1000000u
@@ -62,6 +64,9 @@ struct config {
 	uint32_t fold_cpu_permille; /* of one core */
 	uint32_t bpf_auto;	    /* 0: bpf = off */
 	uint32_t probes;	    /* one bit per enum probe_id; 0 when bpf is off */
+	uint32_t pin_auto;	    /* 0: pin = no */
+	uint32_t specs_nr;	    /* [probe NAME]; 0 when bpf is off */
+	struct probe_spec specs[CONFIG_SPECS_MAX];
 	uint32_t namespaces_nr;	    /* at least 1: namespaces[0] is `default` */
 	struct config_namespace namespaces[CONFIG_NAMESPACES_MAX];
 	uint32_t rules_nr;

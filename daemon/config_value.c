@@ -3,15 +3,12 @@
 #include "daemon/config_value.h"
 
 #include <errno.h>
-#include <fnmatch.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "daemon/probes.h"
 
 #define WORD_BREAK ", \t"
 #define NOBODY 65534u
@@ -201,7 +198,7 @@ static int parse_path(const struct config_key *key, void *section, const char *t
 	return 0;
 }
 
-static void show_path(const struct config_key *key, const void *section, char *buf, size_t size)
+static void show_text(const struct config_key *key, const void *section, char *buf, size_t size)
 {
 	snprintf(buf, size, "%s", (const char *)at(key, section));
 }
@@ -396,84 +393,20 @@ static void show_ids(const struct config_key *key, const void *section, char *bu
 	}
 }
 
-/* --- probes ---------------------------------------------------------------------------------- */
-
-static int parse_bpf(const struct config_key *key, void *section, const char *text, char *why)
-{
-	(void)why;
-	if (strcmp(text, "auto") && strcmp(text, "off"))
-		return -EINVAL;
-	*(uint32_t *)at(key, section) = !strcmp(text, "auto");
-	return 0;
-}
-
-static void show_bpf(const struct config_key *key, const void *section, char *buf, size_t size)
-{
-	snprintf(buf, size, "%s", *(const uint32_t *)at(key, section) ? "auto" : "off");
-}
-
-/* A probe's name, a pattern of names, or `default`, which stands for several. */
-static int probe_bits(const char *word, uint32_t *mask, char *why)
-{
-	const char *names[PROBE_NR + 2] = { "default" }, *near;
-	uint32_t found = strcmp(word, "default") ? 0 : probes_default();
-
-	for (uint32_t i = 0; i < PROBE_NR; i++) {
-		names[i + 1] = probe_types[i].name;
-		if (!fnmatch(word, probe_types[i].name, 0))
-			found |= 1u << i;
-	}
-	*mask |= found;
-	if (found)
-		return 0;
-	near = config_nearest(word, names);
-	snprintf(why, CONFIG_WHY_MAX, "there is no probe %.64s%s%s%s", word,
-		 near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
-	return -EINVAL;
-}
-
-static int parse_probes(const struct config_key *key, void *section, const char *text, char *why)
-{
-	uint32_t mask = 0;
-	char words[CONFIG_VALUE_MAX], *rest, *word;
-
-	if (!*text || strlen(text) >= sizeof(words))
-		return -EINVAL;
-	strcpy(words, text);
-	if (strcmp(text, "none"))
-		for (word = strtok_r(words, WORD_BREAK, &rest); word;
-		     word = strtok_r(NULL, WORD_BREAK, &rest))
-			if (probe_bits(word, &mask, why))
-				return -EINVAL;
-	*(uint32_t *)at(key, section) = mask;
-	return 0;
-}
-
-static void show_probes(const struct config_key *key, const void *section, char *buf, size_t size)
-{
-	uint32_t mask = *(const uint32_t *)at(key, section);
-	size_t used = 0;
-
-	snprintf(buf, size, "none");
-	for (uint32_t i = 0; i < PROBE_NR && used < size; i++)
-		if (mask & 1u << i)
-			used += (size_t)snprintf(buf + used, size - used, "%s%s", used ? ", " : "",
-						 probe_types[i].name);
-}
-
 /* --- the table ------------------------------------------------------------------------------- */
 
 #define D(field) CONFIG_DAEMON, .offset = offsetof(struct config, field)
 #define N(field) CONFIG_NAMESPACE, .offset = offsetof(struct config_namespace, field)
+#define P(field) CONFIG_PROBE, .offset = offsetof(struct probe_spec, field)
 #define R(field) CONFIG_COUNTER, .offset = offsetof(struct config_rule, field)
 #define COUNTERS_LIMIT (SHM_SLOTS_MAX - 64)
 
 const struct config_key config_keys[CONFIG_SECTIONS_NR][CONFIG_KEYS_MAX] = {
 	[CONFIG_DAEMON] = {
 		{ D(socket), .name = "socket", .max = CONFIG_SOCKET_MAX,
-		  .expects = "an absolute path", .parse = parse_path, .show = show_path },
+		  .expects = "an absolute path", .parse = parse_path, .show = show_text },
 		{ D(state), .name = "state", .max = CONFIG_PATH_MAX,
-		  .expects = "an absolute path", .parse = parse_path, .show = show_path },
+		  .expects = "an absolute path", .parse = parse_path, .show = show_text },
 		{ D(user), .name = "user", .expects = "the name or number of a user",
 		  .parse = parse_user, .show = show_user },
 		{ D(admins), .name = "admins", .expects = "names or numbers of users",
@@ -485,10 +418,12 @@ const struct config_key config_keys[CONFIG_SECTIONS_NR][CONFIG_KEYS_MAX] = {
 		  .expects = "a share of one core from 0.1% to 100%, such as 5%",
 		  .parse = parse_percent, .show = show_percent },
 		{ D(bpf_auto), .name = "bpf", .expects = "auto or off",
-		  .parse = parse_bpf, .show = show_bpf },
+		  .parse = config_parse_bpf, .show = config_show_bpf },
 		{ D(probes), .name = "probes",
 		  .expects = "default, none, or a list of probes, such as default, syscalls, block_*",
-		  .parse = parse_probes, .show = show_probes },
+		  .parse = config_parse_probes, .show = config_show_probes },
+		{ D(pin_auto), .name = "pin", .expects = "auto or no",
+		  .parse = config_parse_pin, .show = config_show_pin },
 		{ .name = NULL },
 	},
 	[CONFIG_NAMESPACE] = {
@@ -522,8 +457,25 @@ const struct config_key config_keys[CONFIG_SECTIONS_NR][CONFIG_KEYS_MAX] = {
 		  .parse = parse_ttl, .show = show_ttl },
 		{ .name = NULL },
 	},
+	[CONFIG_PROBE] = {
+		{ P(text), .name = "attach",
+		  .expects = "an event and how it is counted, such as raw_tp:sched_switch by comm",
+		  .parse = config_parse_attach, .show = config_show_attach },
+		{ P(file), .name = "object", .max = sizeof(((struct probe_spec *)NULL)->file),
+		  .expects = "an absolute path to a BPF object",
+		  .parse = config_parse_object, .show = config_show_object },
+		{ P(counter), .name = "counter", .expects = "a counter's name, such as execs_total",
+		  .parse = config_parse_counter, .show = show_text },
+		{ P(help), .name = "help", .expects = "what it counts, in one line",
+		  .parse = config_parse_help, .show = show_text },
+		{ P(keys_max), .name = "keys-max", .min = 1, .max = SPEC_KEYS_MAX_MAX,
+		  .expects = "a number from 1 to 1048576",
+		  .parse = parse_count, .show = show_count_set },
+		{ .name = NULL },
+	},
 };
-_Static_assert(SHM_SLOTS_MAX - 64 == 16777152 && SHM_ROWS_MAX == 131584, "as the table says");
+_Static_assert(SHM_SLOTS_MAX - 64 == 16777152 && SHM_ROWS_MAX == 131584 &&
+	       SPEC_KEYS_MAX_MAX == 1048576, "as the table says");
 
 /* --- what was meant -------------------------------------------------------------------------- */
 

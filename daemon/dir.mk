@@ -1,5 +1,5 @@
 # talead. liburcu and libbpf stay here.
-daemon_src := $(wildcard daemon/*.c daemon/keeper/*.c daemon/space/*.c daemon/worker/*.c)
+daemon_src := $(wildcard daemon/*.c daemon/keeper/*.c daemon/probe/*.c daemon/space/*.c daemon/worker/*.c)
 daemon_libs := -lurcu-memb -lurcu-cds -lurcu-common -lbpf -lelf -lz -linih -lcap-ng -lseccomp \
 	-ljansson -lm
 daemon_obj := $(patsubst %.c,$(BUILD)/%.o,$(daemon_src))

@@ -96,8 +96,11 @@ int link_recv(int link, struct link_msg *ret, int *ret_fds, unsigned int *ret_fd
 			close(ret_fds[i]);
 		return -EPROTO;
 	}
-	for (unsigned int i = 0; i < LINK_REGIONS_MAX; i++)
-		ret->names[i][SHM_NAMESPACE_MAX - 1] = '\0';
+	if (ret->kind == LINK_CONFIG)
+		for (unsigned int i = 0; i < LINK_REGIONS_MAX; i++)
+			ret->names[i][SHM_NAMESPACE_MAX - 1] = '\0';
+	else if (ret->kind != LINK_ATTACH)
+		ret->text[LINK_TEXT_MAX - 1] = '\0';
 	*ret_fds_nr = fds_nr;
 	return 1;
 }

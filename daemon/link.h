@@ -4,8 +4,9 @@
  * were one program, so nothing is versioned; the keeper still trusts no byte that a worker sends
  * for more than "ready" and "done".
  *
- *   keeper ──► worker   CLIENT, CONFIG, PROBE, SPARE, MISSED, STOP     (GO before worker_run)
- *   worker ──► keeper   READY, DONE
+ *   keeper ──► worker   CLIENT, CONFIG, PROBE, SPARE, MISSED, CGROUP, COST, ANSWER, STOP (GO before
+ *                       worker_run)
+ *   worker ──► keeper   READY, DONE, ATTACH, DETACH, REPLACE, CGROUP, COST
  *   keeper ──► spare    CLIENT, CONFIG, PROBE, WORKER, STOP
  *   spare  ──► keeper   HELD
  *
@@ -27,29 +28,46 @@
 #define LINK_REGIONS_MAX CONFIG_NAMESPACES_MAX
 #define LINK_CLIENTS_MAX 4096u
 #define LINK_FDS_MAX (1 + 2 * REGION_PARTS * LINK_REGIONS_MAX)
+#define LINK_TEXT_MAX 1024u
+_Static_assert(LINK_FDS_MAX >= 1 + PROBE_FDS_MAX, "room for the fds of a probe");
 
 enum link_kind {
 	LINK_CLIENT = 1, /* id; fds: the client's socket */
 	LINK_CONFIG,	 /* fds: memfd of a struct config, then for each of the nr new regions in
 			  * names[]: rw D, S, T, ro D, S, T */
-	LINK_PROBE,	 /* nr: enum probe_id; fds: memfd of a struct link_probe (whose fd numbers
-			  * mean nothing here), then map_fd if attached; to the spare also prog_fd
-			  * and link_fd. Sent at a reload, for probes that were not attached before. */
+	LINK_PROBE,	 /* nr: the probe's id; fds: memfd of a struct link_probe, then those of
+			  * probe_fds_get: what live has for the spare, what probe_for_worker leaves
+			  * for the worker. Sent whenever a probe changes; origin 0: it ended. */
 	LINK_SPARE,	 /* nr: pid of the spare, 0 for none now */
-	LINK_MISSED,	 /* nr: enum probe_id; id: what probe_missed() said */
+	LINK_MISSED,	 /* nr: the probe's id; id: what probe_missed() said */
 	LINK_STOP,	 /* worker: fold a last time, send DONE, end with 0. spare: end now */
 	LINK_WORKER,	 /* nr: pid of a new worker; fds: its pidfd */
 	LINK_GO,	 /* the spare knows of this worker: run */
 	LINK_HELD,	 /* id: the spare holds that client */
 	LINK_READY,	 /* the regions are live */
 	LINK_DONE,	 /* after the last fold */
+
+	/* What the worker asks for. id is its number for the request; ANSWER has the same. */
+	LINK_ATTACH,	 /* spec: spec_check()ed again by the keeper */
+	LINK_DETACH,	 /* text: the probe's name */
+	LINK_REPLACE,	 /* text: the name of a probe that failed with -EEXIST: its pins end */
+	LINK_COST,	 /* nr: milliseconds of statistics, at most LINK_COST_MS_MAX. Back, before the
+			  * ANSWER: fds: memfd of struct probe_cost[PROBES_MAX]; nr: ms measured */
+	LINK_CGROUP,	 /* id: of a cgroup. Back: the same id, text: its path; "" when it is gone */
+	LINK_ANSWER,	 /* nr: (uint32_t)err; text: why and what to do, "" for 0. For ATTACH and
+			  * REPLACE the PROBE came before it, also of one that failed */
 };
+#define LINK_COST_MS_MAX 10000u
 
 struct link_msg {
 	uint32_t kind; /* enum link_kind */
 	uint32_t nr;
 	uint64_t id;
-	char names[LINK_REGIONS_MAX][SHM_NAMESPACE_MAX];
+	union {
+		char names[LINK_REGIONS_MAX][SHM_NAMESPACE_MAX];
+		char text[LINK_TEXT_MAX]; /* NUL-terminated: the receiver sees to it */
+		struct probe_spec spec;
+	};
 };
 
 /* A probe attached while its hearers live: those born later inherit its names. */
@@ -82,7 +100,7 @@ struct worker_start {
 	struct region_fds regions[LINK_REGIONS_MAX];
 	uint32_t clients_nr;
 	struct link_client *clients; /* freed by nobody: it is this process's for life */
-	struct probe_live probes[PROBE_NR]; /* map_fd only; prog_fd and link_fd are -1 */
+	struct probe_live probes[PROBES_MAX]; /* as probe_for_worker leaves them */
 	int link_fd;
 	int state_fd;	      /* O_PATH of the state folder: openat(state_fd, LINK_WORKER_LOCK, O_RDWR)
 			       * works where the folder's path may not be searchable */

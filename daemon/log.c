@@ -29,6 +29,9 @@ static void log_write(const char *fmt, va_list args, uint64_t held_nr)
 	for (size_t i = sizeof(prefix) - 1; i < at; i++)
 		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
 			line[i] = '?';
+		else if ((unsigned char)line[i] == 0xc2 && i + 1 < at &&
+			 (line[i + 1] & 0xe0) == 0x80) /* U+0080 to U+009F */
+			line[i] = line[i + 1] = '?';
 	line[at++] = '\n';
 	/* Who closed stderr does not want to know. */
 	if (write(STDERR_FILENO, line, at) < 0)

@@ -11,12 +11,17 @@
 /* TALEA_VERSION comes from the build: talea.h is the library's. */
 const char *argp_program_version = "talead " TALEA_VERSION;
 
-enum { OPTION_SOCKET = 256, OPTION_STATE, OPTION_CHECK, OPTION_PRINT, OPTION_STOP };
+enum {
+	OPTION_SOCKET = 256, OPTION_STATE, OPTION_CHECK, OPTION_PRINT, OPTION_STOP, OPTION_UNPIN,
+	OPTION_DOCTOR, OPTION_AVAILABLE, OPTION_JSON,
+};
 #define EXIT_USAGE 2
 
 struct arguments {
 	struct config_source source;
-	int action; /* 0, or OPTION_CHECK, OPTION_PRINT, OPTION_STOP */
+	int action; /* 0, or one of the OPTION_s that are one at a time */
+	const char *glob;
+	bool is_json;
 };
 
 static const struct argp_option options[] = {
@@ -28,6 +33,12 @@ static const struct argp_option options[] = {
 	  "print the effective values and where each came from", 1 },
 	{ "stop", OPTION_STOP, NULL, 0,
 	  "end the talead that runs on the state folder, and wait until it has", 1 },
+	{ "unpin", OPTION_UNPIN, NULL, 0,
+	  "end the kernel probes that count on after a talead on the state folder has ended", 1 },
+	{ "doctor", OPTION_DOCTOR, NULL, 0,
+	  "try what kernel probes need on this machine, and say what is missing", 1 },
+	{ "available", OPTION_AVAILABLE, "GLOB", 0, "list the events that a probe can count here", 1 },
+	{ "json", OPTION_JSON, NULL, 0, "with --doctor and --available: as JSON", 1 },
 	{ NULL, 0, NULL, 0, NULL, 0 },
 };
 
@@ -45,13 +56,25 @@ static error_t take_option(int key, char *text, struct argp_state *state)
 	case OPTION_STATE:
 		a->source.state = text;
 		return 0;
+	case OPTION_JSON:
+		a->is_json = true;
+		return 0;
+	case OPTION_AVAILABLE:
+		a->glob = text;
+		__attribute__((fallthrough));
 	case OPTION_CHECK:
 	case OPTION_PRINT:
 	case OPTION_STOP:
+	case OPTION_UNPIN:
+	case OPTION_DOCTOR:
 		if (a->action && a->action != key)
-			argp_error(state, "--check-config, --print-config and --stop are one "
-					  "at a time");
+			argp_error(state, "--check-config, --print-config, --stop, --unpin, "
+					  "--doctor and --available are one at a time");
 		a->action = key;
+		return 0;
+	case ARGP_KEY_END:
+		if (a->is_json && a->action != OPTION_DOCTOR && a->action != OPTION_AVAILABLE)
+			argp_error(state, "--json goes with --doctor and --available");
 		return 0;
 	case ARGP_KEY_ARG:
 		argp_error(state, "unexpected argument %s", text);
@@ -83,6 +106,8 @@ int main(int argc, char **argv)
 	argp_err_exit_status = EXIT_USAGE;
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
 	umask(022);
+	if (a.action == OPTION_AVAILABLE)
+		return available_run(a.glob, stdout, a.is_json);
 	if (config_load(&a.source, &config, &origins, say)) {
 		if (a.action == OPTION_STOP)
 			log_line("nothing was stopped. fix: mend the configuration, or kill -TERM the "
@@ -100,6 +125,10 @@ int main(int argc, char **argv)
 		return fflush(stdout) || ferror(stdout);
 	case OPTION_STOP:
 		return stop_run(&config);
+	case OPTION_UNPIN:
+		return unpin_run(&config);
+	case OPTION_DOCTOR:
+		return doctor_run(&config, stdout, a.is_json);
 	}
 	return keeper_run(&config, &a.source);
 }

@@ -1,9 +1,14 @@
 /*
- * The table of probe types. Owns no state; called by the keeper (which probes there are), by the
- * fold (which counters they feed) and by tests. How their keys are named is probe_names.c, how they
- * are attached keeper/probe.c, what each means tools/man/talea-probes.7.scd.
+ * The table of probe types, and the handling of a live probe's descriptors. Owns no state; called by
+ * the keeper (which probes there are), by the fold (which counters they feed) and by tests. How their
+ * keys are named is probe_names.c, how they are attached daemon/probe, what each means
+ * tools/man/talea-probes.7.scd.
  */
 #include "daemon/probes.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "bpf/talea_kernel.h"
 #include "daemon/probe_names.h"
@@ -21,13 +26,18 @@ static const char *const switch_kinds[] = { "voluntary", "preempted", "idle" };
 static const char *const task_kinds[] = { "process", "thread" };
 static const char *const mode_user[] = { "user" };
 static const char *const mode_kernel[] = { "kernel" };
+static const char *const kind_segment[] = { "segment" };
+static const char *const kind_syn_ack[] = { "syn_ack" };
 
 /* States as the kernel and every protocol's description number them. */
 #define TCP_MOVE(from, to) ((from) * TALEA_TCP_STATES + (to))
-enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT, TCP_SYN_RECV, TCP_CLOSE = 7 };
+enum { TCP_SYN_SENT = 2, TCP_SYN_RECV, TCP_CLOSE = 7, TCP_LISTEN = 10 };
 
 #define PAGE_FAULTS "kernel_page_faults_total"
 #define PAGE_FAULTS_HELP "Page faults, by who had them."
+
+#define RETRANSMITS "kernel_tcp_retransmits_total"
+#define RETRANSMITS_HELP "TCP segments sent again; SYN-ACKs apart."
 
 #define REQ_OP \
 	{ .member = "REQ_OP_WRITE", .prefix = "REQ_OP_", .nr = TALEA_BLOCK_OTHER }
@@ -137,17 +147,21 @@ const struct probe_type probe_types[PROBE_NR] = {
 			SUM("kernel_tcp_active_opens_total", TCP_MOVE(TCP_CLOSE, TCP_SYN_SENT), 1,
 			    "TCP connections that this host began to open."),
 			SUM("kernel_tcp_passive_opens_total",
-			    TCP_MOVE(TCP_SYN_RECV, TCP_ESTABLISHED), 1,
+			    TCP_MOVE(TCP_LISTEN, TCP_SYN_RECV), 1,
 			    "TCP connections that others opened to this host."),
 		},
 		.enums = { { .member = "TCP_ESTABLISHED", .prefix = "TCP_",
 			     .nr = TALEA_TCP_STATES } },
 	},
 	[PROBE_TCP_RETRANSMITS] = {
-		.name = "tcp_retransmits", .attach = "raw_tp:tcp_retransmit_skb",
+		.name = "tcp_retransmits", .attach = "tp_btf:tcp_retransmit_skb",
 		.is_default = true, KEYS(ONE),
-		.counters = { SUM("kernel_tcp_retransmits_total", 0, 1,
-				  "TCP buffers sent again, of one segment or more.") },
+		.counters = { WORDS(RETRANSMITS, 0, 1, RETRANSMITS_HELP, "kind", kind_segment) },
+	},
+	[PROBE_TCP_SYNACK_RETRANSMITS] = {
+		.name = "tcp_synack_retransmits", .attach = "raw_tp:tcp_retransmit_synack",
+		.is_default = true, KEYS(ONE),
+		.counters = { WORDS(RETRANSMITS, 0, 1, RETRANSMITS_HELP, "kind", kind_syn_ack) },
 	},
 	[PROBE_TCP_RESETS_SENT] = {
 		.name = "tcp_resets_sent", .attach = "tp_btf:tcp_send_reset", .is_default = true,
@@ -216,6 +230,15 @@ const struct probe_type probe_types[PROBE_NR] = {
 		.enums = { { .member = "IORING_OP_NOP", .prefix = "IORING_OP_",
 			     .nr = TALEA_IO_URING_OTHER } },
 	},
+	[PROBE_INTERFACE_TRAFFIC] = {
+		.name = "interface_traffic", .attach = "tp_btf:net_dev_xmit",
+		.object_counters = {
+			"kernel_network_receive_packets_total",
+			"kernel_network_receive_bytes_total",
+			"kernel_network_transmit_packets_total",
+			"kernel_network_transmit_bytes_total",
+		},
+	},
 };
 
 uint32_t probes_default(void)
@@ -226,4 +249,87 @@ uint32_t probes_default(void)
 		if (probe_types[id].is_default)
 			mask |= 1u << id;
 	return mask;
+}
+
+/* --- live probes ------------------------------------------------------------------------------ */
+
+/* Each place of a descriptor, always in this order; NULL behind the last. */
+static int *fd_place(struct probe_live *live, unsigned int n)
+{
+	struct probe_source *s;
+
+	if (n < 2)
+		return n ? &live->jump_fd : &live->map_fd;
+	n -= 2;
+	if (n < PROBE_PARTS_MAX)
+		return &live->prog_fds[n];
+	n -= PROBE_PARTS_MAX;
+	if (n < PROBE_PARTS_MAX)
+		return &live->link_fds[n];
+	n -= PROBE_PARTS_MAX;
+	if (n >= 5 * PROBE_SOURCES_MAX)
+		return NULL;
+	s = &live->sources[n / 5];
+	return (int *[]){ &s->counts_fd, &s->keys_fd, &s->ledger_fd, &s->keys_ro_fd,
+			  &s->ledger_ro_fd }[n % 5];
+}
+
+void probe_live_init(struct probe_live *live)
+{
+	int *fd;
+
+	memset(live, 0, sizeof(*live));
+	for (unsigned int n = 0; (fd = fd_place(live, n)); n++)
+		*fd = -1;
+}
+
+void probe_close(struct probe_live *live)
+{
+	int *fd;
+
+	for (unsigned int n = 0; (fd = fd_place(live, n)); n++) {
+		if (*fd >= 0)
+			close(*fd);
+		*fd = -1;
+	}
+}
+
+unsigned int probe_fds_get(const struct probe_live *live, int *ret_fds)
+{
+	unsigned int nr = 0;
+	const int *fd;
+
+	for (unsigned int n = 0; (fd = fd_place((struct probe_live *)live, n)); n++)
+		if (*fd >= 0)
+			ret_fds[nr++] = *fd;
+	return nr;
+}
+
+int probe_fds_put(struct probe_live *live, const int *fds, unsigned int fds_nr)
+{
+	int had[PROBE_FDS_MAX], *fd;
+	unsigned int at = 0;
+
+	if (probe_fds_get(live, had) != fds_nr)
+		return -EPROTO;
+	for (unsigned int n = 0; (fd = fd_place(live, n)); n++)
+		if (*fd >= 0)
+			*fd = fds[at++];
+	return 0;
+}
+
+void probe_for_worker(struct probe_live *live)
+{
+	live->jump_fd = -1;
+	for (unsigned int i = 0; i < PROBE_PARTS_MAX; i++)
+		live->prog_fds[i] = live->link_fds[i] = -1;
+	for (unsigned int i = 0; i < PROBE_SOURCES_MAX; i++) {
+		struct probe_source *s = &live->sources[i];
+
+		/* Without a ledger the map of keys is frozen: any descriptor only reads. */
+		if (s->ledger_fd >= 0)
+			s->keys_fd = s->keys_ro_fd;
+		s->ledger_fd = s->ledger_ro_fd;
+		s->keys_ro_fd = s->ledger_ro_fd = -1;
+	}
 }

@@ -117,13 +117,15 @@ static inline uint64_t name_make(uint64_t offset, uint32_t length, uint8_t type)
 }
 
 enum shm_origin { SHM_ORIGIN_USER = 0, SHM_ORIGIN_KERNEL = 1, SHM_ORIGIN_OWN = 2 };
-enum shm_key_kind { SHM_KEY_TEXT = 0, SHM_KEY_U64 = 1 };
+/* LABELS: the kernel's alone: label `comm,pid`, a member's key its canonical `comm="a",pid="3"`. */
+enum shm_key_kind { SHM_KEY_TEXT = 0, SHM_KEY_U64 = 1, SHM_KEY_LABELS = 2 };
 
 /*
  * A name in D: 8-byte aligned, written once, before the generation that makes it reachable.
  * name_length() counts the bytes of text. For a counter, level or family the text is the canonical
  * name (`base` or `base{label="value",...}`, labels sorted); for a family it is `base` alone and
  * the label's name follows the text directly, label_len bytes. `help` = offset:40 | length:16 << 8.
+ * Only `life` changes later: no reader looks at it.
  */
 struct name_shm {
 	uint64_t help;
@@ -134,7 +136,7 @@ struct name_shm {
 	uint32_t other;	    /* families: slot of the `other` member */
 	uint32_t removed;   /* families: slot of the `removed` member */
 	uint16_t label_len; /* families */
-	uint16_t reserved[3];
+	uint16_t life[3];   /* the kernel's: which life of its probe was counted last */
 	char text[];
 };
 _Static_assert(sizeof(struct name_shm) == 32, "names are 8-byte aligned");
@@ -259,9 +261,10 @@ struct busy_shm {
 };
 
 /*
- * What happened to rows, members and suspects, newest last: a ring of the last SHM_CHANGES_NR. Change
- * n lies at n % SHM_CHANGES_NR; changes_nr is published after it. A reader that copied change n reads
- * changes_nr again: more than n + SHM_CHANGES_NR / 2 means that it may have been overwritten.
+ * What happened to rows, members and suspects, newest last: a ring of the last SHM_CHANGES_NR.
+ * Change n lies at n % SHM_CHANGES_NR; changes_nr is published after it. A reader that copied
+ * change n reads changes_nr again: more than n + SHM_CHANGES_NR / 2 means that it may have been
+ * overwritten.
  */
 enum shm_change {
 	SHM_CHANGE_PROMOTING = 1, /* hot enough for a row, and waits for one */
@@ -285,6 +288,7 @@ enum shm_why {
 	SHM_WHY_FORGET = 6,  /* an operator's `talea forget` */
 	SHM_WHY_TTL = 7,     /* idle for its time to live */
 	SHM_WHY_LATE = 8,    /* an add without rseq, delayed beyond its member's removal */
+	SHM_WHY_ENDED = 9,   /* the process or cgroup that it is named after has ended */
 };
 struct change_shm {
 	uint64_t real_ns;

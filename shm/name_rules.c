@@ -26,8 +26,7 @@ __attribute__((format(printf, 2, 3))) static int refuse(struct why *why, const c
 	return -EINVAL;
 }
 
-/* Length of the UTF-8 sequence at s, 0 where there is none (overlong, surrogate, cut off). */
-static size_t utf8_sequence(const unsigned char *s, size_t len)
+size_t name_utf8_sequence(const unsigned char *s, size_t len)
 {
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
 	size_t nr = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 :
@@ -52,7 +51,7 @@ static bool is_utf8_text(const void *text, size_t len)
 	const unsigned char *s = text;
 
 	for (size_t i = 0, nr; i < len; i += nr) {
-		nr = s[i] ? utf8_sequence(s + i, len - i) : 0;
+		nr = s[i] ? name_utf8_sequence(s + i, len - i) : 0;
 		if (!nr)
 			return false;
 	}

@@ -284,6 +284,11 @@ static int display_member(const struct dir_shm *d, uint64_t name, struct out *o)
 		memcpy(&key, m->value, sizeof(key));
 		out_label(o, family->text + name_length(family_name), family->label_len);
 		out_decimal(o, key);
+	} else if (family->key_kind == SHM_KEY_LABELS) {
+		out_bytes(o, "{", 1);
+		out_bytes(o, (const char *)m->value, name_length(name));
+		out_bytes(o, "}", 1);
+		return 0;
 	} else {
 		out_label(o, family->text + name_length(family_name), family->label_len);
 		out_escaped(o, (const char *)m->value, name_length(name));
@@ -408,6 +413,17 @@ static uint32_t find_own_member(const struct dir_shm *d, uint32_t slot, uint8_t 
 	return slot;
 }
 
+/* The name is canonical: what stands between its braces is the key. */
+static uint32_t find_labels(const struct dir_shm *d, const struct name_parts *p, uint32_t family,
+			    uint32_t *ret_generation)
+{
+	const struct name_label *last = &p->labels[p->labels_nr - 1];
+	const char *key = p->base + p->base_len + 1;
+	size_t len = (size_t)(last->value + last->value_len + 1 - key);
+
+	return len <= SHM_NAME_MAX ? dir_find(d, family, key, len, ret_generation) : SHM_SLOT_NONE;
+}
+
 static uint32_t find_member(const struct dir_shm *d, const struct name_parts *p,
 			    uint32_t *ret_generation)
 {
@@ -420,8 +436,13 @@ static uint32_t find_member(const struct dir_shm *d, const struct name_parts *p,
 
 	family = dir_find(d, 0, p->base, p->base_len, &generation);
 	f = family_of(d, family, &name);
+	if (!f)
+		return SHM_SLOT_NONE;
+	if (p->labels_nr > 1)
+		return f->key_kind == SHM_KEY_LABELS ? find_labels(d, p, family, ret_generation) :
+						       SHM_SLOT_NONE;
 	len = name_unescape(l->value, l->value_len, value, sizeof(value));
-	if (!f || len <= 0)
+	if (len <= 0)
 		return SHM_SLOT_NONE;
 	if (l->name_len == 5 && !memcmp(l->name, "talea", 5)) {
 		if (len == 5 && !memcmp(value, "other", 5))
@@ -449,7 +470,7 @@ uint32_t name_find(const struct dir_shm *d, const char *name, uint32_t *ret_gene
 	if (!len || len >= NAME_DISPLAY_MAX)
 		return SHM_SLOT_NONE;
 	slot = dir_find(d, 0, name, len, ret_generation);
-	if (slot != SHM_SLOT_NONE || name_parse(name, len, 0, &p) || p.labels_nr != 1)
+	if (slot != SHM_SLOT_NONE || name_parse(name, len, 0, &p) || !p.labels_nr)
 		return slot;
 	return find_member(d, &p, ret_generation);
 }

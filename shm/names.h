@@ -48,6 +48,9 @@ int name_canonical(const char *base, const char *const *labels, char *buf, size_
  * -EINVAL where it does not parse. */
 int name_normalise(const char *text, char *buf, size_t size);
 
+/* Bytes of the UTF-8 sequence at s, 0 where there is none (overlong, surrogate, cut off). */
+size_t name_utf8_sequence(const unsigned char *s, size_t len);
+
 /*
  * The rules of registration: Prometheus' characters, counters end in _total and nothing else does,
  * base units only, help is one non-empty UTF-8 line, prefixes talea_ and kernel_ are talea's own. The

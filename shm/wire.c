@@ -17,7 +17,8 @@
 
 _Static_assert(sizeof(struct wire_answer) + WIRE_CLIENTS_MAX * sizeof(struct wire_client) <= WIRE_MAX &&
 	       sizeof(struct wire_answer) + sizeof(struct wire_changes) +
-			       WIRE_CHANGES_MAX * sizeof(struct change_shm) <= WIRE_MAX,
+			       WIRE_CHANGES_MAX * sizeof(struct change_shm) <= WIRE_MAX &&
+	       sizeof(struct wire_answer) + WIRE_PROBES_MAX * sizeof(struct wire_probe) <= WIRE_MAX,
 	       "the longest answers fit a message");
 
 #define FIXED_STRING_ENDS(field) (memchr((field), 0, sizeof(field)) != NULL)
@@ -131,6 +132,20 @@ static int check_change(const void *msg, size_t got)
 	return left ? -EPROTO : 0;
 }
 
+static int check_probe_change(const void *msg, size_t got)
+{
+	const struct wire_probe_change *m = msg;
+
+	if (got < sizeof(*m) || m->bytes >= WIRE_TEXT_MAX || got != sizeof(*m) + m->bytes)
+		return -EMSGSIZE;
+	if (m->op < WIRE_PROBE_ATTACH || m->op > WIRE_PROBE_COST || m->is_checked_only > 1 ||
+	    memchr(m->text, 0, m->bytes))
+		return -EPROTO;
+	if (m->op == WIRE_PROBE_COST)
+		return m->bytes || !m->ms || m->ms > WIRE_COST_MS_MAX ? -EPROTO : 0;
+	return m->bytes && (!m->is_checked_only || m->op == WIRE_PROBE_ATTACH) ? 0 : -EPROTO;
+}
+
 static int check_query(const void *msg, size_t got)
 {
 	const struct wire_query *m = msg;
@@ -157,7 +172,7 @@ static int check_probe(const struct wire_probe *p)
 {
 	return FIXED_STRING_ENDS(p->name) && FIXED_STRING_ENDS(p->attach) &&
 			       FIXED_STRING_ENDS(p->counters) && FIXED_STRING_ENDS(p->reason) &&
-			       FIXED_STRING_ENDS(p->fix)
+			       FIXED_STRING_ENDS(p->fix) && FIXED_STRING_ENDS(p->unpinned_why)
 		       ? 0
 		       : -EPROTO;
 }
@@ -182,7 +197,7 @@ static int check_lanes(const struct wire_lanes *l, size_t records_bytes)
 
 static int check_probes(const struct wire_probe *probes, uint32_t nr)
 {
-	int err = 0;
+	int err = nr > WIRE_PROBES_MAX ? -EPROTO : 0;
 
 	for (uint32_t i = 0; i < nr && !err; i++)
 		err = check_probe(&probes[i]);
@@ -267,6 +282,7 @@ int wire_check(const void *msg, size_t got)
 		[WIRE_REGISTERED] = check_registered,
 		[WIRE_QUERY] = check_query,
 		[WIRE_CHANGE] = check_change,
+		[WIRE_PROBE] = check_probe_change,
 		[WIRE_ANSWER] = check_answer,
 	};
 	const struct wire_head *head = msg;

@@ -13,6 +13,8 @@
  *                                 ◄── ANSWER{records}
  *   CHANGE{op, n names}           ──►          admins alone
  *                                 ◄── REGISTERED{n results}
+ *   PROBE{op, text}               ──►          admins alone
+ *                                 ◄── ANSWER{records of PROBES} or ERROR
  *                                 ◄── RESUME{incarnation}: a new worker. The client says HELLO again
  *                                     (no fds come when it says it has them) and repeats every
  *                                     unanswered request under its old number.
@@ -43,6 +45,7 @@ enum wire_kind {
 	WIRE_QUERY = 7,
 	WIRE_ANSWER = 8,
 	WIRE_CHANGE = 9,
+	WIRE_PROBE = 10,
 	/* Reserved for later capabilities; answered with -EOPNOTSUPP today. */
 	WIRE_RING = 16,
 	WIRE_ADOPT = 17,
@@ -282,20 +285,52 @@ struct wire_changes {
 	struct change_shm changes[];
 };
 
-/* WIRE_PROBES: one record a probe. */
+/* WIRE_PROBES: from: the index to begin with; fewer than WIRE_PROBES_MAX records: that was the last. */
+#define WIRE_PROBES_MAX 32u
 enum wire_probe_state { WIRE_PROBE_OFF = 0, WIRE_PROBE_ATTACHED = 1, WIRE_PROBE_FAILED = 2 };
+enum wire_probe_origin { WIRE_PROBE_TABLE = 1, WIRE_PROBE_CONFIG = 2, WIRE_PROBE_COMMAND = 3 };
 struct wire_probe {
 	char name[48];
-	char attach[64];    /* tp_btf:sched_switch */
-	char counters[256]; /* the counters that it feeds, with blanks between */
+	char attach[512];   /* tp_btf:sched_switch; of a declared one the text; object FILE */
+	char counters[512]; /* the counters that it feeds, with blanks between */
 	uint32_t state;	    /* enum wire_probe_state */
+	uint32_t origin;    /* enum wire_probe_origin */
 	uint32_t keys_nr;   /* counters registered so far, by label set */
+	uint32_t keys_max;  /* of keys that are not known before: so many have room; 0: all have */
 	uint32_t is_default; /* asked for by `probes = default` */
-	uint32_t reserved;
-	uint64_t events;
-	uint64_t missed;  /* recursion_misses of its program: known loss */
-	char reason[256]; /* why it is not attached */
-	char fix[256];	  /* what to type */
+	uint32_t is_pinned;  /* counts on when no talead runs */
+	uint32_t is_adopted; /* was counting before this talead started */
+	uint32_t cost_ms;    /* length of the window that these are of; 0: none yet */
+	uint64_t cost_runs, cost_ns; /* in it, on all CPUs */
+	uint64_t since_real_ns;
+	uint64_t events;   /* kept + overflow + folded */
+	uint64_t missed;   /* recursion_misses of its programs: known loss */
+	uint64_t overflow; /* what found no room for its key; in talea="other" */
+	uint64_t refused;  /* adds that were so */
+	uint64_t folded;   /* what keys held whose owner is gone; in talea="removed" */
+	uint64_t freed_nr; /* so many keys */
+	char reason[256];  /* why it is not attached */
+	char fix[256];	   /* what to type */
+	char unpinned_why[128]; /* attached and not pinned: why */
+};
+
+/*
+ * PROBE: what an admin does to probes; the text has no NUL. ATTACH: a spec as in daemon/probe_spec.h; a
+ * repeated one finds it done. DETACH, REPLACE: a probe's name. COST: no text; ms of statistics, and the
+ * answer comes when they are over. The answer is an ANSWER with what WIRE_PROBES and the probe's record
+ * (COST: none), or an ERROR with why and what to do.
+ */
+enum wire_probe_op {
+	WIRE_PROBE_ATTACH = 1, WIRE_PROBE_DETACH = 2, WIRE_PROBE_REPLACE = 3, WIRE_PROBE_COST = 4,
+};
+#define WIRE_COST_MS_MAX 10000u
+struct wire_probe_change {
+	struct wire_head head;
+	uint32_t op; /* enum wire_probe_op */
+	uint32_t bytes; /* of the text, below WIRE_TEXT_MAX */
+	uint32_t ms;
+	uint32_t is_checked_only; /* ATTACH: parse it and say what it would do; nothing is attached */
+	char text[];
 };
 
 /* 0, or -EPROTO / -EMSGSIZE / -EPROTONOSUPPORT for a message of `got` bytes in an 8-byte aligned

@@ -4,7 +4,8 @@
 #   tests/rcu/X.c, X.sh      what liburcu is there for; lib/annotate.c is in every program of SAN=thread
 #   tests/lib/X.c      the harness: linked where a test uses it
 #   tests/helper/X.c   a program that tests start; tests/plugin/X.c a shared object they dlopen
-#   tests/bench/X.c    a program of tests/bench/run; tests/bench/lib is linked to all of them
+#   tests/bench/X.c    a program of tests/bench/run; tests/bench/lib is linked to all of them;
+#                      tests/bench/bpf/X.bpf.c is a peer of ours in the kernel
 # Tests see libtalea's and the daemon's objects, internals included; libs_<program> adds libraries.
 test_src := $(wildcard tests/unit/*.c tests/system/*.c tests/torture/*.c tests/rcu/*.c)
 harness_src := $(wildcard tests/lib/*.c)
@@ -12,6 +13,7 @@ helper_src := $(wildcard tests/helper/*.c)
 plugin_src := $(wildcard tests/plugin/*.c)
 bench_program_src := $(wildcard tests/bench/*.c)
 bench_lib_src := $(wildcard tests/bench/lib/*.c)
+bench_bpf_src := $(wildcard tests/bench/bpf/*.bpf.c)
 bench_src := $(bench_program_src) $(bench_lib_src)
 test_scripts := $(wildcard tests/lint/selftest tests/compile/*.sh tests/system/*.sh tests/rcu/*.sh \
 	tests/model/run tests/fuzz/run)
@@ -80,8 +82,13 @@ libs_tests/rcu/removal := -fsanitize=address
 libs_tests/bench/add := -lpcp_mmv -lpcp
 # Loops inside the daemon and the library, on a simulated region; the others see libtalea as it is
 # installed.
-bench_inside := $(BUILD)/tests/bench/lanes
-$(bench_inside): $(BUILD)/daemon/space/rows.o $(lib_obj)
+bench_inside := $(BUILD)/tests/bench/lanes $(BUILD)/tests/bench/kernel
+$(BUILD)/tests/bench/lanes: $(BUILD)/daemon/space/rows.o $(lib_obj)
+# And the probes themselves.
+$(BUILD)/tests/bench/kernel: $(BUILD)/inside.a
+$(BUILD)/tests/bench/kernel.o: $(bench_bpf_src:%.bpf.c=$(BUILD)/%.skel.h) $(BUILD)/bpf/syscalls.skel.h
+libs_tests/bench/kernel := $(daemon_libs)
+include $(wildcard $(bench_bpf_src:%.c=$(BUILD)/%.d))
 $(filter-out $(bench_inside),$(bench_programs)): $(BUILD)/libtalea.a
 
 $(bench_programs): %: %.o $(patsubst %.c,$(BUILD)/%.o,$(bench_lib_src) $(shm_src))

@@ -15,6 +15,7 @@
 #include "cli.h"
 
 #define ASK_TIMEOUT_S 2
+#define ASK_PROBE_TIMEOUT_S 15 /* types are read, programs checked, symbols looked up */
 #define ASK_TRIES 8
 
 union message {
@@ -24,6 +25,7 @@ union message {
 	struct wire_registered done;
 	struct wire_query query;
 	struct wire_change change;
+	struct wire_probe_change probe;
 	char bytes[WIRE_MAX];
 };
 
@@ -188,6 +190,74 @@ int ask_worker(struct ask *a, enum wire_query_what what, const char *name, uint6
 	if (rc)
 		return failed(a, rc);
 	*ret = &a->in->answer;
+	return CLI_OK;
+}
+
+int ask_probes(struct ask *a, struct wire_probe **ret, uint32_t *ret_nr)
+{
+	const struct wire_answer *answer;
+	struct wire_probe *list = NULL, *more;
+	uint32_t nr = 0;
+	int rc;
+
+	do {
+		rc = ask_worker(a, WIRE_PROBES, NULL, nr, &answer);
+		if (rc != CLI_OK)
+			goto out_free;
+		more = realloc(list, (nr + answer->nr + 1) * sizeof(*list));
+		if (!more) {
+			rc = attach_failed(NULL, "probes", -ENOMEM);
+			goto out_free;
+		}
+		list = more;
+		memcpy(list + nr, answer->records, answer->nr * sizeof(*list));
+		nr += answer->nr;
+	} while (answer->nr == WIRE_PROBES_MAX);
+	*ret = list;
+	*ret_nr = nr;
+	return CLI_OK;
+
+out_free:
+	free(list);
+	return rc;
+}
+
+static void limit_set(struct ask *a, uint32_t seconds)
+{
+	struct timeval limit = { .tv_sec = seconds };
+
+	setsockopt(a->sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+}
+
+int ask_probe(struct ask *a, const struct wire_probe_change *change, const char *text,
+	      const struct wire_probe **ret)
+{
+	size_t bytes = text ? strlen(text) : 0;
+	int rc;
+
+	if (bytes >= WIRE_TEXT_MAX) {
+		fprintf(stderr, "talea: %zu bytes are too many for a probe; %u at most\n", bytes,
+			WIRE_TEXT_MAX - 1);
+		return CLI_USAGE;
+	}
+	a->out->probe = *change;
+	a->out->probe.bytes = (uint32_t)bytes;
+	head_set(&a->out->head, WIRE_PROBE, 0, sizeof(a->out->probe) + bytes);
+	if (text)
+		memcpy(a->out->probe.text, text, bytes);
+	limit_set(a, ASK_PROBE_TIMEOUT_S + change->ms / 1000);
+	rc = exchange(a, WIRE_ANSWER);
+	limit_set(a, ASK_TIMEOUT_S);
+	if (!rc && (a->in->answer.what != WIRE_PROBES || a->in->answer.nr < (ret != NULL)))
+		rc = -EPROTO;
+	if (rc == -EINVAL && change->is_checked_only) { /* the text is wrong, not the machine */
+		failed(a, rc);
+		return CLI_USAGE;
+	}
+	if (rc)
+		return failed(a, rc);
+	if (ret)
+		*ret = (const struct wire_probe *)(const void *)a->in->answer.records;
 	return CLI_OK;
 }
 

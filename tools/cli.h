@@ -28,6 +28,7 @@ enum cli_exit {
 	CLI_NO_DAEMON = 3,
 	CLI_NO_MATCH = 4,
 	CLI_STALE = 5,
+	CLI_DRIFT = 6,
 	CLI_PERMISSION = 7,
 	CLI_PIPE = 141, /* what a shell shows for SIGPIPE */
 };
@@ -48,6 +49,10 @@ enum option_id {
 	OPTION_COLD,
 	OPTION_APPLY,
 	OPTION_DRY_RUN,
+	OPTION_REPLACE,
+	OPTION_COST,
+	OPTION_AVAILABLE,
+	OPTION_INTERVAL,
 	OPTION_NR,
 };
 
@@ -85,7 +90,10 @@ struct cli {
 	uint64_t watch_ns;   /* 0: once */
 	const char *describe;
 	const char *format; /* of `export` */
-	bool heat, cold, apply, dry_run;
+	const char *available; /* of `probes`: a glob */
+	uint64_t cost_ns;      /* of `probes`: so long; 0: not asked for */
+	uint64_t interval_ns;  /* of `drift` */
+	bool heat, cold, apply, dry_run, replace;
 	char **args;
 	size_t args_nr;
 	bool *may_miss; /* by argument: no fault that it matches no counter; NULL: none may */
@@ -128,8 +136,48 @@ int ask_worker(struct ask *a, enum wire_query_what what, const char *name, uint6
 typedef void ask_verdict(size_t idx, int err, const char *why, void *arg);
 int ask_change(struct ask *a, enum wire_change_op op, const char *const *names, size_t nr,
 	       ask_verdict *verdict, void *arg);
+/* All probes, malloced. */
+int ask_probes(struct ask *a, struct wire_probe **ret, uint32_t *ret_nr);
+/* What an admin does to probes (wire.h); ret is untouched, or NULL for COST, which takes ms. */
+int ask_probe(struct ask *a, const struct wire_probe_change *change, const char *text,
+	      const struct wire_probe **ret);
 void ask_close(struct ask *a); /* NULL is fine */
 int ask_connect(const char *path); /* a socket, or -errno */
+
+/* --- run.c: talead, for what the command line leaves to it ------------------------------------ */
+
+/* Becomes `talead ARGS`, or returns the exit code after saying why not. args: a list with NULL. */
+int run_become(const struct cli *c, const char *const *args);
+/* Runs it and reads what it writes to stdout, malloced, NUL-terminated; its exit code in *ret_status.
+ * CLI_OK, or the exit code after saying why not. */
+int run_read(const struct cli *c, const char *const *args, char **ret, int *ret_status);
+
+/* --- books.c: what the kernel counts itself -------------------------------------------------- */
+
+/* What a kernel counter may be against the kernel's own book without being wrong. */
+enum book_allows { BOOK_EXACT = 0, BOOK_MORE = 1, BOOK_LESS = 2, BOOK_EITHER = 3 };
+
+/* One number of a file of /proc, and the counters whose sum it should be. */
+struct book {
+	char counter[64]; /* its name before the braces */
+	char label[16];	  /* "": all label sets */
+	char values[64];  /* of that label, with '|' between */
+	char source[80];  /* "/proc/stat ctxt"; no two books have the same */
+	enum book_allows allows;
+	const char *word, *why; /* for what it allows */
+	uint32_t grain; /* one event is so much at most */
+	bool wraps;	/* at 2^32 */
+	uint64_t nr;
+};
+struct books {
+	struct book *list;
+	size_t nr, max;
+};
+/* Reads all there are here; what this kernel has not is left out. is_same_network: talead is in this
+ * process's network namespace. 0 or -ENOMEM. */
+int books_read(struct books *ret, bool is_same_network);
+const struct book *books_find(const struct books *books, const char *source);
+void books_fini(struct books *books);
 
 /* --- select.c: which counters -------------------------------------------------------------- */
 
@@ -145,6 +193,12 @@ int select_walk(struct talea *t, const char *glob, enum talea_how how, select_vi
 /* Says that glob matches no counter, and which name is near. */
 void select_say_no_match(struct talea *t, const char *glob);
 /* The counters that match, all of one epoch, kept for picks_fini. */
+/* Its probe was detached: nothing counts it any more, and what it came to stays. */
+static inline bool is_ended(enum talea_state state, int64_t value)
+{
+	return state == TALEA_UNKNOWN && value;
+}
+
 struct pick {
 	char *name;
 	const char *help; /* as long as t is open */
@@ -302,11 +356,20 @@ int verb_unpin(struct cli *c);
 int verb_forget(struct cli *c);
 int verb_accept(struct cli *c);
 int verb_probes(struct cli *c);
+int verb_attach(struct cli *c);
+int verb_detach(struct cli *c);
+int verb_drift(struct cli *c);
+int verb_doctor(struct cli *c);
 int verb_version(struct cli *c);
 int verb_help(struct cli *c);
 int verb_completion(struct cli *c);
 
-/* The probes as JSON, for status and probes; NULL when memory is short. */
+/* Probes as JSON, of probes.c; NULL when memory is short. */
+json_t *probe_json(const struct wire_probe *probe);
 json_t *probes_json(const struct wire_probe *probes, uint32_t nr);
+/* Who failed as the one at `at` did, when it is the first: "probes a, b". Malloced, or NULL. */
+char *probes_failed(const struct wire_probe *probes, uint32_t nr, uint32_t at);
+/* The counters that a probe feeds, one by one: the length of the one at `at`, 0: no more. */
+size_t probe_counter(const struct wire_probe *probe, size_t at);
 
 #endif

@@ -116,14 +116,16 @@ json_t *json_counter(const char *name, const struct talea_total *total)
 					       [TALEA_KERNEL] = "kernel",
 					       [TALEA_OWN] = "own" };
 	bool is_known = total->state != TALEA_UNKNOWN;
+	bool is_past = is_ended(total->state, total->value);
 
 	return json_pack("{s:o, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:b, s:o}", "name",
 			 json_base(name), "type",
 			 total->type == TALEA_TYPE_LEVEL ? "level" : "counter", "origin",
 			 origins[total->origin], "labels", json_labels(name),
-			 "value", is_known ? json_integer(total->value) : json_null(), "rate",
+			 "value", is_known || is_past ? json_integer(total->value) : json_null(), "rate",
 			 is_known ? json_rate(total->rate) : json_null(),
-			 "how", how_text(total->how), "state", states[total->state], "hot",
+			 "how", how_text(total->how), "state",
+			 is_past ? "ended" : states[total->state], "hot",
 			 total->hot, "help", json_text(total->help ? total->help : ""));
 }
 

@@ -13,7 +13,8 @@
 
 enum family {
 	FOLD_LAG, FOLD_DURATION, WRITES, IMBALANCE, READ, ROWS, ROW_CHANGES, ROWS_WAITING,
-	REFUSALS, PROBE_UP, PROBE_MISSED, GRACE_BLOCKED, GRACE_DURATION, GRACES, MEMBERS_REMOVED,
+	REFUSALS, PROBE_UP, PROBE_PINNED, PROBE_MISSED, PROBE_OVERFLOW, PROBE_REMOVED,
+	PROBE_KEYS_FREED, GRACE_BLOCKED, GRACE_DURATION, GRACES, MEMBERS_REMOVED,
 	LATE_ADDS, SUSPECTS, STRAYS, WORKER_RESTARTS, FAMILIES_NR,
 };
 
@@ -34,7 +35,16 @@ static const struct {
 			   false },
 	[REFUSALS] = { "talea_refusals", "Registrations refused; their adds count as overflow.", true },
 	[PROBE_UP] = { "talea_probe_up", "Whether a probe that is asked for is attached.", false },
+	[PROBE_PINNED] = { "talea_probe_pinned",
+			   "Whether an attached probe counts on when no talead runs.", false },
 	[PROBE_MISSED] = { "talea_probe_missed", "Runs of a probe that the kernel left out.", true },
+	[PROBE_OVERFLOW] = { "talea_probe_overflow",
+			     "Counted without its key, because there was no room for it.", true },
+	[PROBE_REMOVED] = { "talea_probe_removed",
+			    "Counted with a key whose owner is gone since; in the sum of removed ones.",
+			    true },
+	[PROBE_KEYS_FREED] = { "talea_probe_keys_freed", "Keys freed because their owner is gone.",
+			       true },
 	[GRACE_BLOCKED] = { "talea_grace_blocked_cpus",
 			    "CPUs that cannot be visited: nothing given back is used again.", false },
 	[GRACE_DURATION] = { "talea_grace_duration_seconds", "What the last grace took.", false },
@@ -212,15 +222,60 @@ static void put_status(const struct wire_status *s, struct metrics *m)
 	put(m, WORKER_RESTARTS, NULL, NULL, s->worker_restarts);
 }
 
-static void put_probes(const struct wire_probe *probes, uint32_t nr, struct metrics *m)
+/* One number of each probe that is attached; of those with keys alone. */
+static void put_attached(const struct wire_probe *probes, uint32_t nr, enum family family,
+			 uint64_t (*number)(const struct wire_probe *p), bool is_keyed,
+			 struct metrics *m)
 {
+	for (uint32_t i = 0; i < nr; i++)
+		if (probes[i].state == WIRE_PROBE_ATTACHED && (!is_keyed || probes[i].keys_max))
+			put(m, family, "probe", probes[i].name, (double)number(&probes[i]));
+}
+
+static uint64_t probe_missed(const struct wire_probe *p)
+{
+	return p->missed;
+}
+
+static uint64_t probe_pinned(const struct wire_probe *p)
+{
+	return p->is_pinned;
+}
+
+static uint64_t probe_overflow(const struct wire_probe *p)
+{
+	return p->overflow;
+}
+
+static uint64_t probe_folded(const struct wire_probe *p)
+{
+	return p->folded;
+}
+
+static uint64_t probe_freed(const struct wire_probe *p)
+{
+	return p->freed_nr;
+}
+
+static int put_probes(struct ask *ask, struct metrics *m)
+{
+	struct wire_probe *probes = NULL;
+	uint32_t nr = 0;
+	int rc = ask_probes(ask, &probes, &nr);
+
+	if (rc != CLI_OK)
+		return rc;
 	for (uint32_t i = 0; i < nr; i++)
 		if (probes[i].state != WIRE_PROBE_OFF)
 			put(m, PROBE_UP, "probe", probes[i].name,
 			    probes[i].state == WIRE_PROBE_ATTACHED);
-	for (uint32_t i = 0; i < nr; i++)
-		if (probes[i].state == WIRE_PROBE_ATTACHED)
-			put(m, PROBE_MISSED, "probe", probes[i].name, (double)probes[i].missed);
+	put_attached(probes, nr, PROBE_PINNED, probe_pinned, false, m);
+	put_attached(probes, nr, PROBE_MISSED, probe_missed, false, m);
+	put_attached(probes, nr, PROBE_OVERFLOW, probe_overflow, true, m);
+	put_attached(probes, nr, PROBE_REMOVED, probe_folded, true, m);
+	put_attached(probes, nr, PROBE_KEYS_FREED, probe_freed, true, m);
+	free(probes);
+	return CLI_OK;
 }
 
 int metrics_take(const struct cli *c, struct talea *t, const struct talea_status *st,
@@ -246,9 +301,7 @@ int metrics_take(const struct cli *c, struct talea *t, const struct talea_status
 	put_status(s, ret);
 	rc = put_busiest(ask, &picks, ret);
 	if (rc == CLI_OK)
-		rc = ask_worker(ask, WIRE_PROBES, NULL, 0, &answer);
-	if (rc == CLI_OK)
-		put_probes((const struct wire_probe *)(const void *)answer->records, answer->nr, ret);
+		rc = put_probes(ask, ret);
 	metrics_filter(c, ret);
 out_close:
 	picks_fini(&picks);

@@ -30,6 +30,11 @@ const struct option_spec cli_options[OPTION_NR] = {
 	[OPTION_COLD] = { "cold", 0, NULL, "Never give it a row, instead of always." },
 	[OPTION_APPLY] = { "apply", 0, NULL, "Do it; without this only say what would be done." },
 	[OPTION_DRY_RUN] = { "dry-run", 0, NULL, "Only say what would be done." },
+	[OPTION_REPLACE] = { "replace", 0, NULL,
+			     "The probe of that name begins anew, in its new layout." },
+	[OPTION_COST] = { "cost", 0, "[=TIME]", "Measure for a second, or TIME, what runs cost." },
+	[OPTION_AVAILABLE] = { "available", 0, "GLOB", "List what can be attached here instead." },
+	[OPTION_INTERVAL] = { "interval", 0, "TIME", "How long to compare; 2s if not said otherwise." },
 };
 
 size_t cli_distance(const char *a, const char *b)
@@ -165,6 +170,18 @@ static int set_duration(const struct cli *c, enum option_id id, const char *valu
 	return CLI_USAGE;
 }
 
+/* The statistics that it takes slow every BPF program of the machine: not for long. */
+static int set_cost(struct cli *c, const char *value)
+{
+	int rc = set_duration(c, OPTION_COST, value, 10000000, &c->cost_ns);
+
+	if (rc == CLI_OK && c->cost_ns > WIRE_COST_MS_MAX * 1000000ull) {
+		fprintf(stderr, "talea probes: --cost: %s is too long; 10s at most\n", value);
+		return CLI_USAGE;
+	}
+	return rc;
+}
+
 static int set_option(struct cli *c, enum option_id id, char *value)
 {
 	switch (id) {
@@ -211,6 +228,16 @@ static int set_option(struct cli *c, enum option_id id, char *value)
 	case OPTION_DRY_RUN:
 		c->dry_run = true;
 		return CLI_OK;
+	case OPTION_REPLACE:
+		c->replace = true;
+		return CLI_OK;
+	case OPTION_COST:
+		return set_cost(c, value ? value : "1s");
+	case OPTION_AVAILABLE:
+		c->available = value;
+		return CLI_OK;
+	case OPTION_INTERVAL:
+		return set_duration(c, id, value, 10000000, &c->interval_ns);
 	case OPTION_NR:
 		break;
 	}

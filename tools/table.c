@@ -107,13 +107,15 @@ static void print_row(FILE *f, const struct row *row, const struct columns *c, u
 	const struct talea_total *total = &row->total;
 	bool is_grey = flags & TABLE_GREY;
 	bool is_known = total->state != TALEA_UNKNOWN;
+	bool is_past = is_ended(total->state, total->value);
 	char text[SHOW_TEXT];
 
 	show_style(f, is_grey ? SHOW_GREY : SHOW_PLAIN);
 	show_padded(f, row->name, c->name);
 	if (!is_grey && total->state != TALEA_OK)
 		show_style(f, SHOW_BAD);
-	fprintf(f, "%*s", VALUE_COLUMNS, is_known ? show_human(text, total->value) : "unknown  ");
+	fprintf(f, "%*s", VALUE_COLUMNS,
+		is_known || is_past ? show_human(text, total->value) : "unknown  ");
 	if (!is_grey)
 		show_style(f, SHOW_RATE);
 	fprintf(f, "%*s", RATE_COLUMNS, is_known ? show_rate(text, total->rate) : "-  ");
@@ -130,6 +132,8 @@ static void print_row(FILE *f, const struct row *row, const struct columns *c, u
 	}
 	if (total->state == TALEA_SUSPECT)
 		fputs("  suspect", f);
+	else if (is_past)
+		fputs("  ended", f);
 	end_line(f, flags);
 }
 

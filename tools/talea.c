@@ -46,8 +46,33 @@ const struct verb cli_verbs[] = {
 	  "A name that does not exist is declared: a counter when it ends in _total, else a level.\n"
 	  "N may be negative for levels. Returns when the add is in the published total.",
 	  OPTION_BIT(OPTION_DESCRIBE), 1, 2, verb_add },
-	{ "probes", "", "The kernel's probes: attached or not, why, and what to do.", NULL, 0, 0, 0,
-	  verb_probes },
+	{ "probes", "", "The kernel's probes: attached or not, why, and what to do.",
+	  "--cost has the kernel measure the programs' runs for a time; for admins of the daemon.\n"
+	  "--available lists what `talea attach` could attach on this machine, daemon or not:\n"
+	  "  talea probes --available 'tp_btf:tcp_*'",
+	  OPTION_BIT(OPTION_COST) | OPTION_BIT(OPTION_AVAILABLE), 0, 0, verb_probes },
+	{ "attach", "[NAME=]SPEC", "Count one more kind of event of the kernel or of a program.",
+	  "SPEC:   EVENT [by KEY,...] [if FIELD OP VALUE and ...] [add argN] [max N]\n"
+	  "EVENT:  tp_btf:NAME raw_tp:NAME fentry:FUNCTION fexit:FUNCTION uprobe:FILE:SYMBOL\n"
+	  "        uretprobe:FILE:SYMBOL usdt:FILE:PROVIDER:NAME\n"
+	  "KEY:    cpu pid tgid uid comm cgroup arg0..arg5 retval errno; three at most\n"
+	  "NAME is the counter's, by default probe_<target>_total. All of it: man talea-probes.\n"
+	  "  talea attach 'raw_tp:sched_process_exec by comm'\n"
+	  "  talea attach 'opens_total=uprobe:libc.so.6:open if uid == 1000'\n"
+	  "With --replace the argument is the name of a probe whose pinned counts have another\n"
+	  "layout: they end. For admins of the daemon.",
+	  OPTION_BIT(OPTION_DRY_RUN) | OPTION_BIT(OPTION_REPLACE), 1, 1, verb_attach },
+	{ "detach", "NAME...", "End probes that were attached by command.",
+	  "NAME as `talea probes` shows it. What was counted stays until the daemon's region ends.\n"
+	  "For admins of the daemon.", 0, 1, UINT32_MAX, verb_detach },
+	{ "drift", "[GLOB...]", "Compare kernel counters with the kernel's own books.",
+	  "Reads /proc before and after the totals, twice, --interval apart. A difference that this\n"
+	  "bracket cannot explain is drift, and ends with 6. Some differ for a known reason: it says\n"
+	  "`expected`, and man talea-probes says why. What is not attached is unknown.",
+	  OPTION_BIT(OPTION_INTERVAL), 0, UINT32_MAX, verb_drift },
+	{ "doctor", "", "Try what this machine allows, and say how to mend what fails.",
+	  "Each capability, program type and mount, tried in a throw-away way by talead; then what\n"
+	  "the running daemon says. Ends with 1 when something fails.", 0, 0, 0, verb_doctor },
 	{ "accept", "[GLOB...]", "Show what a suspect counter's cells say, from now on.",
 	  "A counter that fell keeps its last good total, suspect, until an admin accepts what its\n"
 	  "cells say. Without GLOB all of the namespace, and the changes of cells that nobody owns.",

@@ -67,6 +67,7 @@ static void worker_clients(struct keeper *k, struct worker_start *ws, struct fd_
 static struct worker_start *worker_set(struct keeper *k, int link, struct fd_list *keep)
 {
 	struct worker_start *ws = calloc(1, sizeof(*ws));
+	int fds[PROBE_FDS_MAX];
 
 	if (!ws)
 		_exit(1);
@@ -78,10 +79,11 @@ static struct worker_start *worker_set(struct keeper *k, int link, struct fd_lis
 			fd_list_add(keep, k->regions[i].rw[part]);
 			fd_list_add(keep, k->regions[i].ro[part]);
 		}
-	for (uint32_t i = 0; i < PROBE_NR; i++) {
+	for (uint32_t i = 0; i < PROBES_MAX; i++) {
 		ws->probes[i] = k->probes[i];
-		ws->probes[i].prog_fd = ws->probes[i].link_fd = -1;
-		fd_list_add(keep, k->probes[i].map_fd);
+		probe_for_worker(&ws->probes[i]);
+		for (unsigned int nr = probe_fds_get(&ws->probes[i], fds); nr; nr--)
+			fd_list_add(keep, fds[nr - 1]);
 	}
 	worker_clients(k, ws, keep);
 	ws->link_fd = link;

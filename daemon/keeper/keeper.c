@@ -19,8 +19,9 @@
 #include "daemon/log.h"
 
 #define FILES_WANTED 8192u
-#define FILES_OWN 256u /* kept from clients where there are few: regions, probes, links */
+#define FILES_OWN 768u /* kept from clients where there are few: regions, probes, links */
 #define EVENTS_NR 64
+#define MESSAGES_NR 16 /* of one child at a time */
 #define END_NS NS_PER_S
 #define STOP_SPARE_NS (2 * NS_PER_S)
 #define STOP_WORKER_NS (10 * NS_PER_S)
@@ -79,9 +80,10 @@ static void phase_step(struct keeper *k)
 
 static void keeper_close(struct keeper *k)
 {
-	for (uint32_t i = 0; i < PROBE_NR; i++)
-		if (k->probes[i].state == WIRE_PROBE_ATTACHED)
-			probe_detach(&k->probes[i]);
+	/* What is pinned counts on. */
+	for (uint32_t i = 0; i < PROBES_MAX; i++)
+		probe_close(&k->probes[i]);
+	pins_close(&k->pins);
 	socket_remove(k);
 	if (k->lock_fd >= 0) {
 		state_write_pid(k->lock_fd, 0);
@@ -115,7 +117,11 @@ static void take_link(struct keeper *k, struct child *child)
 	unsigned int fds_nr = 0;
 	struct link_msg msg;
 
-	while (child->link >= 0 && (got = link_recv(child->link, &msg, fds, &fds_nr)) != -EAGAIN) {
+	/* What is left wakes the loop again: one that never stops asking keeps nobody else waiting. */
+	for (int nr = 0; nr < MESSAGES_NR && child->link >= 0; nr++) {
+		got = link_recv(child->link, &msg, fds, &fds_nr);
+		if (got == -EAGAIN)
+			break;
 		/* No fd is taken from a weaker process. */
 		for (unsigned int i = 0; got == 1 && i < fds_nr; i++)
 			close(fds[i]);
@@ -126,6 +132,9 @@ static void take_link(struct keeper *k, struct child *child)
 				 child->pid);
 		} else if (got == 1 && child == &k->worker && msg.kind == LINK_DONE) {
 			continue; /* its end, which follows, is what is waited for */
+		} else if (got == 1 && child == &k->worker && msg.kind >= LINK_ATTACH &&
+			   msg.kind <= LINK_CGROUP) {
+			request_take(k, &msg);
 		} else {
 			/* Gone, or not speaking as it should: its successor has the whole set. A
 			 * link ends a moment before its process: that one gets its moment. */
@@ -163,6 +172,7 @@ static int timeout_ms(const struct keeper *k)
 		k->phase == PHASE_RUN ? k->worker.start_ns : NEVER,
 		k->phase == PHASE_RUN ? k->spare.start_ns : NEVER,
 		k->worker.kill_ns, k->spare.kill_ns, k->listen_ns, k->push_ns, k->tick_ns,
+		k->cost.end_ns,
 	};
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
@@ -180,7 +190,8 @@ static void do_what_is_due(struct keeper *k)
 	if (now >= k->listen_ns && !keeper_watch(k, k->listen_fd, EPOLLIN, EVENT_LISTEN))
 		k->listen_ns = NEVER;
 	if (now >= k->tick_ns)
-		probes_tick(k);
+		wanted_tick(k);
+	request_cost_due(k);
 	child_kill_due(&k->worker);
 	child_kill_due(&k->spare);
 	clients_push(k);
@@ -347,7 +358,7 @@ static int keeper_open(struct keeper *k)
 	if (err)
 		log_line("the kernel refuses what every start needs: %s", strerror(-err));
 	else
-		probes_ensure(k);
+		wanted_ensure(k, true);
 	return err;
 }
 
@@ -363,8 +374,7 @@ int keeper_run(const struct config *config, const struct config_source *source)
 	k->self_pidfd = k->epoll_fd = k->signal_fd = k->listen_fd = -1;
 	k->reserve_fd = k->state_fd = k->lock_fd = -1;
 	k->listen_ns = k->push_ns = k->tick_ns = NEVER;
-	for (uint32_t i = 0; i < PROBE_NR; i++)
-		k->probes[i] = (struct probe_live)PROBE_LIVE_OFF;
+	wanted_init(k);
 	std_open();
 	limits_raise(k);
 	clients_init(k);

@@ -6,8 +6,9 @@
  *   keeper.c    the loop, the phases of the end        state.c     folder and locks
  *   clients.c   client sockets and their hand-over     socket.c    the listening socket
  *   children.c  forking, deaths, who is told what      rights.c    what a worker must not have
- *   spare.c     waiting, and taking over               reload.c    SIGHUP: configuration, probes
- *   stop.c      talead --stop                          probe.c     loading BPF (see probes.h)
+ *   spare.c     waiting, and taking over               reload.c    SIGHUP: configuration, regions
+ *   stop.c      talead --stop, --unpin                 wanted.c    which probes there are to be
+ *   requests.c  what the worker asks for: attach, detach, cost, the path of a cgroup
  *
  * Functions give 0 or -errno; those that can fail have said why through log_line when they return.
  */
@@ -21,7 +22,7 @@
 
 #include "daemon/config.h"
 #include "daemon/link.h"
-#include "daemon/probes.h"
+#include "daemon/probe/probe.h"
 
 #define NS_PER_S 1000000000ull
 #define NEVER UINT64_MAX
@@ -59,6 +60,16 @@ struct child {
 
 enum phase { PHASE_RUN, PHASE_STOP_SPARE, PHASE_STOP_WORKER, PHASE_END };
 
+/* Statistics that the worker asked for. */
+struct cost_window {
+	int fd;
+	uint64_t end_ns; /* NEVER: none */
+	uint64_t began_ns;
+	uint64_t request; /* the worker's number for it */
+	pid_t worker;	  /* who asked */
+	struct probe_cost before[PROBES_MAX];
+};
+
 struct keeper {
 	struct config config;
 	struct config_source source; /* to read the configuration again */
@@ -80,8 +91,10 @@ struct keeper {
 
 	struct region_fds regions[LINK_REGIONS_MAX];
 	uint32_t regions_nr;
-	struct probe_live probes[PROBE_NR];
-	uint64_t missed[PROBE_NR]; /* as the worker was told */
+	struct probe_live probes[PROBES_MAX];
+	uint64_t missed[PROBES_MAX]; /* as the worker was told */
+	struct pins pins;
+	struct cost_window cost; /* under way; fd -1: none */
 	pid_t spare_told;	   /* the spare's pid as the worker was told */
 
 	struct child worker, spare;
@@ -162,16 +175,29 @@ void fds_keep_only(struct fd_list *list);
 
 /* reload.c */
 int regions_ensure(struct keeper *k); /* one for each namespace */
-uint32_t probes_ensure(struct keeper *k); /* attaches what is wanted; the ones that changed */
-void probes_tick(struct keeper *k);
 void reload(struct keeper *k);
 /* What the spare is told of a reload: 0, then the fds are in k; or -EPROTO, and they are closed. */
 int reload_config_heard(struct keeper *k, const struct link_msg *msg, const int *fds,
 			unsigned int fds_nr);
-int reload_probe_heard(struct keeper *k, const struct link_msg *msg, const int *fds,
-		       unsigned int fds_nr);
+
+/* wanted.c: probes of the table, of [probe NAME] and of commands. Each change is told to spare and
+ * worker, which are born with the rest. */
+void wanted_init(struct keeper *k);
+void wanted_ensure(struct keeper *k, bool is_start); /* attaches what is wanted and is not there */
+void wanted_take_over(struct keeper *k); /* what the former keeper had begun ends or is gone on with */
+void wanted_tick(struct keeper *k);   /* once a second: what was missed, keys whose owner is gone */
+int wanted_heard(struct keeper *k, const struct link_msg *msg, const int *fds, unsigned int fds_nr);
+/* For requests.c: 0 or -errno with why and what to do in text, LINK_TEXT_MAX. */
+int wanted_attach(struct keeper *k, const struct probe_spec *spec, char *text);
+int wanted_detach(struct keeper *k, const char *name, char *text);
+int wanted_replace(struct keeper *k, const char *name, char *text);
+
+/* requests.c: what the worker asks for; and what is to be done about the cost now. */
+void request_take(struct keeper *k, const struct link_msg *msg);
+void request_cost_due(struct keeper *k);
 
 /* stop.c */
 int stop_run(const struct config *config);
+int unpin_run(const struct config *config);
 
 #endif

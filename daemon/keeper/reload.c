@@ -1,7 +1,6 @@
 /*
- * What the configuration brings into being, at the start and at each SIGHUP: regions of namespaces
- * and attached probes. Neither is taken away while this talead lives: a region has adders, and a
- * probe's counts would begin again.
+ * The configuration at the start and at each SIGHUP, and the regions of its namespaces. A region is
+ * never taken away while this talead lives: it has adders. Probes are wanted.c's.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -74,67 +73,6 @@ int regions_ensure(struct keeper *k)
 	return 0;
 }
 
-/* --- probes ---------------------------------------------------------------------------------- */
-
-/* One line for all that failed alike: without rights that is every one. */
-static void say_failed(const struct keeper *k, uint32_t failed)
-{
-	char names[PROBE_NR * sizeof(((struct wire_probe *)0)->name)];
-
-	for (uint32_t i = 0; i < PROBE_NR; i++) {
-		const struct probe_live *live = &k->probes[i];
-		uint32_t alike = 0;
-		size_t used = 0;
-
-		for (uint32_t j = i; failed >> i & 1 && j < PROBE_NR; j++) {
-			const struct probe_live *other = &k->probes[j];
-
-			if (!(failed >> j & 1) || strcmp(other->reason, live->reason) ||
-			    strcmp(other->fix, live->fix))
-				continue;
-			used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
-						 alike++ ? ", " : "", probe_types[j].name);
-			failed &= j == i ? failed : ~(1u << j);
-		}
-		if (alike)
-			log_line("probe%s %s not loaded: %s. fix: %s", alike > 1 ? "s" : "", names,
-				 live->reason, live->fix);
-	}
-}
-
-uint32_t probes_ensure(struct keeper *k)
-{
-	uint32_t changed = 0, failed = 0;
-
-	for (uint32_t i = 0; i < PROBE_NR; i++) {
-		struct probe_live *live = &k->probes[i];
-
-		if (!(k->config.probes & 1u << i) || live->state == WIRE_PROBE_ATTACHED)
-			continue;
-		if (probe_attach(i, live))
-			failed |= 1u << i;
-		else
-			k->tick_ns = now_ns();
-		changed |= 1u << i;
-	}
-	say_failed(k, failed);
-	return changed;
-}
-
-void probes_tick(struct keeper *k)
-{
-	k->tick_ns = now_ns() + NS_PER_S;
-	for (uint32_t i = 0; i < PROBE_NR; i++) {
-		uint64_t missed;
-
-		if (k->probes[i].state != WIRE_PROBE_ATTACHED || k->worker.link < 0)
-			continue;
-		missed = probe_missed(&k->probes[i]);
-		if (missed != k->missed[i] && !link_say(k->worker.link, LINK_MISSED, i, missed))
-			k->missed[i] = missed;
-	}
-}
-
 /* --- at SIGHUP ------------------------------------------------------------------------------- */
 
 static void fixed(const char *what, const char *now, const char *later)
@@ -161,12 +99,9 @@ static void keep_fixed(const struct keeper *k, struct config *fresh)
 	memcpy(fresh->state, old->state, sizeof(fresh->state));
 	fresh->user = old->user;
 	fresh->group = old->group;
-	for (uint32_t i = 0; i < PROBE_NR; i++)
-		if (k->probes[i].state == WIRE_PROBE_ATTACHED && !(fresh->probes & 1u << i)) {
-			fresh->probes |= 1u << i;
-			log_line("probe %s stays attached until talead is restarted",
-				 probe_types[i].name);
-		}
+	if (old->pin_auto != fresh->pin_auto)
+		fixed("pin", old->pin_auto ? "auto" : "no", fresh->pin_auto ? "auto" : "no");
+	fresh->pin_auto = old->pin_auto;
 }
 
 static int config_tell(struct keeper *k, uint32_t first_new)
@@ -192,32 +127,10 @@ static int config_tell(struct keeper *k, uint32_t first_new)
 	return 0;
 }
 
-static void probe_tell(struct keeper *k, uint32_t id)
-{
-	const struct probe_live *live = &k->probes[id];
-	struct link_msg msg = { .kind = LINK_PROBE, .nr = id };
-	static struct link_probe told;
-	int fds[4] = { -1, live->map_fd, live->prog_fd, live->link_fd };
-	bool is_attached = live->state == WIRE_PROBE_ATTACHED;
-
-	told.live = *live;
-	probe_names_get(id, &told.names);
-	fds[0] = link_pack(&told, sizeof(told));
-	if (fds[0] < 0) {
-		/* Their successors are born with it. */
-		child_kill(&k->spare);
-		child_kill(&k->worker);
-		return;
-	}
-	child_tell(&k->spare, &msg, fds, is_attached ? 4 : 1);
-	child_tell(&k->worker, &msg, fds, is_attached ? 2 : 1);
-	close(fds[0]);
-}
-
 void reload(struct keeper *k)
 {
 	static struct config fresh, old;
-	uint32_t first_new = k->regions_nr, changed;
+	uint32_t first_new = k->regions_nr;
 	int err = config_load(&k->source, &fresh, NULL, say);
 
 	if (!err) {
@@ -234,10 +147,7 @@ void reload(struct keeper *k)
 		log_line("the configuration stays as it was before SIGHUP");
 		return;
 	}
-	changed = probes_ensure(k);
-	for (uint32_t i = 0; i < PROBE_NR; i++)
-		if (changed & 1u << i)
-			probe_tell(k, i);
+	wanted_ensure(k, false);
 	log_line("the configuration was read again");
 }
 
@@ -267,27 +177,5 @@ int reload_config_heard(struct keeper *k, const struct link_msg *msg, const int 
 		memcpy(r->rw, fds + at, sizeof(r->rw));
 		memcpy(r->ro, fds + at + REGION_PARTS, sizeof(r->ro));
 	}
-	return 0;
-}
-
-int reload_probe_heard(struct keeper *k, const struct link_msg *msg, const int *fds,
-		       unsigned int fds_nr)
-{
-	static struct link_probe told;
-	struct probe_live *live;
-
-	if (msg->nr >= PROBE_NR || (fds_nr != 1 && fds_nr != 4))
-		return unheard(fds, fds_nr);
-	live = &k->probes[msg->nr];
-	if (link_unpack(fds[0], &told, sizeof(told)))
-		return unheard(fds, fds_nr);
-	close(fds[0]);
-	*live = told.live;
-	probe_names_set(msg->nr, &told.names);
-	live->map_fd = fds_nr == 4 ? fds[1] : -1;
-	live->prog_fd = fds_nr == 4 ? fds[2] : -1;
-	live->link_fd = fds_nr == 4 ? fds[3] : -1;
-	if (fds_nr == 4)
-		k->tick_ns = 0;
 	return 0;
 }

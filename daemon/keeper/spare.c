@@ -41,6 +41,7 @@ static void spare_close_others(struct keeper *k)
 	const struct client_list *lists[] = { &k->served, &k->pending };
 	const struct client *c;
 	struct fd_list keep = { 0 };
+	int fds[PROBE_FDS_MAX];
 
 	fd_list_add(&keep, k->spare.link);
 	fd_list_add(&keep, k->listen_fd);
@@ -48,21 +49,21 @@ static void spare_close_others(struct keeper *k)
 	fd_list_add(&keep, k->state_fd);
 	fd_list_add(&keep, k->self_pidfd);
 	fd_list_add(&keep, k->worker.pidfd);
+	fd_list_add(&keep, k->pins.fd);
 	for (uint32_t i = 0; i < k->regions_nr; i++)
 		for (unsigned int part = 0; part < REGION_PARTS; part++) {
 			fd_list_add(&keep, k->regions[i].rw[part]);
 			fd_list_add(&keep, k->regions[i].ro[part]);
 		}
-	for (uint32_t i = 0; i < PROBE_NR; i++) {
-		fd_list_add(&keep, k->probes[i].map_fd);
-		fd_list_add(&keep, k->probes[i].prog_fd);
-		fd_list_add(&keep, k->probes[i].link_fd);
-	}
+	for (uint32_t i = 0; i < PROBES_MAX; i++)
+		for (unsigned int nr = probe_fds_get(&k->probes[i], fds); nr; nr--)
+			fd_list_add(&keep, fds[nr - 1]);
 	for (unsigned int i = 0; i < 2; i++)
 		TAILQ_FOREACH(c, lists[i], entry)
 			fd_list_add(&keep, c->fd);
 	fds_keep_only(&keep);
 	k->epoll_fd = k->signal_fd = k->lock_fd = k->worker.link = -1;
+	k->cost = (struct cost_window){ .fd = -1, .end_ns = NEVER }; /* its asker goes too */
 }
 
 /* --- waiting --------------------------------------------------------------------------------- */
@@ -118,7 +119,7 @@ static int heard(struct keeper *k, const struct link_msg *msg, const int *fds, u
 	case LINK_CONFIG:
 		return reload_config_heard(k, msg, fds, fds_nr);
 	case LINK_PROBE:
-		return reload_probe_heard(k, msg, fds, fds_nr);
+		return wanted_heard(k, msg, fds, fds_nr);
 	case LINK_CLIENT:
 		if (fds_nr == 1)
 			err = client_heard(k, msg->id, fds[0]);
@@ -222,6 +223,7 @@ static int take_over(struct keeper *k)
 	children_init(k);
 	clients_all_held(k);
 	k->keeper_takeovers++;
+	wanted_take_over(k);
 	prctl(PR_SET_NAME, "talead");
 	log_line("the keeper %d is gone; its spare %d took over", old, k->pid);
 	return k->self_pidfd < 0 ? -errno : keeper_serve_open(k);

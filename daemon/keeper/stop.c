@@ -1,4 +1,4 @@
-/* talead --stop: finds the keeper by its lock, asks it to end, and waits until it has. */
+/* talead --stop and --unpin: the end of a daemon, found by its lock, and of what it left counting. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -75,4 +75,27 @@ int stop_run(const struct config *config)
 	if (is_locked < 0)
 		return say_failed(config, pid, is_locked);
 	return pid ? 0 : say_none(config);
+}
+
+int unpin_run(const struct config *config)
+{
+	int fd = open(config->state, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int is_locked = fd < 0 ? 0 : state_is_locked(fd, NULL), nr;
+
+	if (is_locked > 0)
+		log_line("talead pid %d runs on the state folder %s. fix: talead --stop, or talea "
+			 "detach NAME for one probe", state_holder(fd), config->state);
+	if (fd >= 0)
+		close(fd);
+	if (is_locked)
+		return is_locked > 0 ? 1 : say_failed(config, 0, is_locked);
+	nr = pins_remove_all(config->state);
+	if (nr < 0)
+		log_line("what is pinned below %s cannot be removed: %s%s", config->state,
+			 strerror(-nr), nr == -EPERM || nr == -EACCES ? ". fix: as root" : "");
+	else if (nr == 0)
+		log_line("nothing is pinned below %s", config->state);
+	else
+		log_line("%d probe%s ended", nr, nr == 1 ? "" : "s");
+	return nr < 0;
 }

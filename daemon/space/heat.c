@@ -53,12 +53,17 @@ static void heat_set(struct space *space, uint32_t slot, enum wire_heat heat, en
 	changes_put(space, &change);
 }
 
+static uint8_t flags_of(const struct space *space, uint32_t slot)
+{
+	return state_flags(shm_count_read(&space_slot(space, slot)->state));
+}
+
 bool heat_can_have_row(const struct space *space, uint32_t slot)
 {
 	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
 	uint64_t route = shm_count_read(&space_slot(space, slot)->route);
 
-	if (!(slot_generation(route) & 1))
+	if (!(slot_generation(route) & 1) || (flags_of(space, slot) & SHM_F_KERNEL))
 		return false;
 	switch (name_type(name)) {
 	case SHM_COUNTER:
@@ -75,7 +80,7 @@ bool heat_can_have_row(const struct space *space, uint32_t slot)
 
 static enum wire_hot_rule pin_of(const struct space *space, uint32_t slot)
 {
-	uint8_t flags = state_flags(shm_count_read(&space_slot(space, slot)->state));
+	uint8_t flags = flags_of(space, slot);
 
 	return flags & SHM_F_PIN_HOT ? WIRE_RULE_YES : flags & SHM_F_PIN_COLD ? WIRE_RULE_NO :
 										 WIRE_RULE_AUTO;

@@ -8,25 +8,13 @@
 
 #include "daemon/space/busy.h"
 #include "daemon/space/heat.h"
+#include "daemon/space/quota.h"
 #include "daemon/space/remove.h"
 #include "shm/names.h"
-
-#define SLOTS_PER_COUNTER 4u /* slots that a namespace may take for a counter of its quota */
-#define SLOTS_SPARE 1024u
 
 static uint32_t round8(uint32_t n)
 {
 	return (n + 7) & ~7u;
-}
-
-static bool type_is_member(uint8_t type)
-{
-	return type == SHM_MEMBER || type == SHM_LEVEL_MEMBER;
-}
-
-static bool type_is_family(uint8_t type)
-{
-	return type == SHM_FAMILY || type == SHM_LEVEL_FAMILY;
 }
 
 static uint32_t overflow_of(uint8_t type)
@@ -139,6 +127,17 @@ static int conflict(const struct space *space, const struct claim *c, uint32_t s
 	return -EEXIST;
 }
 
+/* No program adds to what the kernel or the daemon counts. */
+static int own_refuse(const struct space *space, uint32_t slot, char *why)
+{
+	const struct name_shm *n =
+		dir_name(space->d, shm_count_read(&space_slot(space, slot)->name));
+
+	snprintf(why, REGISTER_WHY_MAX, "%.*s is counted by talea itself: read it by its name, and "
+		 "declare another", n->base_len, n->text);
+	return -EINVAL;
+}
+
 static bool name_is_as_claimed(const struct space *space, const struct claim *c, uint32_t slot)
 {
 	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
@@ -164,12 +163,9 @@ static int family_check(const struct space *space, const struct claim *c, char *
 		snprintf(why, REGISTER_WHY_MAX, "the family in slot %u was removed", c->family);
 		return -ESTALE;
 	}
+	if (space_origin(space, c->family) != SHM_ORIGIN_USER)
+		return own_refuse(space, c->family, why);
 	return 0;
-}
-
-static const struct name_shm *family_name(const struct space *space, uint32_t family)
-{
-	return dir_name(space->d, shm_count_read(&space_slot(space, family)->name));
 }
 
 int register_find(const struct space *space, const struct claim *c, struct wire_result *ret,
@@ -198,146 +194,16 @@ int register_find(const struct space *space, const struct claim *c, struct wire_
 			 &generation);
 	if (slot == SHM_SLOT_NONE)
 		return 0;
-	if (!owner && !name_is_as_claimed(space, c, slot)) {
+	if (!owner && space_origin(space, slot) != SHM_ORIGIN_USER)
+		err = own_refuse(space, slot, why);
+	else if (!owner && !name_is_as_claimed(space, c, slot))
 		err = conflict(space, c, slot, why);
+	if (err) {
 		slot = overflow_of(c->type);
 		generation = generation_of(space, slot);
 	}
 	result_set(slot, generation, err, ret);
 	return err ? err : 1;
-}
-
-/* --- counting what there is ------------------------------------------------------------------- */
-
-static struct uid_count *uid_count(struct space *space, uid_t uid)
-{
-	struct uid_count *more;
-
-	for (uint32_t i = 0; i < space->uids_nr; i++)
-		if (space->uids[i].uid == uid)
-			return &space->uids[i];
-	more = realloc(space->uids, (space->uids_nr + 1) * sizeof(*more));
-	if (!more)
-		return NULL;
-	space->uids = more;
-	more[space->uids_nr] = (struct uid_count){ uid, 0 };
-	return &more[space->uids_nr++];
-}
-
-/* A live slot counts from now on, or no longer: n is 1 or -1. */
-static void account(struct space *space, uint32_t slot, uint32_t n)
-{
-	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
-	uint8_t type = name_type(name), origin = SHM_ORIGIN_USER;
-	struct uid_count *count;
-	uid_t uid;
-
-	if (type == SHM_OTHER || type == SHM_REMOVED)
-		return;
-	if (type_is_member(type)) {
-		const struct member_shm *m = dir_member(space->d, name);
-
-		uid = m->uid;
-		space->members_nr += n;
-		space->members_of[m->family] += n;
-	} else {
-		const struct name_shm *name_of = dir_name(space->d, name);
-
-		uid = name_of->uid;
-		origin = name_of->origin;
-		if (type_is_family(type)) {
-			space->families_nr += n;
-			remove_family(space, name_of->removed);
-		} else {
-			space->counters_nr += n;
-		}
-	}
-	if (origin != SHM_ORIGIN_USER)
-		return;
-	space->quota_nr += n;
-	count = uid_count(space, uid);
-	if (count)
-		count->nr += n;
-}
-
-void register_account(struct space *space, uint32_t slot)
-{
-	account(space, slot, 1);
-}
-
-void register_discount(struct space *space, uint32_t slot)
-{
-	account(space, slot, UINT32_MAX);
-}
-
-/* --- quotas ----------------------------------------------------------------------------------- */
-
-void quota_init(struct quota *q, const struct space *space, const struct config *config)
-{
-	q->config = config;
-	q->ns = config_namespace_find(config, space->name);
-	q->family = SHM_SLOT_NONE;
-	q->labels_max = 0;
-}
-
-static uint32_t labels_max(struct quota *q, const struct space *space, uint32_t family)
-{
-	uint64_t word = shm_count_read(&space_slot(space, family)->name);
-	char name[SHM_NAME_MAX + 1];
-
-	if (q->family == family)
-		return q->labels_max;
-	memcpy(name, family_name(space, family)->text, name_length(word));
-	name[name_length(word)] = '\0';
-	q->family = family;
-	q->labels_max = config_labels_max(q->config, name);
-	return q->labels_max;
-}
-
-static int quota_check(struct space *space, struct quota *q, const struct claim *c, char *why)
-{
-	const struct uid_count *count = uid_count(space, c->uid);
-
-	if (!q->ns) {
-		snprintf(why, REGISTER_WHY_MAX, "namespace %s is no longer in the configuration: "
-			 "it takes no new counters", space->name);
-		return -EDQUOT;
-	}
-	if (type_is_member(c->type) &&
-	    space->members_of[c->family] >= labels_max(q, space, c->family)) {
-		const struct name_shm *n = family_name(space, c->family);
-
-		snprintf(why, REGISTER_WHY_MAX, "family %.*s has its labels-max of %u keys: new "
-			 "ones count in %.*s{talea=\"other\"}. fix: [counter %.*s] labels-max = "
-			 "%llu", n->base_len, n->text, q->labels_max, n->base_len, n->text,
-			 n->base_len, n->text, 2ull * q->labels_max);
-		return -EDQUOT;
-	}
-	/* Slots of members that went come again, but not at once, and not for keys of every length. */
-	if (space_slots_nr(space) / SLOTS_PER_COUNTER >= q->ns->counters_max + SLOTS_SPARE) {
-		snprintf(why, REGISTER_WHY_MAX, "namespace %s has used up %u slots for counters-max = "
-			 "%u: members come and go faster than their slots can be used again; new ones "
-			 "count in overflow. see: talea status", space->name,
-			 space_slots_nr(space), q->ns->counters_max);
-		return -EDQUOT;
-	}
-	if (space->quota_nr >= q->ns->counters_max) {
-		snprintf(why, REGISTER_WHY_MAX, "namespace %s has its counters-max of %u: new ones "
-			 "count in overflow. fix: [namespace %s] counters-max = %llu", space->name,
-			 q->ns->counters_max, space->name, 2ull * q->ns->counters_max);
-		return -EDQUOT;
-	}
-	if (!count)
-		return -ENOMEM;
-	if (count->nr >= q->ns->counters_max_per_uid) {
-		snprintf(why, REGISTER_WHY_MAX, "uid %u has its counters-max-per-uid of %u in "
-			 "namespace %s: new ones count in overflow. fix: [namespace %s] "
-			 "counters-max-per-uid = %llu", (unsigned int)c->uid,
-			 q->ns->counters_max_per_uid, space->name, space->name,
-			 2ull * q->ns->counters_max_per_uid);
-		return -EDQUOT;
-	}
-	return 0;
 }
 
 /* --- making ----------------------------------------------------------------------------------- */
@@ -430,7 +296,12 @@ static uint32_t slot_take_again(struct space *space, uint32_t name_len, uint64_t
 	return slot;
 }
 
-static int member_make(struct space *space, const struct quota *q, const struct claim *c,
+static uint8_t flags_of(const struct claim *c)
+{
+	return c->origin == SHM_ORIGIN_KERNEL ? SHM_F_KERNEL : 0;
+}
+
+static int member_make(struct space *space, const struct config *config, const struct claim *c,
 		       uint32_t *ret_slot)
 {
 	uint64_t at;
@@ -447,10 +318,10 @@ static int member_make(struct space *space, const struct quota *q, const struct 
 	 * finds the even generation too, which was stored before that slot was freed. */
 	shm_seq_write_begin();
 	member_store(space, at, c->family, c->uid, c->name, c->name_len);
-	slot_publish(space, slot, name_make(at, c->name_len, c->type), 0);
+	slot_publish(space, slot, name_make(at, c->name_len, c->type), flags_of(c));
 	register_account(space, slot);
 	index_put(space, slot, dir_hash(space->d, c->family, c->name, c->name_len));
-	heat_registered(space, q->config, slot);
+	heat_registered(space, config, slot);
 	*ret_slot = slot;
 	return 0;
 }
@@ -475,7 +346,7 @@ static int name_make_slot(struct space *space, const struct config *config, cons
 	if (err)
 		return err;
 	if (base_slot != SHM_SLOT_NONE) {
-		help = family_name(space, base_slot)->help;
+		help = space_name(space, base_slot)->help;
 	} else {
 		help = name_make(at + head_bytes, c->help_len, 0);
 		memcpy((char *)space->d + SHM_D_NAMES + at + head_bytes, c->help, c->help_len);
@@ -487,13 +358,13 @@ static int name_make_slot(struct space *space, const struct config *config, cons
 		n->other = slot + 1;
 		n->removed = slot + 2;
 		member_store(space, members_at, slot, c->uid, "", 0);
-		slot_publish(space, slot + 1, name_make(members_at, 0, SHM_OTHER), 0);
+		slot_publish(space, slot + 1, name_make(members_at, 0, SHM_OTHER), flags_of(c));
 		members_at += sizeof(struct member_shm);
 		member_store(space, members_at, slot, c->uid, "", 0);
-		slot_publish(space, slot + 2, name_make(members_at, 0, SHM_REMOVED), 0);
+		slot_publish(space, slot + 2, name_make(members_at, 0, SHM_REMOVED),
+			     flags_of(c));
 	}
-	slot_publish(space, slot, name_make(at, c->name_len, c->type),
-		     c->origin == SHM_ORIGIN_KERNEL ? SHM_F_KERNEL : 0);
+	slot_publish(space, slot, name_make(at, c->name_len, c->type), flags_of(c));
 	register_account(space, slot);
 	if (base_slot == SHM_SLOT_NONE)
 		bases_put(space, slot);
@@ -532,13 +403,17 @@ static int claim_make(struct space *space, struct quota *q, const struct claim *
 	int err;
 
 	if (type_is_member(c->type))
-		err = name_check_value(family_name(space, c->family)->key_kind, c->name,
+		err = name_check_value(space_name(space, c->family)->key_kind, c->name,
 				       c->name_len, why, REGISTER_WHY_MAX);
 	else
 		err = name_check(c->type, c->name, c->name_len, c->help, c->help_len, c->label,
 				 c->label_len, why, REGISTER_WHY_MAX);
 	if (err)
 		return err;
+	if (type_is_family(c->type) && c->key_kind != SHM_KEY_TEXT && c->key_kind != SHM_KEY_U64) {
+		snprintf(why, REGISTER_WHY_MAX, "no such kind of key: %u", c->key_kind);
+		return -EINVAL;
+	}
 	if (!type_is_member(c->type)) {
 		err = base_check(space, c, &base_slot, why);
 		if (err)
@@ -548,7 +423,7 @@ static int claim_make(struct space *space, struct quota *q, const struct claim *
 	if (err)
 		return err;
 	if (type_is_member(c->type))
-		return member_make(space, q, c, ret_slot);
+		return member_make(space, q->config, c, ret_slot);
 	return name_make_slot(space, q->config, c, base_slot, ret_slot);
 }
 
@@ -564,7 +439,7 @@ void register_claim(struct space *space, struct quota *q, const struct claim *c,
 		if (err == -ENOMEM && !why[0])
 			snprintf(why, REGISTER_WHY_MAX, "the daemon has no memory for it");
 		if (err)
-			slot = type_is_member(c->type) ? family_name(space, c->family)->other :
+			slot = type_is_member(c->type) ? space_name(space, c->family)->other :
 							 overflow_of(c->type);
 		result_set(slot, generation_of(space, slot), err, ret);
 	}
@@ -574,15 +449,22 @@ void register_claim(struct space *space, struct quota *q, const struct claim *c,
 
 int register_own(struct space *space, const struct claim *c, uint32_t *ret_slot)
 {
-	uint32_t base_slot, slot, generation;
+	uint32_t owner = type_is_member(c->type) ? c->family : 0, base_slot, slot, generation;
 	char why[REGISTER_WHY_MAX];
 	int err;
 
-	slot = slot_find(space, c, 0, dir_hash(space->d, 0, c->name, c->name_len), &generation);
+	slot = slot_find(space, c, owner, dir_hash(space->d, owner, c->name, c->name_len),
+			 &generation);
 	if (slot != SHM_SLOT_NONE) {
+		if (space_origin(space, slot) != c->origin)
+			return -EEXIST;
+		if (!owner && !name_is_as_claimed(space, c, slot))
+			return -EEXIST;
 		*ret_slot = slot;
 		return 0;
 	}
+	if (owner)
+		return member_make(space, NULL, c, ret_slot);
 	err = base_check(space, c, &base_slot, why);
 	return err ? err : name_make_slot(space, NULL, c, base_slot, ret_slot);
 }

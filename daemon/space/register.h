@@ -1,7 +1,8 @@
 /*
- * Registering: who may have a new slot, and making it. register_find is for any thread inside
+ * Registering: whose a name is, and making a new slot. register_find is for any thread inside
  * registry_read_begin (control asks it first); everything else is the fold thread's. Owns nothing
- * but the order in which a slot becomes visible; memory is pages.c's, finding is index.c's.
+ * but the order in which a slot becomes visible; memory is pages.c's, finding is index.c's, how many
+ * there may be quota.c's.
  */
 #ifndef SPACE_REGISTER_H
 #define SPACE_REGISTER_H
@@ -22,15 +23,7 @@ struct claim {
 	uint32_t family, family_generation;
 };
 
-/* The quotas that hold for one client's claims, looked up once for a message. */
-struct quota {
-	const struct config *config;
-	const struct config_namespace *ns;
-	uint32_t family;     /* labels_max is this one's; 0: none looked up yet */
-	uint32_t labels_max;
-};
-
-void quota_init(struct quota *q, const struct space *space, const struct config *config);
+struct quota;
 
 /*
  * Looks a claim up: 1 when it exists as claimed, 0 when there is none, -EEXIST when the name is
@@ -45,11 +38,10 @@ int register_find(const struct space *space, const struct claim *c, struct wire_
 void register_claim(struct space *space, struct quota *q, const struct claim *c,
 		    struct wire_result *ret, char *why);
 
-/* The same for the daemon's own and the kernel's counters: no quota, no rules of names. */
+/*
+ * The same for the daemon's own and the kernel's counters, families and members: no quota, no rules of
+ * names. -EEXIST: a program has registered the name, or it is of another type, help or label.
+ */
 int register_own(struct space *space, const struct claim *c, uint32_t *ret_slot);
-
-/* Counts a live slot, at registration and after a restart; no longer counts a member that goes. */
-void register_account(struct space *space, uint32_t slot);
-void register_discount(struct space *space, uint32_t slot);
 
 #endif

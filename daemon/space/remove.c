@@ -9,6 +9,7 @@
 #include "daemon/space/changes.h"
 #include "daemon/space/leave.h"
 #include "daemon/space/owners.h"
+#include "daemon/space/quota.h"
 #include "daemon/space/register.h"
 #include "daemon/space/suspect.h"
 #include "shm/names.h"
@@ -292,6 +293,12 @@ static void member_hide(struct space *space, uint32_t slot)
 	leave_put(space, slot);
 }
 
+bool remove_is_counted(const struct space *space, uint32_t slot)
+{
+	return (state_flags(shm_count_read(&space_slot(space, slot)->state)) & SHM_F_KERNEL) &&
+	       (space_states(space)[slot] & SHM_T_STATE) != SHM_T_UNKNOWN;
+}
+
 int remove_begin(struct space *space, uint32_t slot, enum shm_why why, uint32_t uid)
 {
 	struct slot_shm *s = space_slot(space, slot);
@@ -342,6 +349,7 @@ void remove_end(struct space *space, uint32_t slot)
 		.row = row,
 	};
 	uint8_t *state = &space_states(space)[slot];
+	bool is_kernel = state_flags(shm_count_read(&space_slot(space, slot)->state)) & SHM_F_KERNEL;
 
 	if (row != SHM_ROW_NONE)
 		n += (int64_t)owners_row_sum(space, row);
@@ -352,7 +360,9 @@ void remove_end(struct space *space, uint32_t slot)
 	shm_set8(state, SHM_T_UNUSED);
 	shm_count_set(&space->t->removed_nr, space->t->removed_nr + 1);
 	change.before = change.value = n;
-	changes_put(space, &change);
+	/* Processes come and go: what they counted went to `removed` by the kernel's own books. */
+	if (n || !is_kernel)
+		changes_put(space, &change);
 	slot_free(space, slot);
 }
 
@@ -478,7 +488,8 @@ static void slot_look(struct space *space, struct look *look, uint32_t slot)
 
 	if (!is_member(shm_count_read(&s->name)) ||
 	    !(slot_generation(shm_count_read(&s->route)) & 1) ||
-	    (space_states(space)[slot] & SHM_T_STATE) == SHM_T_SUSPECT)
+	    (space_states(space)[slot] & SHM_T_STATE) == SHM_T_SUSPECT ||
+	    remove_is_counted(space, slot))
 		return;
 	if (!space->changed_s[slot]) /* no change seen: it is idle since this worker looks */
 		space->changed_s[slot] = look->now_s;

@@ -12,6 +12,9 @@
 int remove_open(struct space *space);
 void remove_close(struct space *space);
 
+/* Does the kernel count in it now? Such a member goes when its key does, and not before. */
+bool remove_is_counted(const struct space *space, uint32_t slot);
+
 /* Begins a member's removal. 0 (also when it is being removed), -EINVAL for what is no member. */
 int remove_begin(struct space *space, uint32_t slot, enum shm_why why, uint32_t uid);
 

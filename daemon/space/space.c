@@ -19,6 +19,7 @@
 #include "daemon/space/owners.h"
 #include "daemon/space/remove.h"
 #include "daemon/space/suspect.h"
+#include "daemon/space/quota.h"
 #include "daemon/space/register.h"
 
 /* Before the self-test of this start has passed. An add that is more than one instruction may lose

@@ -1,9 +1,10 @@
 /*
  * One namespace inside the worker: its mapped region and what the fold keeps privately beside it.
  * space.c maps, builds and recovers; pages.c commits memory; index.c owns the directory's index;
- * register.c hands out slots; totals.c folds; busy.c keeps the rates of the last minute; owners.c gives
- * rows and takes them back, heat.c decides who gets one, leave.c collects who waits for a grace;
- * remove.c removes members; suspect.c freezes what cannot be; changes.c writes the history.
+ * register.c hands out slots, as many as quota.c allows; totals.c folds; busy.c keeps the rates of
+ * the last minute; owners.c gives rows and takes them back, heat.c decides who gets one, leave.c
+ * collects who waits for a grace; remove.c removes members; suspect.c freezes what cannot be;
+ * changes.c writes the history.
  *
  * Only the fold thread changes a space or stores to D and T, but for the constants marked so, which
  * control reads too. Control reads D and T as any reader does. S is mapped read-only: nothing in
@@ -140,6 +141,32 @@ void space_configure(struct space *space, const struct config *config);
 static inline struct slot_shm *space_slot(const struct space *space, uint32_t slot)
 {
 	return (struct slot_shm *)(uintptr_t)dir_slot(space->d, slot);
+}
+
+/* The record of a slot that is no member. */
+static inline const struct name_shm *space_name(const struct space *space, uint32_t slot)
+{
+	return dir_name(space->d, shm_count_read(&space_slot(space, slot)->name));
+}
+
+/* Who registered a name, or the family of a member: enum shm_origin. */
+static inline uint8_t space_origin(const struct space *space, uint32_t slot)
+{
+	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
+
+	if (name_is_member(name))
+		return space_name(space, dir_member(space->d, name)->family)->origin;
+	return dir_name(space->d, name)->origin;
+}
+
+static inline bool type_is_member(uint8_t type)
+{
+	return type == SHM_MEMBER || type == SHM_LEVEL_MEMBER;
+}
+
+static inline bool type_is_family(uint8_t type)
+{
+	return type == SHM_FAMILY || type == SHM_LEVEL_FAMILY;
 }
 
 static inline uint32_t space_slots_nr(const struct space *space)

@@ -104,6 +104,11 @@ void suspect_stray(struct space *space, uint32_t slot, uint32_t row, int64_t n)
 		    row == SHM_ROW_NONE ? slot : row);
 }
 
+void suspect_may_fall(struct space *space, uint32_t slot)
+{
+	space->heat[slot].may_fall = next_epoch(space);
+}
+
 int suspect_accept(struct space *space, uint32_t slot, uint32_t uid)
 {
 	uint64_t *totals = space_totals(space, shm_count_read(&space->t->epoch) & 1);
@@ -122,7 +127,7 @@ int suspect_accept(struct space *space, uint32_t slot, uint32_t uid)
 			return -EINVAL;
 		change.before = (int64_t)totals[slot];
 		change.value = suspect_sum(space, slot);
-		space->heat[slot].may_fall = next_epoch(space);
+		suspect_may_fall(space, slot);
 		shm_set8(state, (uint8_t)((*state & ~SHM_T_STATE) | SHM_T_OK));
 		space->suspects_nr--;
 	}

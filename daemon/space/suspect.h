@@ -20,6 +20,9 @@ void suspect_stray(struct space *space, uint32_t slot, uint32_t row, int64_t n);
 /* An admin accepts: 0, or -EINVAL for one that is not suspect. Slot 0: the namespace. */
 int suspect_accept(struct space *space, uint32_t slot, uint32_t uid);
 
+/* In the fold under way, or the next one, the total may be less than before. */
+void suspect_may_fall(struct space *space, uint32_t slot);
+
 /* What the cells of a slot say, whatever is published. */
 int64_t suspect_sum(const struct space *space, uint32_t slot);
 

@@ -84,24 +84,96 @@ static void status_fill(const struct control *c, const struct client *client,
 	snprintf(s->name_space, sizeof(s->name_space), "%s", space->name);
 }
 
-static void probe_fill(const struct control *c, enum probe_id id, struct wire_probe *p)
+static void counters_add(struct wire_probe *p, const char *name)
+{
+	size_t used = strlen(p->counters);
+
+	snprintf(p->counters + used, sizeof(p->counters) - used, "%s%s", used ? " " : "", name);
+}
+
+void answer_custom(const struct probe_live *live, struct wire_probe *p)
+{
+	const struct probe_spec *spec = &live->spec;
+
+	*p = (struct wire_probe){ .state = live->state };
+	snprintf(p->name, sizeof(p->name), "%s", spec->name);
+	if (spec->event == SPEC_OBJECT)
+		snprintf(p->attach, sizeof(p->attach), "object %s", spec->file);
+	else
+		snprintf(p->attach, sizeof(p->attach), "%s", spec->text);
+	for (uint32_t i = 0; i < live->sources_nr && i < PROBE_SOURCES_MAX; i++) {
+		counters_add(p, live->sources[i].def.name);
+		p->keys_max += live->sources[i].def.keys_nr ? live->sources[i].keys_max : 0;
+	}
+	if (!live->sources_nr && *spec->counter)
+		counters_add(p, spec->counter);
+}
+
+static void answer_table(enum probe_id id, const struct probe_live *live, struct wire_probe *p)
 {
 	const struct probe_type *type = &probe_types[id];
-	const struct probe_word *word = &c->probes[id];
 
-	*p = (struct wire_probe){ .state = word->live.state, .missed = word->missed };
-	kernel_look(&c->fold->kernel, id, &p->keys_nr, &p->events);
+	*p = (struct wire_probe){ .is_default = type->is_default, .origin = WIRE_PROBE_TABLE };
 	snprintf(p->name, sizeof(p->name), "%s", type->name);
 	snprintf(p->attach, sizeof(p->attach), "%s", type->attach);
-	p->is_default = type->is_default;
-	for (const struct probe_counter *one = type->counters; one->name; one++) {
-		size_t used = strlen(p->counters);
+	for (const struct probe_counter *one = type->counters; one->name; one++)
+		counters_add(p, one->name);
+	for (const char *const *name = type->object_counters; *name; name++)
+		counters_add(p, *name);
+	for (uint32_t i = 0; i < live->sources_nr && i < PROBE_SOURCES_MAX; i++)
+		p->keys_max += live->sources[i].keys_max;
+}
 
-		snprintf(p->counters + used, sizeof(p->counters) - used, "%s%s", used ? " " : "",
-			 one->name);
+void answer_probe(const struct control *c, uint32_t id, struct wire_probe *p)
+{
+	const struct probe_word *word = &c->probes[id];
+	const struct probe_live *live = &word->live;
+	struct source_look look;
+
+	if (id < PROBE_NR)
+		answer_table(id, live, p);
+	else
+		answer_custom(live, p);
+	kernel_look(&c->fold->kernel, id, &look);
+	p->state = live->state;
+	p->origin = live->origin ? live->origin : p->origin;
+	p->is_pinned = live->is_pinned;
+	p->is_adopted = live->is_adopted;
+	p->since_real_ns = live->since_real_ns;
+	p->cost_ms = word->cost_ms;
+	p->cost_runs = word->cost_ms ? word->cost.runs : 0;
+	p->cost_ns = word->cost_ms ? word->cost.ns : 0;
+	p->missed = word->missed;
+	p->keys_nr = (uint32_t)look.keys_nr;
+	p->events = look.kept + look.overflow + look.folded;
+	p->overflow = look.overflow;
+	p->refused = look.refused;
+	p->folded = look.folded;
+	p->freed_nr = look.freed_nr;
+	snprintf(p->reason, sizeof(p->reason), "%s", live->reason);
+	snprintf(p->fix, sizeof(p->fix), "%s", live->fix);
+	snprintf(p->unpinned_why, sizeof(p->unpinned_why), "%s", live->unpinned_why);
+	if (look.is_conflict && !*p->reason) {
+		snprintf(p->reason, sizeof(p->reason), "it counts, and is not shown: its counter's "
+			 "name is taken by a program, or was by a probe with other keys");
+		snprintf(p->fix, sizeof(p->fix), "give its counter another name");
 	}
-	snprintf(p->reason, sizeof(p->reason), "%s", word->live.reason);
-	snprintf(p->fix, sizeof(p->fix), "%s", word->live.fix);
+}
+
+/* Those that there are, from the from-th on. */
+static uint32_t probes_fill(const struct control *c, uint64_t from, struct wire_probe *ret)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t id = 0; id < PROBES_MAX && nr < WIRE_PROBES_MAX; id++) {
+		if (id >= PROBE_NR && !c->probes[id].live.origin)
+			continue;
+		if (from)
+			from--;
+		else
+			answer_probe(c, id, &ret[nr++]);
+	}
+	return nr;
 }
 
 /* Those of the client's namespace, from the from-th on. */
@@ -143,10 +215,8 @@ int answer_query(const struct control *c, const struct client *client, const str
 		bytes += sizeof(struct wire_status);
 		break;
 	case WIRE_PROBES:
-		for (unsigned int id = 0; id < PROBE_NR; id++)
-			probe_fill(c, id, (struct wire_probe *)(void *)ret->records + id);
-		ret->nr = PROBE_NR;
-		bytes += PROBE_NR * sizeof(struct wire_probe);
+		ret->nr = probes_fill(c, q->from, (struct wire_probe *)(void *)ret->records);
+		bytes += ret->nr * sizeof(struct wire_probe);
 		break;
 	case WIRE_CLIENTS:
 		ret->nr = clients_fill(c, client, q->from,

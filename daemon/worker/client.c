@@ -19,7 +19,7 @@ static struct wire_head head_of(uint16_t kind, uint32_t number, size_t length)
 	return (struct wire_head){ WIRE_MAGIC, WIRE_VERSION, kind, number, (uint32_t)length };
 }
 
-static void client_send(struct control *c, struct client *client, const void *msg, const int *fds,
+void client_send(struct control *c, struct client *client, const void *msg, const int *fds,
 			unsigned int fds_nr)
 {
 	/* A client that does not read its answers gets no more of them. */
@@ -40,11 +40,8 @@ static void client_error(struct control *c, struct client *client, uint32_t numb
 	client_send(c, client, &e, NULL, 0);
 }
 
-/* Says why; the connection stays. */
-static void client_deny(struct control *c, struct client *client, uint32_t number, int err,
-			const char *fmt, ...) __attribute__((format(printf, 5, 6)));
-static void client_deny(struct control *c, struct client *client, uint32_t number, int err,
-			const char *fmt, ...)
+void client_deny(struct control *c, struct client *client, uint32_t number, int err, const char *fmt,
+		 ...)
 {
 	va_list args;
 
@@ -187,7 +184,8 @@ static bool take_register(struct control *c, struct client *client, struct reque
 	return true;
 }
 
-static bool take_change(struct control *c, struct client *client, struct request *r)
+/* What only admins may do; the others are told why. */
+static bool is_allowed(struct control *c, struct client *client, uint32_t number, const char *what)
 {
 	char file[CONFIG_PATH_MAX];
 	bool is_admin;
@@ -196,13 +194,19 @@ static bool take_change(struct control *c, struct client *client, struct request
 	is_admin = config_is_admin(registry_config(c->registry), client->peer.uid);
 	memcpy(file, registry_config(c->registry)->file, sizeof(file));
 	registry_read_end();
-	if (!is_admin) {
-		client_deny(c, client, r->message->number, -EACCES, "uid %u may not change counters "
-			    "(only root, who started talead, and its admins may). fix: in %s, section "
-			    "[daemon], name %u in `admins =`, then SIGHUP to talead",
-			    (unsigned int)client->peer.uid, file, (unsigned int)client->peer.uid);
+	if (!is_admin)
+		client_deny(c, client, number, -EACCES, "uid %u may not change %s (only root, who "
+			    "started talead, and its admins may). fix: in %s, section [daemon], "
+			    "name %u in `admins =`, then SIGHUP to talead",
+			    (unsigned int)client->peer.uid, what, file,
+			    (unsigned int)client->peer.uid);
+	return is_admin;
+}
+
+static bool take_change(struct control *c, struct client *client, struct request *r)
+{
+	if (!is_allowed(c, client, r->message->number, "counters"))
 		return false;
-	}
 	request_begin(client, r, REQUEST_CHANGE);
 	ask_fold(c, client, r);
 	return true;
@@ -275,6 +279,9 @@ static bool take_message(struct control *c, struct client *client, struct reques
 		return take_query(c, client, r);
 	} else if (head->kind == WIRE_CHANGE) {
 		return take_change(c, client, r);
+	} else if (head->kind == WIRE_PROBE) {
+		if (is_allowed(c, client, head->number, "probes"))
+			order_take(c, client, (const struct wire_probe_change *)head);
 	} else {
 		client_refuse(c, client, head->number, -EPROTO, "message kind %u is not a client's",
 			      head->kind);

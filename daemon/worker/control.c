@@ -175,13 +175,14 @@ static uint64_t clients_overdue(struct control *c)
 
 /* --- the link --------------------------------------------------------------------------------- */
 
-/* Asks the fold thread for something that is not a client's. */
-static void ask(struct control *c, const struct request *what)
+void control_ask(struct control *c, const struct request *what)
 {
 	struct request *r = malloc(sizeof(*r));
 
 	if (!r) {
 		log_line("no memory to take over what the keeper sent");
+		free(what->live);
+		free(what->text);
 		return;
 	}
 	*r = *what;
@@ -209,10 +210,10 @@ static void link_config(struct control *c, const struct link_msg *m, const int *
 		memcpy(what.region.name, m->names[i], sizeof(what.region.name));
 		memcpy(what.region.rw, region, sizeof(what.region.rw));
 		memcpy(what.region.ro, region + REGION_PARTS, sizeof(what.region.ro));
-		ask(c, &what);
+		control_ask(c, &what);
 	}
 	what.kind = REQUEST_CONFIGURE;
-	ask(c, &what);
+	control_ask(c, &what);
 }
 
 static void link_probe(struct control *c, const struct link_msg *m, const int *fds,
@@ -223,16 +224,48 @@ static void link_probe(struct control *c, const struct link_msg *m, const int *f
 	int err = link_unpack(fds[0], &told, sizeof(told));
 
 	close(fds[0]);
-	if (err || m->nr >= PROBE_NR) {
-		if (fds_nr > 1)
-			close(fds[1]);
+	if (!err && m->nr >= PROBES_MAX)
+		err = -EPROTO;
+	if (!err)
+		err = probe_fds_put(&told.live, fds + 1, fds_nr - 1);
+	what.live = err ? NULL : malloc(sizeof(*what.live));
+	if (!what.live) {
+		log_line("a probe that the keeper told of was not taken over: %s",
+			 strerror(err ? -err : ENOMEM));
+		while (fds_nr > 1)
+			close(fds[--fds_nr]);
 		return;
 	}
-	what.live = told.live;
-	what.live.map_fd = fds_nr > 1 ? fds[1] : -1;
-	probe_names_set(m->nr, &told.names);
-	c->probes[m->nr].live = what.live;
-	ask(c, &what);
+	*what.live = told.live;
+	if (m->nr < PROBE_NR)
+		probe_names_set(m->nr, &told.names);
+	c->probes[m->nr].live = told.live;
+	c->probes[m->nr].cost_ms = 0;
+	if (!told.live.origin)
+		c->probes[m->nr].missed = 0;
+	control_ask(c, &what);
+}
+
+static void link_cost(struct control *c, const struct link_msg *m, int fd)
+{
+	static struct probe_cost cost[PROBES_MAX];
+	int err = link_unpack(fd, cost, sizeof(cost));
+
+	close(fd);
+	for (uint32_t id = 0; id < PROBES_MAX && !err; id++) {
+		c->probes[id].cost = cost[id];
+		c->probes[id].cost_ms = m->nr;
+	}
+}
+
+static void link_cgroup(struct control *c, const struct link_msg *m)
+{
+	struct request what = {
+		.kind = REQUEST_CGROUP, .id = m->id, .text = strndup(m->text, sizeof(m->text) - 1),
+	};
+
+	if (what.text)
+		control_ask(c, &what);
 }
 
 static void link_take(struct control *c, const struct link_msg *m, const int *fds,
@@ -259,11 +292,21 @@ static void link_take(struct control *c, const struct link_msg *m, const int *fd
 		c->start->spare_pid = m->nr;
 		break;
 	case LINK_MISSED:
-		if (m->nr < PROBE_NR)
+		if (m->nr < PROBES_MAX)
 			c->probes[m->nr].missed = m->id;
 		break;
+	case LINK_COST:
+		if (fds_nr == 1)
+			link_cost(c, m, fds[0]);
+		break;
+	case LINK_CGROUP:
+		link_cgroup(c, m);
+		break;
+	case LINK_ANSWER:
+		order_answered(c, m);
+		break;
 	case LINK_STOP:
-		ask(c, &stop);
+		control_ask(c, &stop);
 		c->is_stopping = true;
 		break;
 	}
@@ -302,10 +345,14 @@ static void answers_take(struct control *c)
 		if (r->kind == REQUEST_SPACE && !r->err)
 			c->spaces[c->spaces_nr++] = r->space;
 		if (r->kind == REQUEST_PROBE && r->err)
-			log_line("probe %s: its map cannot be mapped: %s",
-				 probe_types[r->probe].name, strerror(-r->err));
+			log_line("probe %s: its maps cannot be read: %s",
+				 probe_name(r->probe, r->live), strerror(-r->err));
+		if (r->kind == REQUEST_ANSWER)
+			order_finish(c, r->id);
 		if (r->kind == REQUEST_STOP)
 			c->is_over = true;
+		free(r->live);
+		free(r->text);
 		free(r);
 	}
 }
@@ -375,7 +422,7 @@ static int control_init(struct control *c)
 	}
 	for (uint32_t i = 0; i < c->fold->spaces_nr; i++)
 		c->spaces[c->spaces_nr++] = c->fold->spaces[i];
-	for (unsigned int id = 0; id < PROBE_NR; id++)
+	for (uint32_t id = 0; id < PROBES_MAX; id++)
 		c->probes[id].live = ws->probes[id];
 	return 0;
 }

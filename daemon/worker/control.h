@@ -7,13 +7,16 @@
 
 #include "daemon/worker/client.h"
 #include "daemon/worker/fold.h"
+#include "daemon/worker/orders.h"
 
 #define CONTROL_REQUESTS_MAX 16u
 
 /* What the keeper tells about a probe, for PROBES queries. */
 struct probe_word {
-	struct probe_live live; /* state, reason, fix */
+	struct probe_live live; /* its fds are not open here */
 	uint64_t missed;
+	struct probe_cost cost; /* of the last window */
+	uint32_t cost_ms;	/* its length; 0: none yet */
 };
 
 struct control {
@@ -28,7 +31,8 @@ struct control {
 	struct client *clients[LINK_CLIENTS_MAX];
 	uint32_t clients_nr;
 	struct client *ended; /* to be freed after this round of events */
-	struct probe_word probes[PROBE_NR];
+	struct probe_word probes[PROBES_MAX];
+	struct orders orders;
 
 	struct request *spare[CONTROL_REQUESTS_MAX]; /* not with the fold thread */
 	uint32_t spare_nr, requests_nr;
@@ -54,6 +58,8 @@ void control_request_put(struct control *c, struct request *r);
 
 void control_pause(struct control *c, struct client *client, bool is_paused);
 void control_end(struct control *c, struct client *client);
+/* Asks the fold thread for something that is not a client's; what it has is no longer the caller's. */
+void control_ask(struct control *c, const struct request *what);
 struct space *control_space(const struct control *c, const char *name);
 
 /* --- answer.c --------------------------------------------------------------------------------- */
@@ -61,5 +67,9 @@ struct space *control_space(const struct control *c, const char *name);
 /* Fills the answer to a QUERY, of at most WIRE_MAX bytes; 0 or -EINVAL. */
 int answer_query(const struct control *c, const struct client *client, const struct wire_query *q,
 		 struct wire_answer *ret);
+
+/* The record of a probe; of one that is not of the table, what live alone says. */
+void answer_probe(const struct control *c, uint32_t id, struct wire_probe *ret);
+void answer_custom(const struct probe_live *live, struct wire_probe *ret);
 
 #endif

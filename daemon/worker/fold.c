@@ -169,11 +169,12 @@ static void fold_run(struct fold *f)
 	f->began_ns = times.mono_ns;
 	registry_read_begin();
 	config = registry_config(f->registry);
-	kernel_fold(&f->kernel);
+	kernel_fold(&f->kernel, f->is_stopping);
 	for (uint32_t i = 0; i < f->spaces_nr; i++) {
 		totals_fold(f->spaces[i], &times);
 		space_after(f->spaces[i], config, times.interval_ns);
 	}
+	kernel_folded(&f->kernel);
 	if (times.mono_ns - f->second_ns >= SECOND_NS)
 		fold_second(f, config, times.mono_ns, times.cpu_ns);
 	grace_begin(f, config);
@@ -255,7 +256,14 @@ static void request_serve(struct fold *f, struct request *r)
 		r->err = fold_space(f, &r->region, config, &r->space);
 		break;
 	case REQUEST_PROBE:
-		r->err = kernel_attach(&f->kernel, r->probe, &r->live);
+		while (kernel_ends(&f->kernel, r->probe, r->live))
+			fold_run(f);
+		r->err = kernel_probe(&f->kernel, r->probe, r->live);
+		break;
+	case REQUEST_CGROUP:
+		kernel_cgroup(&f->kernel, r->id, r->text);
+		break;
+	case REQUEST_ANSWER:
 		break;
 	case REQUEST_STOP:
 		f->is_stopping = true;
@@ -376,13 +384,23 @@ static int spaces_open(struct fold *f, const struct worker_start *ws)
 		err = fold_space(f, &ws->regions[i], &ws->config, &space);
 	}
 	if (!err)
-		err = kernel_open(&f->kernel, f->spaces[0]);
-	if (err)
-		return err;
+		err = kernel_open(&f->kernel, f->spaces[0], ws->link_fd);
+	return err;
+}
+
+static void probes_open(struct fold *f, struct worker_start *ws)
+{
 	registry_read_begin();
+	for (uint32_t id = 0; id < PROBES_MAX; id++) {
+		int err = kernel_probe(&f->kernel, id, &ws->probes[id]);
+
+		if (err)
+			log_line("probe %s: its maps cannot be read: %s",
+				 probe_name(id, &ws->probes[id]), strerror(-err));
+	}
+	kernel_settle(&f->kernel);
 	kernel_configure(&f->kernel, &ws->config);
 	registry_read_end();
-	return 0;
 }
 
 int fold_init(struct fold *f, struct worker_start *ws, struct registry *registry)
@@ -403,12 +421,7 @@ int fold_init(struct fold *f, struct worker_start *ws, struct registry *registry
 	err = spaces_open(f, ws);
 	if (err)
 		return err;
-	for (unsigned int id = 0; id < PROBE_NR; id++) {
-		err = kernel_attach(&f->kernel, id, &ws->probes[id]);
-		if (err)
-			log_line("probe %s: its map cannot be mapped: %s", probe_types[id].name,
-				 strerror(-err));
-	}
+	probes_open(f, ws);
 	/* Rates go on from the totals of the former worker, so from their time. */
 	t = f->spaces[0]->t;
 	last_ns = shm_count_read(&t->fold_mono_ns[shm_count_read(&t->epoch) & 1]);

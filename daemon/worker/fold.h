@@ -22,6 +22,8 @@ enum request_kind {
 	REQUEST_CONFIGURE, /* the registry has a new configuration */
 	REQUEST_SPACE,	   /* region: opened into space */
 	REQUEST_PROBE,	   /* probe, live */
+	REQUEST_CGROUP,	   /* id, text: its path */
+	REQUEST_ANSWER,	   /* id: what was asked for before it has been done */
 	REQUEST_STOP,	   /* a last fold, then the thread ends */
 };
 
@@ -36,8 +38,10 @@ struct request {
 	struct space *space;
 	uid_t uid;
 	struct region_fds region;
-	enum probe_id probe;
-	struct probe_live live;
+	uint32_t probe;
+	struct probe_live *live; /* with whoever has the request */
+	uint64_t id;
+	char *text; /* likewise */
 	/* Those with a message: WIRE_MAX bytes each. The answer is the reply's buffer under another
 	 * name; r->err is for a WIRE_ERROR instead, and its text stands in the reply's buffer. */
 	struct wire_head *message;

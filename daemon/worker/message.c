@@ -10,6 +10,7 @@
 #include "daemon/log.h"
 #include "daemon/space/heat.h"
 #include "daemon/space/owners.h"
+#include "daemon/space/quota.h"
 #include "daemon/space/register.h"
 #include "daemon/space/remove.h"
 #include "daemon/space/suspect.h"
@@ -136,6 +137,11 @@ static int change_one(struct request *r, const struct config *config, uint32_t s
 		if ((space_states(r->space)[slot] & SHM_T_STATE) == SHM_T_SUSPECT) {
 			snprintf(why, REGISTER_WHY_MAX, "it is suspect: its cells say less than is "
 				 "shown, and the family's sum would fall. fix: talea accept first");
+			return -EINVAL;
+		}
+		if (remove_is_counted(r->space, slot)) {
+			snprintf(why, REGISTER_WHY_MAX, "the kernel counts it: it goes when its "
+				 "process or cgroup has ended. fix: talea detach its probe first");
 			return -EINVAL;
 		}
 		err = remove_begin(r->space, slot, SHM_WHY_FORGET, r->uid);

@@ -61,6 +61,12 @@ static void change(const struct wire_change *m)
 	fuzz_check(name == m->names + m->bytes);
 }
 
+static void probe_change(const struct wire_probe_change *m)
+{
+	fuzz_check(m->bytes < WIRE_TEXT_MAX && !memchr(m->text, 0, m->bytes));
+	fuzz_check(m->op >= WIRE_PROBE_ATTACH && m->op <= WIRE_PROBE_COST);
+}
+
 static void status(const struct wire_status *s)
 {
 	sink += strlen(s->version) + strlen(s->vector) + strlen(s->socket) +
@@ -96,8 +102,8 @@ static void answer(const struct wire_answer *m)
 	case WIRE_PROBES:
 		for (uint32_t i = 0; i < m->nr; i++)
 			sink += strlen(probes[i].name) + strlen(probes[i].attach) +
-				strlen(probes[i].counter) + strlen(probes[i].reason) +
-				strlen(probes[i].fix);
+				strlen(probes[i].counters) + strlen(probes[i].reason) +
+				strlen(probes[i].fix) + strlen(probes[i].unpinned_why);
 		break;
 	default:
 		fuzz_check(!"an answer to no question");
@@ -126,6 +132,9 @@ static void read_checked(const struct wire_head *head)
 		break;
 	case WIRE_CHANGE:
 		change(m);
+		break;
+	case WIRE_PROBE:
+		probe_change(m);
 		break;
 	case WIRE_QUERY:
 		fuzz_check(!memchr(query->name, 0, query->name_bytes));

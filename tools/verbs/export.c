@@ -117,7 +117,7 @@ static size_t put_picks(const struct pick *const *sorted, size_t nr, size_t at)
 
 		if (base_len(pick->name) != len || memcmp(pick->name, first->name, len))
 			break;
-		/* Nothing has counted it: it is there, and has no sample. */
+		/* Nothing counts it: it is there, and has no sample. */
 		if (pick->state != TALEA_UNKNOWN)
 			printf("%s%s%s %" PRId64 "\n", family, is_counter ? "_total" : "",
 			       pick->name + len, pick->value);
@@ -182,8 +182,9 @@ static const char *type_text(const struct pick *pick)
 
 static const char *state_text(const struct pick *pick)
 {
-	return pick->state == TALEA_SUSPECT ? "suspect" :
-	       pick->state == TALEA_UNKNOWN ? "unknown" : "ok";
+	return pick->state == TALEA_SUSPECT	    ? "suspect" :
+	       is_ended(pick->state, pick->value) ? "ended" :
+	       pick->state == TALEA_UNKNOWN	    ? "unknown" : "ok";
 }
 
 static const char *origin_text(const struct pick *pick)
@@ -216,7 +217,7 @@ static void put_csv(const struct picks *picks)
 		printf("%.*s,", (int)len, pick->name);
 		put_field(pick->name + len, strlen(pick->name + len));
 		printf(",%s,%s,", type_text(pick), origin_text(pick));
-		if (pick->state != TALEA_UNKNOWN)
+		if (pick->state != TALEA_UNKNOWN || pick->value)
 			printf("%" PRId64, pick->value);
 		putchar(',');
 		if (pick->state != TALEA_UNKNOWN && !isnan(pick->rate))
@@ -238,7 +239,7 @@ static int put_ndjson(const struct picks *picks, const struct talea_status *st)
 			(json_int_t)picks->epoch, "as_of", json_time(picks->as_of_ns), "name",
 			json_base(pick->name), "type", type_text(pick), "origin", origin_text(pick),
 			"labels", json_labels(pick->name), "value",
-			is_known ? json_integer(pick->value) : json_null(), "rate",
+			is_known || pick->value ? json_integer(pick->value) : json_null(), "rate",
 			is_known ? json_rate(pick->rate) : json_null(), "state", state_text(pick),
 			"hot", pick->is_hot);
 

@@ -20,6 +20,7 @@ struct output {
 	size_t nr;
 	uint64_t age_ns;    /* the oldest of what was shown */
 	bool has_unknown;
+	size_t ended_nr;
 	size_t suspects_nr;
 	char *first_name;   /* pipes: held back until it is clear whether it is alone */
 	struct talea_total first;
@@ -86,7 +87,7 @@ static int json_end(struct output *out)
 
 static void print_value(const struct talea_total *total)
 {
-	if (total->state == TALEA_UNKNOWN)
+	if (total->state == TALEA_UNKNOWN && !is_ended(total->state, total->value))
 		puts("unknown");
 	else
 		printf("%" PRId64 "\n", total->value);
@@ -202,7 +203,9 @@ static int visit(const char *name, const struct talea_total *total, void *arg)
 	out->nr++;
 	if (total->age_ns > out->age_ns)
 		out->age_ns = total->age_ns;
-	if (total->state == TALEA_UNKNOWN)
+	if (is_ended(total->state, total->value))
+		out->ended_nr++;
+	else if (total->state == TALEA_UNKNOWN)
 		out->has_unknown = true;
 	out->suspects_nr += total->state == TALEA_SUSPECT;
 	return rc;
@@ -240,6 +243,10 @@ static int once(const struct cli *c, struct talea *t, const struct talea_status 
 		fprintf(stderr, "talea %s: %zu of them %s suspect: frozen when %s fell. try: talea "
 			"accept\n", c->verb->name, out.suspects_nr, out.suspects_nr == 1 ? "is" : "are",
 			out.suspects_nr == 1 ? "it" : "they");
+	if (out.ended_nr && !is_list && !c->json && !c->watch_ns)
+		fprintf(stderr, "talea get: nothing counts %s now; what %s came to is shown. try: talea "
+			"probes\n", out.nr == 1 ? "it" : out.ended_nr == out.nr ? "them" : "some of them",
+			out.nr == 1 ? "it" : "they");
 	if (rc == CLI_OK && out.nr == 1 && out.has_unknown && !is_list && !c->json && !show.is_tty) {
 		fprintf(stderr, "talea get: nothing counts it yet. try: talea probes\n");
 		rc = CLI_FAILED;

@@ -50,7 +50,8 @@ static void help_all(void)
 	putchar('\n');
 	heading("with every verb:");
 	print_options(OPTIONS_GLOBAL);
-	printf("\nexit: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 no match, 5 stale, 7 permission\n"
+	printf("\nexit: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 no match, 5 stale, 6 drift, "
+	       "7 permission\n"
 	       "more: talea help VERB, talea --version, man talea. `talea` alone says how the "
 	       "daemon is.\n");
 }
@@ -145,7 +146,7 @@ static const char completion_head[] =
 	"\t\tword=${COMP_WORDS[i]}\n"
 	"\t\tcase $word in\n"
 	"\t\t-n|--namespace|--socket) where+=(\"$word\" \"${COMP_WORDS[++i]}\") ;;\n"
-	"\t\t--exclude|--max-age|--describe|--format) i=$((i + 1)) ;;\n"
+	"\t\t--exclude|--max-age|--describe|--format|--available|--interval) i=$((i + 1)) ;;\n"
 	"\t\t-*|=) ;;\n"
 	"\t\t*) verb=${verb:-$word} ;;\n"
 	"\t\tesac\n"
@@ -153,7 +154,7 @@ static const char completion_head[] =
 	"\tcase $prev in\n"
 	"\t--socket) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n"
 	"\t--format) COMPREPLY=($(compgen -W 'openmetrics csv ndjson' -- \"$cur\")); return ;;\n"
-	"\t-n|--namespace|--max-age|--describe) return ;;\n"
+	"\t-n|--namespace|--max-age|--describe|--available|--interval) return ;;\n"
 	"\tesac\n"
 	"\tcase $verb in\n";
 
@@ -162,9 +163,10 @@ static const char completion_tail[] =
 	"\tcase $verb:$cur in\n"
 	"\t*:-*) ;;\n"
 	"\tget:*|list:*|watch:*|lanes:*|explain:*|export:*|add:*|accept:*|history:*|pin:*|unpin:*|\\\n"
-	"\tforget:*)\n"
+	"\tforget:*|drift:*)\n"
 	"\t\twords=$(talea list \"${where[@]}\" \"$cur*\" 2>/dev/null | sed 's/{.*//' |\n"
 	"\t\t\tsort -u | head -n 200) ;;\n"
+	"\tdetach:*) words=$(talea probes \"${where[@]}\" 2>/dev/null | cut -d' ' -f1) ;;\n"
 	"\tesac\n"
 	"\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
 	"}\n"

@@ -31,6 +31,7 @@ const char *cli_why(uint32_t why)
 		[SHM_WHY_RATE] = "rate",       [SHM_WHY_PIN] = "pin",	  [SHM_WHY_CONFIG] = "config",
 		[SHM_WHY_BUDGET] = "budget",   [SHM_WHY_RESTART] = "restart",
 		[SHM_WHY_FORGET] = "forget",   [SHM_WHY_TTL] = "ttl",	  [SHM_WHY_LATE] = "late",
+		[SHM_WHY_ENDED] = "ended",
 	};
 
 	return why < sizeof(whys) / sizeof(whys[0]) ? whys[why] : NULL;
@@ -97,6 +98,8 @@ static const char *why_words(const struct change_shm *change)
 		return "idle for its time to live";
 	case SHM_WHY_LATE:
 		return "a late add, after the removal";
+	case SHM_WHY_ENDED:
+		return "what it is named after has ended";
 	}
 	return "";
 }

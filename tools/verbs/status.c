@@ -1,6 +1,6 @@
 /*
- * The verbs `status` and `probes`, and `talea` alone: what the worker says about the daemon, and
- * what the library sees of it. Owns nothing; called from the table of verbs.
+ * The verb `status`, and `talea` alone: what the worker says about the daemon, and what the library
+ * sees of it. Owns nothing; called from the table of verbs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -9,16 +9,14 @@
 
 #include "tools/cli.h"
 
-#define PROBE_NAME_COLUMNS 19
-#define PROBE_COLUMNS (PROBE_NAME_COLUMNS + 47) /* of `talea probes`, before the counters' names */
-#define OWN_CLIENTS 2	 /* this command: the library's connection and the one that asks */
+#define OWN_CLIENTS 2 /* this command: the library's connection and the one that asks */
 
 static const char *plural(uint64_t nr)
 {
 	return nr == 1 ? "" : "s";
 }
 
-/* What all three verbs ask. */
+/* What both ask. */
 struct facts {
 	struct talea *t;
 	struct talea_status st;
@@ -34,27 +32,25 @@ static void facts_fini(struct facts *f)
 	talea_close(f->t);
 }
 
-/* The records of one answer, malloced. */
-static int facts_ask(struct ask *ask, enum wire_query_what what, size_t record_bytes, void **ret,
-		     uint32_t *ret_nr)
+static int facts_ask(struct ask *ask, struct facts *f)
 {
 	const struct wire_answer *answer;
-	int rc = ask_worker(ask, what, NULL, 0, &answer);
+	int rc = ask_worker(ask, WIRE_STATUS, NULL, 0, &answer);
 
 	if (rc != CLI_OK)
 		return rc;
-	*ret = calloc(answer->nr + 1, record_bytes);
-	if (!*ret)
+	f->daemon = malloc(sizeof(*f->daemon));
+	if (!f->daemon)
 		return attach_failed(NULL, "status", -ENOMEM);
-	memcpy(*ret, answer->records, answer->nr * record_bytes);
-	*ret_nr = answer->nr;
-	return CLI_OK;
+	memcpy(f->daemon, answer->records, sizeof(*f->daemon));
+	f->daemon->clients_nr -= f->daemon->clients_nr < OWN_CLIENTS ? f->daemon->clients_nr :
+								       OWN_CLIENTS;
+	return ask_probes(ask, &f->probes, &f->probes_nr);
 }
 
 static int facts_init(const struct cli *c, struct facts *f)
 {
 	struct ask *ask = NULL;
-	uint32_t nr = 0;
 	int rc;
 
 	*f = (struct facts){ 0 };
@@ -63,167 +59,10 @@ static int facts_init(const struct cli *c, struct facts *f)
 		return rc;
 	rc = ask_open(&f->st, &ask);
 	if (rc == CLI_OK)
-		rc = facts_ask(ask, WIRE_STATUS, sizeof(*f->daemon), (void **)&f->daemon, &nr);
-	if (rc == CLI_OK)
-		f->daemon->clients_nr -= f->daemon->clients_nr < OWN_CLIENTS ?
-						 f->daemon->clients_nr : OWN_CLIENTS;
-	if (rc == CLI_OK)
-		rc = facts_ask(ask, WIRE_PROBES, sizeof(*f->probes), (void **)&f->probes,
-			       &f->probes_nr);
+		rc = facts_ask(ask, f);
 	ask_close(ask);
 	if (rc != CLI_OK)
 		facts_fini(f);
-	return rc;
-}
-
-/* --- probes --------------------------------------------------------------------------------- */
-
-static const char *probe_state(const struct wire_probe *p)
-{
-	return p->state == WIRE_PROBE_ATTACHED ? "attached" :
-	       p->state == WIRE_PROBE_FAILED   ? "not attached" :
-						 "off";
-}
-
-/* The names of a probe's counters, one by one: the length of the one at `at`, 0: no more. */
-static size_t counter_at(const struct wire_probe *p, size_t at)
-{
-	return strcspn(p->counters + at, " ");
-}
-
-static json_t *counters_json(const struct wire_probe *p)
-{
-	json_t *list = json_array();
-	size_t length;
-
-	for (size_t at = 0; list && (length = counter_at(p, at)) > 0; at += length) {
-		json_array_append_new(list, json_stringn(p->counters + at, length));
-		length += p->counters[at + length] == ' ';
-	}
-	return list;
-}
-
-json_t *probes_json(const struct wire_probe *probes, uint32_t nr)
-{
-	json_t *list = json_array();
-
-	for (uint32_t i = 0; list && i < nr; i++) {
-		const struct wire_probe *p = &probes[i];
-		bool is_on = p->state == WIRE_PROBE_ATTACHED;
-
-		json_array_append_new(
-			list,
-			json_pack("{s:o, s:s, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o}", "name",
-				  json_text(p->name), "state",
-				  is_on				    ? "attached" :
-				  p->state == WIRE_PROBE_FAILED ? "failed" :
-								      "off",
-				  "attach", json_text(p->attach), "counter",
-				  json_stringn(p->counters, counter_at(p, 0)), "counters",
-				  counters_json(p), "default", p->is_default, "keys",
-				  (json_int_t)p->keys_nr, "events",
-				  is_on ? json_integer((json_int_t)p->events) : json_null(), "missed",
-				  is_on ? json_integer((json_int_t)p->missed) : json_null(),
-				  "reason", json_text(p->reason), "fix", json_text(p->fix)));
-	}
-	return list;
-}
-
-/* The first counter's name and how many more: as wide as this. */
-static int counters_text(const struct wire_probe *p, char *buf, size_t size)
-{
-	size_t first = counter_at(p, 0);
-	int more = 0;
-
-	for (const char *c = p->counters; *c; c++)
-		more += *c == ' ';
-	return more ? snprintf(buf, size, "%.*s and %d more", (int)first, p->counters, more)
-		    : snprintf(buf, size, "%.*s", (int)first, p->counters);
-}
-
-/* Do the counters' names fit beside the rest? Else each gets a line of its own. */
-static bool has_counter_column(const struct facts *f)
-{
-	char text[sizeof(f->probes->counters) + 16];
-
-	for (uint32_t i = 0; show.is_tty && i < f->probes_nr; i++)
-		if (counters_text(&f->probes[i], text, sizeof(text)) > show.columns - PROBE_COLUMNS)
-			return false;
-	return true;
-}
-
-static bool is_unasked(const struct wire_probe *p)
-{
-	return p->state == WIRE_PROBE_OFF && !p->reason[0];
-}
-
-static void print_probe(const struct wire_probe *p, bool is_wide)
-{
-	bool is_on = p->state == WIRE_PROBE_ATTACHED;
-	char events[SHOW_TEXT] = "-", missed[SHOW_TEXT] = "-", keys[SHOW_TEXT] = "-";
-	char counters[sizeof(p->counters) + 16];
-
-	if (is_on) {
-		show_exact(events, (int64_t)p->events);
-		show_exact(missed, (int64_t)p->missed);
-		show_exact(keys, p->keys_nr);
-	}
-	counters_text(p, counters, sizeof(counters));
-	show_padded(stdout, p->name, PROBE_NAME_COLUMNS);
-	show_style(stdout, is_on ? SHOW_GOOD : p->state == WIRE_PROBE_FAILED ? SHOW_BAD : SHOW_GREY);
-	printf("  %-12s", probe_state(p));
-	show_style(stdout, SHOW_PLAIN);
-	printf("  %14s  %6s  %5s%s", events, missed, keys, is_wide ? "  " : "\n  counter: ");
-	show_padded(stdout, counters, show_width(counters));
-	putchar('\n');
-	if (!is_on && p->reason[0])
-		printf("  why: %s\n", p->reason);
-	if (!is_on && p->fix[0])
-		printf("  fix: %s\n", p->fix);
-}
-
-/* What holds for all that are off, once. */
-static void print_unasked(const struct facts *f)
-{
-	const char *name = NULL;
-	uint32_t nr = 0;
-
-	for (uint32_t i = 0; i < f->probes_nr; i++)
-		if (is_unasked(&f->probes[i]) && nr++ == 0)
-			name = f->probes[i].name;
-	if (nr)
-		printf("\n%u off\n  why: not asked for\n"
-		       "  fix: name it in talead's configuration: [daemon] probes = default, %s\n",
-		       nr, name);
-}
-
-int verb_probes(struct cli *c)
-{
-	struct facts f;
-	bool is_wide;
-	json_t *doc;
-	int rc;
-
-	rc = facts_init(c, &f);
-	if (rc != CLI_OK)
-		return rc;
-	if (c->json) {
-		doc = json_schema();
-		json_object_set_new(doc, "probes", probes_json(f.probes, f.probes_nr));
-		rc = json_finish(doc);
-		goto out_fini;
-	}
-	is_wide = has_counter_column(&f);
-	show_style(stdout, SHOW_BOLD);
-	printf("%-*s  %-12s  %14s  %6s  %5s%s", PROBE_NAME_COLUMNS, "PROBE", "STATE", "EVENTS",
-	       "MISSED", "KEYS", is_wide ? "  COUNTER" : "");
-	show_style(stdout, SHOW_PLAIN);
-	putchar('\n');
-	for (uint32_t i = 0; i < f.probes_nr; i++)
-		print_probe(&f.probes[i], is_wide);
-	print_unasked(&f);
-out_fini:
-	facts_fini(&f);
 	return rc;
 }
 
@@ -408,8 +247,8 @@ static void print_region(const struct facts *f)
 
 static void print_probes(const struct facts *f)
 {
-	uint64_t events = 0, missed = 0;
-	uint32_t attached = 0, failed = 0, off = 0;
+	uint64_t events = 0, missed = 0, overflow = 0;
+	uint32_t attached = 0, failed = 0, off = 0, unpinned = 0;
 	const struct wire_probe *first = NULL;
 	const char *label = "probes";
 	char number[SHOW_TEXT];
@@ -421,6 +260,8 @@ static void print_probes(const struct facts *f)
 			attached++;
 			events += p->events;
 			missed += p->missed;
+			overflow += p->overflow;
+			unpinned += !p->is_pinned;
 		} else if (p->state == WIRE_PROBE_FAILED) {
 			first = first ? first : p;
 			failed++;
@@ -433,6 +274,14 @@ static void print_probes(const struct facts *f)
 			  show_exact(number, (int64_t)events), missed);
 		label = "";
 	}
+	if (overflow)
+		show_line(label, "%s found no room for their key. which: talea probes",
+			  show_exact(number, (int64_t)overflow));
+	if (attached)
+		show_line(label, unpinned ? "%u of %u pinned; the others end with talead. why: talea "
+					    "probes" :
+					    "%u of %u pinned: they count on when no talead runs",
+			  attached - unpinned, attached);
 	if (failed) {
 		number[0] = '\0';
 		if (failed > 1)

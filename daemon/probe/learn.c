@@ -1,7 +1,7 @@
 /*
  * Reads from the running kernel what the keys of probes are called: enumerators of its type
  * information, devices of /sys/kernel/irq. Owns nothing: the names go to daemon/probe_names.c.
- * Called by probe.c for a probe that was attached. What cannot be read is shown by its number.
+ * Called by attach.c for a probe that was attached. What cannot be read is shown by its number.
  */
 #include <bpf/btf.h>
 #include <ctype.h>
@@ -12,8 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/keeper/probe_learn.h"
+#include "daemon/probe/learn.h"
 #include "daemon/probe_names.h"
+#include "daemon/probe/types.h"
 
 /* --- enumerators ------------------------------------------------------------------------------ */
 
@@ -79,7 +80,7 @@ static void enums_learn(const struct btf *btf, enum probe_id id, struct probe_na
 static void all_enums_learn(struct probe_names *n)
 {
 	static bool is_done;
-	struct btf *btf = is_done ? NULL : btf__parse(PROBE_KERNEL_BTF, NULL);
+	struct btf *btf = is_done ? NULL : btf__parse(TYPES_KERNEL, NULL);
 
 	for (unsigned int id = 0; btf && id < PROBE_NR; id++)
 		if (probe_types[id].enums[0].member)

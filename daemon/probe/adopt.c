@@ -1,0 +1,370 @@
+/*
+ * Going on with a probe that is pinned: is it the one that is wanted, and if its program is another,
+ * the program's replacement while events come. Owns nothing. Called by attach.c.
+ *
+ * A pinned probe is the wanted one if all is the same that gives its numbers a meaning: then counts
+ * go on. Code and constants are not among that, as long as they count the same: another body is
+ * stored into jump[0], and each event runs either the old or the new one.
+ */
+#include "daemon/probe/adopt.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "daemon/probe/table.h"
+#include "order.h"
+
+/* --- what a probe is -------------------------------------------------------------------------- */
+
+#define FNV_BASIS 0xcbf29ce484222325ull
+#define FNV_PRIME 0x100000001b3ull
+
+static void hash_bytes(uint64_t *hash, const void *bytes, size_t nr)
+{
+	const unsigned char *b = bytes;
+
+	for (size_t i = 0; i < nr; i++)
+		*hash = (*hash ^ b[i]) * FNV_PRIME;
+}
+
+static void hash_text(uint64_t *hash, const char *text)
+{
+	hash_bytes(hash, text, strlen(text) + 1);
+}
+
+static void hash_number(uint64_t *hash, uint64_t n)
+{
+	hash_bytes(hash, &n, sizeof(n));
+}
+
+static void hash_table(uint64_t *hash, const struct probe_type *t)
+{
+	hash_text(hash, t->attach);
+	hash_number(hash, t->keys_nr);
+	hash_number(hash, t->stride);
+	for (const struct probe_counter *c = t->counters; c->name; c++) {
+		hash_text(hash, c->name);
+		hash_number(hash, c->from);
+		hash_number(hash, c->nr);
+	}
+}
+
+static void hash_source(uint64_t *hash, const struct probe_source *s)
+{
+	hash_text(hash, s->def.name);
+	hash_number(hash, s->keys_max);
+	hash_number(hash, s->is_amount);
+	hash_number(hash, s->def.keys_nr);
+	for (uint32_t i = 0; i < s->def.keys_nr; i++) {
+		hash_text(hash, s->def.keys[i].label);
+		hash_number(hash, s->def.keys[i].kind);
+		hash_number(hash, s->def.keys[i].bytes);
+	}
+}
+
+/* Not its name, help and text, and of an object not the file's path: it may have moved. */
+static void hash_spec(uint64_t *hash, const struct probe_spec *s)
+{
+	hash_number(hash, s->event);
+	if (s->event == SPEC_OBJECT)
+		return;
+	hash_text(hash, s->file);
+	hash_text(hash, s->provider);
+	hash_text(hash, s->target);
+	hash_bytes(hash, &s->amount, sizeof(s->amount));
+	hash_number(hash, s->keys_nr);
+	hash_bytes(hash, s->keys, sizeof(s->keys));
+	hash_number(hash, s->filters_nr);
+	hash_bytes(hash, s->filters, sizeof(s->filters));
+}
+
+static uint64_t layout_hash(const struct load *l)
+{
+	uint64_t hash = FNV_BASIS;
+
+	hash_number(&hash, l->live->cpus_nr);
+	if (table_is_dense(l->id))
+		hash_table(&hash, &probe_types[l->id]);
+	for (uint32_t i = 0; i < l->live->sources_nr; i++)
+		hash_source(&hash, &l->live->sources[i]);
+	if (l->id >= PROBE_NR)
+		hash_spec(&hash, l->spec);
+	return hash;
+}
+
+/* Programs as they were compiled, and the constants that they are loaded with. */
+static uint64_t program_hash(const struct load *l)
+{
+	struct bpf_program *prog;
+	struct bpf_map *map;
+	uint64_t hash = FNV_BASIS;
+
+	bpf_object__for_each_program(prog, l->obj) {
+		hash_text(&hash, bpf_program__section_name(prog));
+		hash_bytes(&hash, bpf_program__insns(prog),
+			   bpf_program__insn_cnt(prog) * sizeof(struct bpf_insn));
+	}
+	bpf_object__for_each_map(map, l->obj) {
+		size_t bytes = 0;
+		const void *values = bpf_map__autocreate(map)
+					     ? bpf_map__initial_value(map, &bytes) : NULL;
+
+		if (values)
+			hash_bytes(&hash, values, bytes);
+	}
+	return hash;
+}
+
+void adopt_describe(const struct load *l, uint32_t origin, struct pin_meta *ret)
+{
+	const struct probe_live *live = l->live;
+
+	memset(ret, 0, sizeof(*ret));
+	ret->magic = PIN_MAGIC;
+	ret->version = PIN_VERSION;
+	ret->bytes = sizeof(*ret);
+	ret->origin = origin;
+	ret->cpus_nr = live->cpus_nr;
+	ret->layout_hash = layout_hash(l);
+	ret->program_hash = program_hash(l);
+	ret->has_jump = l->stub != NULL;
+	ret->is_dense = table_is_dense(l->id);
+	if (ret->is_dense) {
+		ret->keys_nr = probe_types[l->id].keys_nr;
+		ret->events_nr = probe_types[l->id].events_nr ? probe_types[l->id].events_nr
+							      : ret->keys_nr;
+		ret->stride = probe_types[l->id].stride;
+	}
+	ret->sources_nr = live->sources_nr;
+	for (uint32_t i = 0; i < live->sources_nr; i++) {
+		ret->sources[i].keys_nr = live->sources[i].def.keys_nr;
+		ret->sources[i].keys_max = live->sources[i].keys_max;
+	}
+	if (l->spec)
+		ret->spec = *l->spec;
+}
+
+/* --- what would be lost ----------------------------------------------------------------------- */
+
+/* The first nr cells of each CPU's part. How large the map is the map says. */
+static uint64_t dense_sum(int map_fd, uint32_t stride, uint32_t nr)
+{
+	struct bpf_map_info info = { 0 };
+	const uint64_t *cells;
+	uint32_t info_bytes = sizeof(info);
+	uint64_t sum = 0;
+	size_t bytes;
+
+	if (bpf_obj_get_info_by_fd(map_fd, &info, &info_bytes) || !stride)
+		return 0;
+	bytes = (size_t)info.max_entries * sizeof(uint64_t);
+	cells = mmap(NULL, bytes, PROT_READ, MAP_SHARED, map_fd, 0);
+	if (cells == MAP_FAILED)
+		return 0;
+	for (uint32_t at = 0; at < info.max_entries; at++)
+		if (at % stride < nr)
+			sum += shm_count_read(&cells[at]);
+	munmap((void *)cells, bytes);
+	return sum;
+}
+
+static uint64_t keys_sum(int keys_fd)
+{
+	unsigned char key[TALEA_KEY_BYTES], next[TALEA_KEY_BYTES];
+	int cpus_nr = libbpf_num_possible_cpus();
+	uint64_t *values = cpus_nr > 0 ? calloc((size_t)cpus_nr, sizeof(*values)) : NULL, sum = 0;
+	const void *from = NULL;
+
+	while (values && !bpf_map_get_next_key(keys_fd, from, next)) {
+		if (!bpf_map_lookup_elem(keys_fd, next, values))
+			for (int cpu = 0; cpu < cpus_nr; cpu++)
+				sum += values[cpu];
+		memcpy(key, next, sizeof(key));
+		from = key;
+	}
+	free(values);
+	return sum;
+}
+
+static uint64_t pinned_sum(const struct pins *pins, const char *name, const struct pin_meta *m)
+{
+	struct probe_live *live = malloc(sizeof(*live));
+	struct probe_ledger ledger = { 0 };
+	uint64_t sum = 0;
+	uint32_t zero = 0;
+
+	if (!live)
+		return 0;
+	probe_live_init(live);
+	if (!pin_open_maps(pins, name, m, live) && m->is_dense)
+		sum = dense_sum(live->map_fd, m->stride, m->events_nr);
+	for (uint32_t i = 0; i < m->sources_nr; i++) {
+		const struct probe_source *s = &live->sources[i];
+
+		if (s->counts_fd >= 0)
+			sum += dense_sum(s->counts_fd, TALEA_SOURCE_STRIDE, 1);
+		if (s->keys_fd >= 0)
+			sum += keys_sum(s->keys_fd);
+		if (s->ledger_fd >= 0 && !bpf_map_lookup_elem(s->ledger_fd, &zero, &ledger))
+			sum += ledger.folded;
+	}
+	probe_close(live);
+	free(live);
+	return sum;
+}
+
+/* --- another layout --------------------------------------------------------------------------- */
+
+/* What differs, as a clause about the pinned one. */
+static void say_difference(const struct pin_meta *old, const struct pin_meta *m, char *buf,
+			   size_t size)
+{
+	if (old->cpus_nr != m->cpus_nr)
+		snprintf(buf, size, "was made for %u CPUs, and here can be %u", old->cpus_nr,
+			 m->cpus_nr);
+	else if (old->keys_nr != m->keys_nr || old->is_dense != m->is_dense)
+		snprintf(buf, size, "has %u keys, ours %u", old->keys_nr, m->keys_nr);
+	else if (strcmp(old->spec.text, m->spec.text))
+		snprintf(buf, size, "counts \"%.70s\"", old->spec.text);
+	else if (old->sources_nr != m->sources_nr)
+		snprintf(buf, size, "has %u counters, ours %u", old->sources_nr, m->sources_nr);
+	else if (old->sources[0].keys_max != m->sources[0].keys_max)
+		snprintf(buf, size, "has room for %u keys, ours for %u", old->sources[0].keys_max,
+			 m->sources[0].keys_max);
+	else
+		snprintf(buf, size, "has other counters, or other keys of the same number");
+}
+
+static int refuse(const struct pins *pins, const char *name, const struct pin_meta *old,
+		  const struct pin_meta *m, struct explain *why)
+{
+	char differs[128], since[32];
+	time_t seconds = (time_t)(old->since_real_ns / 1000000000);
+	struct tm tm;
+
+	say_difference(old, m, differs, sizeof(differs));
+	if (!localtime_r(&seconds, &tm) || !strftime(since, sizeof(since), "%F %T", &tm))
+		since[0] = '\0';
+	explain_reason(why, "what is pinned of it %s: to go on would mix the two. It has counted "
+			    "%" PRIu64 " since %s, which a new beginning ends", differs,
+		       pinned_sum(pins, name, old), since);
+	explain_fix(why, "talea attach --replace %s", name);
+	return -EEXIST;
+}
+
+static int refuse_unknown(const char *name, struct explain *why)
+{
+	explain_reason(why, "what is pinned of it was made by another version of talead, which this "
+			    "one cannot read; a new beginning ends its counts");
+	explain_fix(why, "talea attach --replace %s", name);
+	return -EEXIST;
+}
+
+/* --- the same layout -------------------------------------------------------------------------- */
+
+static int reuse(struct bpf_map *map, int fd)
+{
+	return !map || fd < 0 ? 0 : bpf_map__reuse_fd(map, fd);
+}
+
+/* Ours into the kernel, with the pinned maps in the place of new ones. */
+static int load_with_pinned_maps(struct load *l)
+{
+	struct probe_live *live = l->live;
+	int err = 0;
+
+	l->failure.step = "load it with the maps that are pinned";
+	if (table_is_dense(l->id))
+		err = reuse(bpf_object__find_map_by_name(l->obj, "counts"), live->map_fd);
+	for (uint32_t i = 0; !err && i < live->sources_nr; i++) {
+		err = reuse(load_counts_map(l, i), live->sources[i].counts_fd);
+		if (!err)
+			err = reuse(load_keys_map(l, i), live->sources[i].keys_fd);
+	}
+	if (!err && l->stub)
+		err = reuse(bpf_object__find_map_by_name(l->obj, "jump"), live->jump_fd);
+	if (!err && l->stub)
+		err = bpf_program__set_autoload(l->stub, false);
+	return err ? err : bpf_object__load(l->obj);
+}
+
+/*
+ * A user's programs have no stub: the old ones end before the new ones begin, and what happens in
+ * those microseconds is not counted. Until the new ones are pinned meta has the hash of none.
+ */
+static int programs_replace(const struct pins *pins, const char *name, struct load *l,
+			    struct pin_meta *m)
+{
+	struct pin_meta none = *m;
+	int err = load_with_pinned_maps(l);
+
+	none.program_hash = 0;
+	none.progs_nr = none.links_nr = 0;
+	if (!err)
+		err = pin_update(pins, name, &none);
+	if (!err)
+		err = pin_drop_programs(pins, name);
+	if (!err)
+		err = load_programs_attach(l);
+	if (!err)
+		err = pin_store_programs(pins, name, l->live);
+	m->progs_nr = l->live->progs_nr;
+	m->links_nr = l->live->links_nr;
+	return err;
+}
+
+static int go_on(const struct pins *pins, const char *name, struct load *l, struct pin_meta *m,
+		 const struct pin_meta *old)
+{
+	bool is_same = old->program_hash == m->program_hash;
+	int err;
+
+	l->failure.step = "open what is pinned of it";
+	err = pin_open_maps(pins, name, old, l->live);
+	if (err)
+		return err;
+	m->since_real_ns = old->since_real_ns;
+	m->progs_nr = old->progs_nr;
+	m->links_nr = old->links_nr;
+	if (!m->has_jump && !is_same) {
+		err = programs_replace(pins, name, l, m);
+	} else {
+		err = pin_open_programs(pins, name, old, l->live);
+		if (!err && !is_same)
+			err = load_with_pinned_maps(l);
+		if (!err && !is_same)
+			err = load_jump_set(l);
+	}
+	if (!err && memcmp(old, m, sizeof(*m)))
+		err = pin_update(pins, name, m);
+	return err;
+}
+
+int adopt(const struct pins *pins, struct load *l, struct pin_meta *m, struct explain *why)
+{
+	const char *name = probe_name(l->id, l->live);
+	struct pin_meta *old = malloc(sizeof(*old));
+	int err = old ? pin_find(pins, name, old) : -ENOMEM;
+
+	if (err == -ENOENT)
+		err = 1;
+	else if (err == -EPROTO)
+		err = refuse_unknown(name, why);
+	else if (!err && old->layout_hash != m->layout_hash)
+		err = refuse(pins, name, old, m, why);
+	else if (!err)
+		err = go_on(pins, name, l, m, old);
+	if (!err) {
+		l->live->since_real_ns = old->since_real_ns;
+		l->live->is_pinned = l->live->is_adopted = 1;
+		l->failure.step = "open its maps for reading";
+		err = load_readers_open(pins, name, l->live);
+	}
+	free(old);
+	return err;
+}

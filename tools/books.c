@@ -1,0 +1,425 @@
+/*
+ * The kernel's own books: the numbers of /proc that say what a probe counts too, and how far the two
+ * may differ for a reason that is known. Owns the table of them; talea-probes(7) explains each
+ * expected difference. Reads files alone, needs no privilege. Called by verbs/drift.c.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+#define LINE_MAX_BYTES 8192
+#define SECTOR	       512
+#define REQUEST_BYTES  (1u << 20) /* what a disk's request usually has at most */
+#define PACKET_BYTES   (1u << 16)
+
+struct allowed {
+	enum book_allows allows;
+	const char *word, *why;
+};
+
+static const struct allowed exact = { BOOK_EXACT, "", "" };
+static const struct allowed dying = {
+	BOOK_MORE, "dying", "a victim that was ending anyway is in the probe's count alone"
+};
+static const struct allowed faults = {
+	BOOK_EITHER, "faults",
+	"the book has pages brought in for the kernel too, the probe exceptions that need no page"
+};
+static const struct allowed handlers = {
+	BOOK_MORE, "handlers",
+	"the probe counts handlers: each device of a shared line, each call for interrupts taken at "
+	"once"
+};
+static const struct allowed flushes = {
+	BOOK_MORE, "flushes", "a write with a flush ends twice for the probe, once for the book"
+};
+static const struct allowed namespaces = {
+	BOOK_MORE, "namespaces",
+	"the probe counts in all network namespaces, the book in this process's own"
+};
+static const struct allowed segments = {
+	BOOK_EITHER, "segments",
+	"older kernels tell the book alone of one that could not be sent; the probe counts in all "
+	"network namespaces"
+};
+static const struct allowed drivers = {
+	BOOK_EITHER, "drivers",
+	"drivers count when and what they like, some only what has left the card"
+};
+static const struct allowed elsewhere = {
+	BOOK_EITHER, "elsewhere", "talead may be in another network namespace than this process"
+};
+
+/* --- a list --------------------------------------------------------------------------------- */
+
+static struct book *put(struct books *b, const char *counter, const struct allowed *allowed,
+			uint64_t nr)
+{
+	struct book *list;
+
+	if (b->nr == b->max) {
+		size_t max = b->max ? b->max * 2 : 64;
+
+		list = realloc(b->list, max * sizeof(*list));
+		if (!list)
+			return NULL;
+		b->list = list;
+		b->max = max;
+	}
+	list = &b->list[b->nr++];
+	*list = (struct book){ .allows = allowed->allows, .word = allowed->word,
+			       .why = allowed->why, .grain = 1, .nr = nr };
+	snprintf(list->counter, sizeof(list->counter), "%s", counter);
+	return list;
+}
+
+static void label(struct book *one, const char *name, const char *values)
+{
+	snprintf(one->label, sizeof(one->label), "%s", name);
+	snprintf(one->values, sizeof(one->values), "%s", values);
+}
+
+const struct book *books_find(const struct books *books, const char *source)
+{
+	for (size_t i = 0; i < books->nr; i++)
+		if (!strcmp(books->list[i].source, source))
+			return &books->list[i];
+	return NULL;
+}
+
+void books_fini(struct books *books)
+{
+	free(books->list);
+	*books = (struct books){ 0 };
+}
+
+/* --- files of a name and a number a line ---------------------------------------------------- */
+
+static const struct {
+	const char *path, *key, *counter;
+	const struct allowed *allowed;
+} singles[] = {
+	{ "/proc/stat", "ctxt", "kernel_context_switches_total", &exact },
+	{ "/proc/stat", "processes", "kernel_forks_total", &exact },
+	{ "/proc/vmstat", "oom_kill", "kernel_oom_kills_total", &dying },
+	{ "/proc/vmstat", "pgfault", "kernel_page_faults_total", &faults },
+};
+
+static int singles_of_file(struct books *b, const char *path)
+{
+	FILE *f = fopen(path, "re");
+	char line[LINE_MAX_BYTES];
+	struct book *one;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		size_t length = strcspn(line, " ");
+
+		for (size_t i = 0; i < sizeof(singles) / sizeof(singles[0]); i++) {
+			if (strcmp(singles[i].path, path) || strlen(singles[i].key) != length ||
+			    strncmp(singles[i].key, line, length))
+				continue;
+			one = put(b, singles[i].counter, singles[i].allowed,
+				  strtoull(line + length, NULL, 10));
+			if (!one) {
+				fclose(f);
+				return -ENOMEM;
+			}
+			snprintf(one->source, sizeof(one->source), "%s %s", path, singles[i].key);
+		}
+	}
+	if (f)
+		fclose(f);
+	return 0;
+}
+
+/* --- files of a column a CPU ---------------------------------------------------------------- */
+
+/* The sum of the numbers, cpus_nr at most; what follows them in *ret_rest. */
+static uint64_t add_up(const char *at, unsigned int cpus_nr, const char **ret_rest)
+{
+	uint64_t sum = 0;
+	char *end;
+
+	for (unsigned int i = 0; i < cpus_nr; i++, at = end) {
+		unsigned long long n = strtoull(at, &end, 10);
+
+		if (end == at)
+			break;
+		sum += n;
+	}
+	*ret_rest = at;
+	return sum;
+}
+
+/* The head names the CPUs: how many columns there are. */
+static unsigned int columns(const char *head)
+{
+	unsigned int nr = 0;
+
+	for (const char *at = head; (at = strstr(at, "CPU")); at += 3)
+		nr++;
+	return nr;
+}
+
+/* The line's name as far as the colon; NULL: it has none. */
+static char *row_name(char *line, char **ret_rest)
+{
+	char *name = line + strspn(line, " "), *colon = strchr(name, ':');
+
+	if (!colon)
+		return NULL;
+	*colon = '\0';
+	*ret_rest = colon + 1;
+	return name;
+}
+
+static bool is_number(const char *text)
+{
+	return *text && !text[strspn(text, "0123456789")];
+}
+
+/* Rows of softirqs all; of interrupts those that are lines of devices. */
+static int rows_of_file(struct books *b, const char *path, const char *counter,
+			const char *label_name, bool is_numbered)
+{
+	FILE *f = fopen(path, "re");
+	char *line = NULL, *name, *rest;
+	size_t size = 0;
+	unsigned int cpus_nr = 0;
+	int rc = 0;
+
+	if (f && getline(&line, &size, f) > 0)
+		cpus_nr = columns(line);
+	while (!rc && f && getline(&line, &size, f) > 0) {
+		struct book *one;
+		const char *end;
+		uint64_t nr;
+
+		name = row_name(line, &rest);
+		if (!name || (is_numbered && !is_number(name)))
+			continue;
+		nr = add_up(rest, cpus_nr, &end);
+		one = put(b, counter, is_numbered ? &handlers : &exact, nr);
+		if (!one) {
+			rc = -ENOMEM;
+			break;
+		}
+		label(one, label_name, name);
+		one->wraps = true;
+		snprintf(one->source, sizeof(one->source), "%s %.32s", path, name);
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	return rc;
+}
+
+/* --- disks ---------------------------------------------------------------------------------- */
+
+/* A request of its own, not a part of another one: no partition, none that only passes them on. */
+static bool has_requests(const char *device)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/block/%.64s/mq", device);
+	for (char *c = path + strlen("/sys/block/"); *c; c++)
+		if (*c == '/' && strcmp(c, "/mq"))
+			*c = '!'; /* as sysfs writes a name with a slash */
+	return access(path, F_OK) == 0;
+}
+
+static const struct {
+	const char *operations, *word;
+	unsigned int requests, sectors; /* fields behind the name, from 0 */
+} disk_fields[] = {
+	{ "read", "reads", 0, 2 },
+	{ "write|write_zeroes|zone_append", "writes", 4, 6 },
+	{ "discard", "discards", 11, 13 },
+};
+#define DISK_FIELDS (sizeof(disk_fields) / sizeof(disk_fields[0]))
+#define DISK_NUMBERS 14
+
+static int put_disks(struct books *b, const uint64_t *requests, const uint64_t *sectors)
+{
+	for (size_t i = 0; i < DISK_FIELDS; i++) {
+		struct book *one = put(b, "kernel_disk_requests_completed_total", &flushes,
+				       requests[i]);
+
+		if (!one)
+			return -ENOMEM;
+		label(one, "operation", disk_fields[i].operations);
+		snprintf(one->source, sizeof(one->source), "/proc/diskstats %s",
+			 disk_fields[i].word);
+		one = put(b, "kernel_disk_bytes_total", &exact, sectors[i] * SECTOR);
+		if (!one)
+			return -ENOMEM;
+		label(one, "operation", disk_fields[i].operations);
+		one->grain = REQUEST_BYTES;
+		snprintf(one->source, sizeof(one->source), "/proc/diskstats %s' sectors",
+			 disk_fields[i].word);
+	}
+	return 0;
+}
+
+static int disks(struct books *b)
+{
+	uint64_t requests[DISK_FIELDS] = { 0 }, sectors[DISK_FIELDS] = { 0 };
+	FILE *f = fopen("/proc/diskstats", "re");
+	char line[512], name[65];
+	int at;
+
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f)) {
+		uint64_t numbers[DISK_NUMBERS] = { 0 };
+		const char *from;
+		char *end;
+
+		if (sscanf(line, "%*u %*u %64s%n", name, &at) != 1 || !has_requests(name))
+			continue;
+		from = line + at;
+		for (int i = 0; i < DISK_NUMBERS; i++, from = end)
+			numbers[i] = strtoull(from, &end, 10);
+		for (size_t i = 0; i < DISK_FIELDS; i++) {
+			requests[i] += numbers[disk_fields[i].requests];
+			sectors[i] += numbers[disk_fields[i].sectors];
+		}
+	}
+	fclose(f);
+	return put_disks(b, requests, sectors);
+}
+
+/* --- network -------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *key, *counter;
+	const struct allowed *allowed;
+} tcp_fields[] = {
+	{ "ActiveOpens", "kernel_tcp_active_opens_total", &namespaces },
+	{ "PassiveOpens", "kernel_tcp_passive_opens_total", &namespaces },
+	{ "RetransSegs", "kernel_tcp_retransmits_total", &segments },
+	{ "OutRsts", "kernel_tcp_resets_sent_total", &namespaces },
+};
+
+static int put_tcp(struct books *b, const char *key, uint64_t nr)
+{
+	for (size_t i = 0; i < sizeof(tcp_fields) / sizeof(tcp_fields[0]); i++) {
+		struct book *one;
+
+		if (strcmp(tcp_fields[i].key, key))
+			continue;
+		one = put(b, tcp_fields[i].counter, tcp_fields[i].allowed, nr);
+		if (!one)
+			return -ENOMEM;
+		snprintf(one->source, sizeof(one->source), "/proc/net/snmp %s", key);
+	}
+	return 0;
+}
+
+/* A line of names, then one of numbers, both behind "Tcp:". */
+static int tcp(struct books *b)
+{
+	FILE *f = fopen("/proc/net/snmp", "re");
+	char names[LINE_MAX_BYTES], numbers[LINE_MAX_BYTES], *rest_names, *rest_numbers;
+	const char *name, *number;
+	bool is_found = false;
+	int rc = 0;
+
+	while (f && !is_found && fgets(names, sizeof(names), f))
+		is_found = !strncmp(names, "Tcp:", 4) && fgets(numbers, sizeof(numbers), f);
+	if (f)
+		fclose(f);
+	if (!is_found)
+		return 0;
+	name = strtok_r(names, " \n", &rest_names);
+	number = strtok_r(numbers, " \n", &rest_numbers);
+	while (name && number && !rc) {
+		rc = put_tcp(b, name, strtoull(number, NULL, 10));
+		name = strtok_r(NULL, " \n", &rest_names);
+		number = strtok_r(NULL, " \n", &rest_numbers);
+	}
+	return rc;
+}
+
+static const struct {
+	const char *word, *counter;
+	unsigned int field; /* behind the colon, from 0 */
+	uint32_t grain;
+} interface_fields[] = {
+	{ "received packets", "kernel_network_receive_packets_total", 1, 1 },
+	{ "received bytes", "kernel_network_receive_bytes_total", 0, PACKET_BYTES },
+	{ "sent packets", "kernel_network_transmit_packets_total", 9, 1 },
+	{ "sent bytes", "kernel_network_transmit_bytes_total", 8, PACKET_BYTES },
+};
+#define INTERFACE_NUMBERS 10
+
+static int put_interface(struct books *b, const char *device, const uint64_t *numbers,
+			 bool is_same_network)
+{
+	const struct allowed *allowed = !is_same_network     ? &elsewhere :
+					!strcmp(device, "lo") ? &exact :
+								&drivers;
+
+	for (size_t i = 0; i < sizeof(interface_fields) / sizeof(interface_fields[0]); i++) {
+		struct book *one = put(b, interface_fields[i].counter, allowed,
+				       numbers[interface_fields[i].field]);
+
+		if (!one)
+			return -ENOMEM;
+		label(one, "device", device);
+		one->grain = interface_fields[i].grain;
+		snprintf(one->source, sizeof(one->source), "/proc/net/dev %.16s %s", device,
+			 interface_fields[i].word);
+	}
+	return 0;
+}
+
+static int interfaces(struct books *b, bool is_same_network)
+{
+	FILE *f = fopen("/proc/net/dev", "re");
+	char line[512], *name, *rest;
+	int rc = 0;
+
+	while (!rc && f && fgets(line, sizeof(line), f)) {
+		uint64_t numbers[INTERFACE_NUMBERS];
+
+		name = row_name(line, &rest);
+		if (!name) /* the head */
+			continue;
+		for (int i = 0; i < INTERFACE_NUMBERS; i++)
+			numbers[i] = strtoull(rest, &rest, 10);
+		rc = put_interface(b, name, numbers, is_same_network);
+	}
+	if (f)
+		fclose(f);
+	return rc;
+}
+
+/* --- all ------------------------------------------------------------------------------------ */
+
+int books_read(struct books *ret, bool is_same_network)
+{
+	int rc;
+
+	*ret = (struct books){ 0 };
+	rc = singles_of_file(ret, "/proc/stat");
+	if (!rc)
+		rc = rows_of_file(ret, "/proc/softirqs", "kernel_softirqs_total", "vector", false);
+	if (!rc)
+		rc = rows_of_file(ret, "/proc/interrupts", "kernel_interrupts_total", "irq", true);
+	if (!rc)
+		rc = disks(ret);
+	if (!rc)
+		rc = tcp(ret);
+	if (!rc)
+		rc = interfaces(ret, is_same_network);
+	if (!rc)
+		rc = singles_of_file(ret, "/proc/vmstat");
+	if (rc)
+		books_fini(ret);
+	return rc;
+}

@@ -1,0 +1,233 @@
+/*
+ * The verb `doctor`: what talead finds when it tries what this machine allows, and then what the
+ * running daemon, if there is one, says about itself. Owns the second part and the order of both.
+ * Called from the table of verbs.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/cli.h"
+
+enum result { RESULT_OK, RESULT_SKIP, RESULT_FAIL };
+static const char *const results[] = { "ok", "skip", "fail" };
+
+/* What is found by this verb itself, one after the other. */
+struct findings {
+	bool is_json;
+	json_t *list;
+	size_t failed_nr;
+};
+
+/* --- one finding ---------------------------------------------------------------------------- */
+
+static void print_result(enum result result)
+{
+	show_style(stdout, result == RESULT_OK	 ? SHOW_GOOD :
+			   result == RESULT_FAIL ? SHOW_BAD :
+						   SHOW_GREY);
+	printf("%-4s", results[result]);
+	show_style(stdout, SHOW_PLAIN);
+}
+
+__attribute__((format(printf, 5, 6)))
+static void find(struct findings *f, enum result result, const char *what, const char *fix,
+		 const char *format, ...)
+{
+	char why[512];
+	va_list args;
+	json_t *one;
+
+	va_start(args, format);
+	vsnprintf(why, sizeof(why), format, args);
+	va_end(args);
+	f->failed_nr += result == RESULT_FAIL;
+	if (f->is_json) {
+		one = json_pack("{s:s, s:o, s:o}", "result", results[result], "what", json_text(what),
+				"why", json_text(why));
+		if (*fix)
+			json_object_set_new(one, "fix", json_text(fix));
+		json_array_append_new(f->list, one);
+		return;
+	}
+	print_result(result);
+	fputs("  ", stdout);
+	show_text(stdout, what);
+	fputs(": ", stdout);
+	show_text(stdout, why);
+	if (*fix) {
+		fputs(". fix: ", stdout);
+		show_text(stdout, fix);
+	}
+	putchar('\n');
+}
+
+/* --- talead's part -------------------------------------------------------------------------- */
+
+/* Its lines as they are, the first word in its colour. */
+static void print_lines(char *text)
+{
+	char *rest, *line = strtok_r(text, "\n", &rest);
+
+	for (; line; line = strtok_r(NULL, "\n", &rest)) {
+		size_t length = strcspn(line, " ");
+		size_t at = 0;
+
+		while (at < 3 && (strlen(results[at]) != length ||
+				  strncmp(line, results[at], length)))
+			at++;
+		if (at < 3) {
+			print_result((enum result)at);
+			line += length < 4 && line[length] ? 4 : length;
+		}
+		show_text(stdout, line);
+		putchar('\n');
+	}
+}
+
+/* --- the daemon's part ---------------------------------------------------------------------- */
+
+static void look_at_probes(struct findings *f, const struct wire_probe *probes, uint32_t nr)
+{
+	uint32_t attached = 0, pinned = 0;
+	const char *unpinned_why = "";
+	char what[80], a[SHOW_TEXT], *failed;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		const struct wire_probe *p = &probes[i];
+
+		failed = probes_failed(probes, nr, i);
+		if (failed)
+			find(f, RESULT_FAIL, failed, p->fix, "%s", p->reason);
+		free(failed);
+		snprintf(what, sizeof(what), "probe %s", p->name);
+		if (p->state != WIRE_PROBE_ATTACHED)
+			continue;
+		attached++;
+		pinned += p->is_pinned != 0;
+		if (!p->is_pinned)
+			unpinned_why = p->unpinned_why;
+		if (p->missed)
+			find(f, RESULT_SKIP, what, "", "the kernel left out %s of its runs: known loss",
+			     show_exact(a, (int64_t)p->missed));
+		if (p->overflow)
+			find(f, RESULT_SKIP, what, "a larger `max` in its spec, or fewer keys",
+			     "%s found no room for their key; they count in {talea=\"other\"}",
+			     show_exact(a, (int64_t)p->overflow));
+	}
+	if (!attached)
+		find(f, RESULT_SKIP, "probes", "", "none is attached");
+	else if (pinned == attached)
+		find(f, RESULT_OK, "probes", "", "%" PRIu32 " attached and pinned: they count on when "
+			"no talead runs", attached);
+	else
+		find(f, RESULT_SKIP, "pins", "", "%" PRIu32 " of %" PRIu32 " attached probes are "
+			"pinned; the others end with talead%s%s", pinned, attached,
+		     *unpinned_why ? ": " : "", unpinned_why);
+}
+
+static void look_at_daemon(struct findings *f, const struct wire_status *s)
+{
+	char a[SHOW_TEXT];
+
+	find(f, RESULT_OK, "daemon", "", "talead %s answers at %s, keeper %" PRIu32, s->version,
+	     s->socket, s->keeper_pid);
+	if (strcmp(s->version, TALEA_VERSION))
+		find(f, RESULT_FAIL, "version", "start the talead of this version",
+		     "talea is " TALEA_VERSION ", the daemon %s", s->version);
+	find(f, RESULT_OK, "worker's rights", "", "%s", s->sandbox);
+	if (s->suspects_nr || s->strays_nr)
+		find(f, RESULT_FAIL, "totals", "talea status, talea history, talea accept",
+		     "%" PRIu32 " fell and are frozen, %s cells of nobody changed", s->suspects_nr,
+		     show_exact(a, (int64_t)s->strays_nr));
+	if (s->grace_blocked_cpus)
+		find(f, RESULT_FAIL, "CPUs", "let talead run there (cpuset, a real-time task that "
+			"never sleeps)", "%" PRIu32 " cannot be visited", s->grace_blocked_cpus);
+}
+
+/* No daemon is no failure: what can be tried was tried. */
+static int look_at(const struct cli *c, struct findings *f)
+{
+	const struct talea_options opt = { .size = sizeof(opt), .socket = c->socket, .ns = c->ns,
+					   .app = "talea", .timeout_ms = 1000,
+					   .flags = TALEA_READ_ONLY };
+	struct talea_status st = { .size = sizeof(st) };
+	const struct wire_answer *answer;
+	struct wire_probe *probes = NULL;
+	struct ask *ask = NULL;
+	struct talea *t = NULL;
+	uint32_t nr;
+	int rc = talea_open(&t, &opt);
+
+	if (!rc)
+		rc = talea_status(t, &st);
+	if (rc) {
+		find(f, RESULT_FAIL, "daemon", "", "%s", talea_strerror(t, rc));
+		rc = CLI_OK;
+		goto out_close;
+	}
+	if (!st.connected) {
+		find(f, RESULT_SKIP, "daemon", "start talead", "none answers at %s",
+		     st.socket[0] ? st.socket : "its socket");
+		goto out_close;
+	}
+	rc = ask_open(&st, &ask);
+	if (rc == CLI_OK)
+		rc = ask_worker(ask, WIRE_STATUS, NULL, 0, &answer);
+	if (rc != CLI_OK)
+		goto out_close;
+	look_at_daemon(f, (const struct wire_status *)(const void *)answer->records);
+	rc = ask_probes(ask, &probes, &nr);
+	if (rc == CLI_OK)
+		look_at_probes(f, probes, nr);
+	free(probes);
+out_close:
+	ask_close(ask);
+	talea_close(t);
+	return rc;
+}
+
+/* --- the verb ------------------------------------------------------------------------------- */
+
+int verb_doctor(struct cli *c)
+{
+	const char *socket = c->socket ? c->socket : getenv("TALEA_SOCKET");
+	const char *args[5] = { "--doctor" };
+	struct findings f = { .is_json = c->json, .list = json_array() };
+	json_t *doc = NULL;
+	int rc, status, json_rc = CLI_OK;
+	size_t nr = 1;
+	char *text;
+
+	if (c->json)
+		args[nr++] = "--json";
+	/* Not that it is needed: a user's talead wants to know one. */
+	if (socket && *socket) {
+		args[nr++] = "--socket";
+		args[nr++] = socket;
+	}
+	rc = run_read(c, args, &text, &status);
+	if (rc != CLI_OK)
+		goto out_free;
+	if (c->json)
+		doc = json_loads(text, 0, NULL);
+	else
+		print_lines(text);
+	free(text);
+	if (!json_is_object(doc)) {
+		json_decref(doc);
+		doc = json_schema();
+	}
+	rc = look_at(c, &f);
+	if (c->json) {
+		json_object_set(doc, "daemon", f.list);
+		json_rc = json_finish(json_incref(doc));
+	}
+	if (rc == CLI_OK)
+		rc = status || f.failed_nr ? CLI_FAILED : json_rc;
+out_free:
+	json_decref(doc);
+	json_decref(f.list);
+	return rc;
+}
