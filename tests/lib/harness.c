@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -71,6 +72,11 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 
 static void remove_folder(const struct harness *h)
 {
+	char pins[sizeof(h->state) + 8];
+
+	/* A mount of the daemon's would stay, and what it has pinned would count on. */
+	snprintf(pins, sizeof(pins), "%s/bpf", h->state);
+	umount2(pins, MNT_DETACH | UMOUNT_NOFOLLOW);
 	nftw(h->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 

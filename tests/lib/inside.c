@@ -12,6 +12,7 @@
 #include "daemon/space/heat.h"
 #include "daemon/space/leave.h"
 #include "daemon/space/owners.h"
+#include "daemon/space/quota.h"
 #include "daemon/space/register.h"
 #include "daemon/space/remove.h"
 #include "daemon/space/totals.h"

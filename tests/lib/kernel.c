@@ -125,7 +125,9 @@ void kernel_run(void (*load)(void))
 	assert_int_equal(status, 0);
 }
 
-void kernel_compare(const char *glob, uint64_t (*book)(void), void (*load)(void), uint64_t at_least)
+/* One run: does what was counted lie in the book's bracket? */
+static bool is_as_in_book(const char *glob, uint64_t (*book)(void), void (*load)(void),
+			  uint64_t at_least)
 {
 	uint64_t books[4], before, counted, under_way = (uint64_t)sysconf(_SC_NPROCESSORS_CONF);
 
@@ -140,8 +142,20 @@ void kernel_compare(const char *glob, uint64_t (*book)(void), void (*load)(void)
 		      (unsigned long long)(books[2] - books[1]),
 		      (unsigned long long)(books[3] - books[0]));
 	assert_true(counted >= at_least);
-	assert_true(counted + under_way >= books[2] - books[1]);
-	assert_true(counted <= books[3] - books[0] + under_way);
+	return counted + under_way >= books[2] - books[1] &&
+	       counted <= books[3] - books[0] + under_way;
+}
+
+/*
+ * Kernels of virtual machines may run no BPF program in the tasks of the machine's own agent: when it
+ * has work the book has some more.
+ */
+void kernel_compare(const char *glob, uint64_t (*book)(void), void (*load)(void), uint64_t at_least)
+{
+	for (int i = 0; i < 5; i++)
+		if (is_as_in_book(glob, book, load, at_least))
+			return;
+	fail_msg("five times %s was not what the kernel's own book says", glob);
 }
 
 uint64_t kernel_counts(const char *glob, void (*load)(void), uint64_t at_least)
@@ -154,4 +168,19 @@ uint64_t kernel_counts(const char *glob, void (*load)(void), uint64_t at_least)
 		fail_msg("%s went up by %llu, not by %llu", glob, (unsigned long long)counted,
 			 (unsigned long long)at_least);
 	return counted;
+}
+
+/* Others make such events too, but hardly all the time: of ten runs one is nearly ours alone. */
+void kernel_counts_about(const char *glob, void (*load)(void), uint64_t nr)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (int i = 0; i < 10 && least > nr + nr / 2; i++) {
+		uint64_t counted = kernel_counts(glob, load, nr);
+
+		least = counted < least ? counted : least;
+	}
+	if (least > nr + nr / 2)
+		fail_msg("%s went up by %llu or more, not by %llu", glob, (unsigned long long)least,
+			 (unsigned long long)nr);
 }

@@ -40,11 +40,14 @@ void kernel_run(void (*load)(void));
 /*
  * Runs load and fails unless the counters that match went up by at_least or more, and by what the book
  * says: no less than it went up inside of our two readings, no more than outside of them, but for
- * what is under way on each CPU.
+ * what is under way on each CPU. One of five times is enough.
  */
 void kernel_compare(const char *glob, uint64_t (*book)(void), void (*load)(void), uint64_t at_least);
 
 /* The same without a book; returns by how much they went up. */
 uint64_t kernel_counts(const char *glob, void (*load)(void), uint64_t at_least);
+
+/* Runs load until they went up by less than half more than nr, never by less than nr. */
+void kernel_counts_about(const char *glob, void (*load)(void), uint64_t nr);
 
 #endif

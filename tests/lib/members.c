@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "daemon/space/leave.h"
+#include "daemon/space/quota.h"
 #include "daemon/space/register.h"
 #include "daemon/space/remove.h"
 #include "daemon/space/totals.h"

@@ -50,8 +50,10 @@ start() {
 		socket = $folder/sock
 		state = $folder/state
 		probes = none
+		pin = no
 		[namespace default]
 		users = $(id -u)
+		read-users = 65532
 		[namespace other]
 		users = $(id -u)
 	END
@@ -66,12 +68,14 @@ start() {
 
 # --- without a daemon -----------------------------------------------------------------------------
 
-for verb in status list get watch probes; do
+for verb in status list get watch probes drift; do
 	run 3 $verb && says 'no daemon answers' && out ''
 	ok "${verb}_without_a_daemon_ends_with_3_and_says_what_to_do"
 done
 run 3 add x_total && says talead; ok add_without_a_daemon_ends_with_3
 run 3 && says 'talea help'; ok talea_alone_without_a_daemon_ends_with_3
+run 3 attach raw_tp:sched_process_exec && says 'no daemon answers'; ok attach_without_a_daemon_ends_with_3
+run 3 detach sched_process_exec && says 'no daemon answers'; ok detach_without_a_daemon_ends_with_3
 run 0 version && silent; ok version_needs_no_daemon
 run 2 statsu && says 'did you mean status?' && out ''; ok an_unknown_verb_gets_the_nearest
 run 2 get --exlcude x && says 'did you mean --exclude?'; ok an_unknown_option_gets_the_nearest
@@ -79,6 +83,10 @@ run 2 version --sum && says 'does not take --sum'; ok an_option_of_another_verb_
 run 2 add && says 'an argument is missing'; ok a_missing_argument_is_usage
 run 2 get --max-age soon && says 'not a time'; ok a_bad_time_is_usage
 run 2 get --watch=1us && says '10ms at least'; ok an_interval_too_short_is_usage
+run 2 probes --cost=1h && says '10s at most'; ok a_measurement_that_takes_too_long_is_usage
+run 2 attach && says 'an argument is missing'; ok attach_wants_what_to_attach
+run 2 attach raw_tp:sched_process_exec by comm && says 'too many arguments'
+ok a_spec_without_quotes_is_usage
 run 2 get --json=1 && says 'takes no value'; ok a_value_for_a_flag_is_usage
 run 2 get --socket && says 'needs PATH'; ok an_option_without_its_value_is_usage
 run 2 completion fish && says bash; ok a_shell_without_completion_is_usage
@@ -182,12 +190,98 @@ timeout 20 "$talea" watch --json --watch=20ms jobs 2>"$folder/err" | head -n 3 >
 [ "$(jq -c .counters[0].value "$folder/out" | tr '\n' ' ')" = '1 1 1 ' ] && silent
 ok watch_json_is_one_document_a_line
 
+# --- probes ---------------------------------------------------------------------------------------
+
+run 0 probes --json && json '(.probes | length) > 20 and all(.probes[]; .state == "off" and .events == null
+	and .origin == "table" and (.counters | length) > 0 and .counter == .counters[0] and
+	(has("reason") or has("fix") or has("cost") | not)) and
+	([.probes[].name] | unique | length) == (.probes | length)'
+ok probes_json_has_every_probe_once_and_leaves_out_what_is_empty
+run 0 attach --dry-run 'raw_tp:sched_process_exec by comm' && out probe_sched_process_exec_total &&
+	says 'nothing was attached' && run 0 probes && ! grep -q process_exec_total "$folder/out"
+ok a_dry_run_of_attach_says_the_counter_and_attaches_nothing
+run 0 attach --dry-run --json 'mine_total=raw_tp:sched_process_exec by comm,uid max 10' &&
+	json '.schema == 1 and .applied == false and .probe.counters == ["mine_total"] and
+		.probe.keys_max == 10 and .probe.origin == "command"'
+ok a_dry_run_of_attach_prints_json
+run 2 attach 'raw_tp:sched_process_exec by com' && says 'did you mean comm?' && out ''
+ok a_spec_that_does_not_parse_is_usage_with_the_nearest
+run 2 attach nonsense && [ -s "$folder/err" ] && out ''; ok a_spec_of_no_event_is_usage
+run 4 detach nothing_here && says 'no probe nothing_here'; ok detach_of_no_probe_ends_with_4
+run 4 attach --replace nothing_here && [ -s "$folder/err" ]; ok replace_of_no_probe_ends_with_4
+run 4 attach --replace --dry-run nothing_here && says 'no probe'; ok a_dry_run_of_replace_knows_it_too
+
+as_reader() {
+	local want=$1
+	shift
+	timeout 20 setpriv --reuid=65532 --regid=65532 --clear-groups "$talea" "$@" >"$folder/out" 2>"$folder/err"
+	rc_seen=$?
+	[ $rc_seen = "$want" ] && { [ "$want" = 0 ] || out ''; }
+}
+attach_tests() {
+	local bad
+	for args in 'attach raw_tp:sched_process_exec' 'attach --dry-run raw_tp:sched_process_exec' \
+		'probes --cost=50ms'; do
+		# shellcheck disable=SC2086 # words
+		as_reader 7 $args && says admins || bad=$args
+	done
+	[ -z "${bad-}" ]; ok who_is_no_admin_gets_7_and_the_line_to_add
+	as_reader 0 probes; ok who_may_read_may_look_at_probes
+	if ! run 0 attach --json 'raw_tp:sched_process_exec by comm'; then
+		skip attach_counts_by_key "$(tr '\n' ' ' <"$folder/err")"
+		return
+	fi
+	json '.applied and .probe.state == "attached" and .probe.origin == "command" and .probe.pinned == false
+		and .probe.unpinned_why != null and .probe.keys_max == 4096'
+	ok attach_prints_the_probe
+	name=$(jq -r .probe.name "$folder/out")
+	run 0 attach 'raw_tp:sched_process_exec by comm' && out probe_sched_process_exec_total &&
+		says "talea detach $name"
+	ok attach_again_finds_it_done
+	for _ in 1 2 3 4 5 6 7; do
+		env -i "$build/try/writer" --help >/dev/null 2>&1
+	done
+	"$talea" add builds_total 0 && run 0 get --json 'probe_sched_process_exec_total{comm="writer"}' &&
+		json '.counters[0] | .value >= 7 and .origin == "kernel"'
+	ok what_is_attached_counts_by_key
+	run 0 probes && grep -q "^$name attached [1-9][0-9]* 0 0 [1-9][0-9]*/4096 no raw_tp:" "$folder/out"
+	ok probes_says_keys_and_the_room_for_them
+	run 0 probes --cost=200ms --json && json "[.probes[] | select(.name == \"$name\")][0].cost | .ms >= 100 and
+		.runs >= 0"
+	ok cost_is_measured_when_asked_for
+	run 0 probes --cost=100ms && grep -qE "^$name [0-9.]+ ([0-9]+|-) [0-9.]+$" "$folder/out"
+	ok cost_is_a_line_a_probe
+	run 0 export 'talea_probe_*' && grep -qx '# TYPE talea_probe_overflow counter' "$folder/out" &&
+		grep -qx "talea_probe_overflow_total{probe=\"$name\"} 0" "$folder/out" &&
+		grep -qx "talea_probe_pinned{probe=\"$name\"} 0" "$folder/out" &&
+		grep -qx "talea_probe_up{probe=\"$name\"} 1" "$folder/out"
+	ok export_says_what_a_probe_lost_and_whether_it_is_pinned
+	run 1 attach raw_tp:no_such_tracepoint_here || run 4 attach raw_tp:no_such_tracepoint_here
+	[ $rc_seen = 1 ] || [ $rc_seen = 4 ] && [ -s "$folder/err" ] && out ''
+	ok an_event_that_is_not_there_is_told_with_words
+	run 4 detach "${name}x" && says "did you mean $name?"; ok detach_offers_the_nearest
+	run 0 detach "$name" && out "$name" && run 0 probes && ! grep -q "^$name attached" "$folder/out"
+	ok detach_ends_it
+	run 0 get 'probe_sched_process_exec_total{comm="writer"}' && grep -qx '[1-9][0-9]*' "$folder/out" &&
+		says 'nothing counts it now' && run 0 get --json 'probe_sched_process_exec_total{comm="writer"}' &&
+		json '.counters[0] | .value >= 7 and .state == "ended"' &&
+		run 0 export --format csv 'probe_sched_process_exec_total{comm="writer"}' &&
+		grep -q ',[1-9][0-9]*,,ended,' "$folder/out"
+	ok after_detach_the_last_total_is_shown_and_that_nothing_counts_it
+	run 2 attach '' && says 'nothing to attach'; ok attach_of_nothing_ends_with_2
+}
+if [ "$(id -u)" = 0 ]; then
+	attach_tests
+else
+	skip attach_counts_by_key 'needs root to attach probes'
+fi
+
 # --- words ----------------------------------------------------------------------------------------
 
 run 0 status && silent && grep -q 'not durable' "$folder/out"; ok status_says_not_durable
 run 0 && [ "$(wc -l <"$folder/out")" = 5 ] && grep -q 'talea watch' "$folder/out"
 ok talea_alone_says_five_lines
-run 0 probes && grep -q context_switches "$folder/out" && grep -q 'why: not asked for' "$folder/out"
+run 0 probes && grep -qx 'context_switches off - - - - - tp_btf:sched_switch' "$folder/out" && silent
 ok probes_that_are_off_are_listed
 run 0 status --json && json '.daemon.clients == 0'; ok status_does_not_count_itself
 kill -STOP "$worker"
@@ -247,6 +341,8 @@ terminal_tests() {
 	type_line "clear; NO_COLOR=1 $talea get builds_total"
 	shows '^builds_total +42' && ! tm capture-pane -e -p -t t | grep -q $'\033\\[[0-9;]*m.*builds_total'
 	ok NO_COLOR_is_honoured
+	type_line "clear; $talea probes"
+	shows 'why: not asked for' && shows 'probes = default'; ok probes_on_a_terminal_say_what_is_off_and_how_to_ask
 	type_line "clear; $talea watch '*_total' jobs --exclude 'talea_*' --watch=200ms"
 	shows 'talea default  ● live' && shows '^builds_total +42' && alternate 1
 	ok watch_takes_the_alternate_screen

@@ -73,10 +73,48 @@ for call in $calls; do
 done
 check 'libtalea_3_names_every_public_call' '' "$missing"
 
+# The table of probes and its page: each probe in the table's order with what it is attached to and
+# whether it is on by default, each counter below its probe, and no other.
+probes_page=tools/man/talea-probes.7.scd
+table() { sed -n '/^# THE TABLE/,/^# /p' "$probes_page"; }
+in_list=$(sed -n 's/^\tX([A-Z_]*, *\([a-z_]*\)).*/\1/p' daemon/probes.h)
+check 'talea_probes_7_has_every_probe_and_no_other' "$(sort <<<"$in_list")" \
+	"$(table | sed -n 's/^\*\([a-z_]*\)\* (.*/\1/p' | sort)"
+# What the table says of a probe: `attach[ default]`, then its counters.
+of_table() {
+	awk -v want="PROBE_${1^^}" '
+	index($0, "[" want "] = {") { is_in = 1 }
+	is_in { text = text $0 }
+	is_in && /^\t},/ { exit }
+	END {
+		match(text, /\.attach = "[^"]*"/)
+		print substr(text, RSTART + 11, RLENGTH - 12) (text ~ /is_default = true/ ? ", default" : "")
+	}' daemon/probes.c
+}
+of_page() { table | sed -n "s/^\*$1\* (\(.*\), [a-z]*)\$/\1/p"; }
+for probe in $in_list; do
+	[ -n "$(of_table "$probe")" ] || continue
+	check "talea_probes_7_says_what_${probe}_is" "$(of_table "$probe")" "$(of_page "$probe")"
+done
+check 'talea_probes_7_has_every_counter_of_the_table_and_no_other' \
+	"$(sed 's|^#define PAGE_FAULTS ||' daemon/probes.c bpf/interface_*.bpf.c 2>/dev/null |
+		grep -oE '"kernel_[a-z_]+_total"' | tr -d '"' | sort -u)" \
+	"$(table | grep -oE '\*kernel_[a-z_]+_total\*' | tr -d '*' | sort -u)"
+# What `talea drift` calls a difference that it expects is explained there.
+check 'talea_probes_7_explains_every_expected_difference' \
+	"$(sed -n '/^static const struct allowed/,/^};/p' tools/books.c |
+		grep -oE '(BOOK_[A-Z]*, )"[a-z]+"' | grep -oE '[a-z]+' | sort)" \
+	"$(sed -n '/^# SECOND SOURCE/,/^# DECLARED/s/^_\([a-z]*\)_$/\1/p' "$probes_page" | sort)"
+# The words of the grammar that the daemon reads.
+for word in $(sed -n 's/^ \*   EVENT  //p; s/^ \*          //p' daemon/probe_spec.h | grep -oE '[a-z_]+:' |
+	sort -u); do
+	check "talea_probes_7_has_the_event_$word" yes "$(grep -q "\*$word\*" "$probes_page" && echo yes)"
+done
+
 # The daemon and its pages: the flags and the keys that talead knows.
 config=$(mktemp)
 trap 'rm -f "$config"' EXIT
-echo '[counter *]' >"$config"
+printf '[counter *]\n[probe p]\nattach = raw_tp:sched_process_exec by comm\n[probe q]\nobject = /q.bpf.o\n' >"$config"
 if [ -x "$build/talead" ]; then
 	check 'talead_8_has_every_flag_of_talead' \
 		"$("$build/talead" --help 2>&1 | grep -oE -- '--[a-z-]+' | sort -u)" \

@@ -75,6 +75,33 @@ refused overlong_line_is_refused_and_not_split 2 'the line is longer than 4096 b
 refused socket_path_longer_than_the_kernel_takes_is_refused 2 'the path has 111 bytes, at most 107 fit' \
 	< <(printf '[daemon]\nsocket = /%0110d\n' 0)
 
+# --- [probe NAME]
+
+refused nameless_probe_is_refused 1 'expected [probe NAME]' <<<'[probe]'
+refused probe_called_like_one_of_the_table_is_refused 1 "forks is a probe of talead's own" \
+	<<<$'[probe forks]\nattach = raw_tp:sched_process_fork'
+refused unknown_event_is_refused_with_the_nearest 2 'there is no event rawtp (did you mean raw_tp?)' \
+	<<<$'[probe p]\nattach = rawtp:sys_enter'
+refused unknown_key_of_a_probe_is_refused_with_the_nearest 2 'there is no field com (did you mean comm?)' \
+	<<<$'[probe p]\nattach = raw_tp:sys_enter by com'
+refused probe_that_attaches_nothing_is_refused_where_it_begins 3 '[probe q]: expected attach = EVENT or object' \
+	<<<$'[probe p]\nattach = raw_tp:sys_enter\n[probe q]'
+refused probe_of_two_kinds_is_refused 1 'expected attach or object, not both' \
+	<<<$'[probe p]\nattach = raw_tp:sys_enter\nobject = /x.bpf.o'
+refused object_says_itself_what_it_counts 1 'do not go with object' \
+	<<<$'[probe p]\nobject = /x.bpf.o\nhelp = Things.'
+refused object_by_a_relative_path_is_refused 2 'expected an absolute path to a BPF object' \
+	<<<$'[probe p]\nobject = x.bpf.o'
+refused maximum_of_keys_without_keys_is_refused 1 'keys-max without keys' \
+	<<<$'[probe p]\nattach = raw_tp:sys_enter\nkeys-max = 9'
+refused more_keys_than_the_kernel_should_hold_are_refused 3 'expected a number from 1 to 1048576' \
+	<<<$'[probe p]\nattach = raw_tp:sys_enter by tgid\nkeys-max = 1048577'
+refused name_of_a_counter_follows_the_rules 3 "a counter's name ends in _total: calls_total" \
+	<<<$'[probe p]\nattach = raw_tp:sys_enter\ncounter = calls'
+refused two_probes_with_one_counter_are_refused 3 'its counter probe_sys_enter_total is that of [probe p]' \
+	<<<$'[probe p]\nattach = raw_tp:sys_enter\n[probe q]\nattach = raw_tp:sys_enter by comm'
+refused pin_is_one_of_two_words 2 'expected auto or no' <<<$'[daemon]\npin = yes'
+
 ! "$talead" --socket "/$(printf '%0110d' 0)" --check-config >"$folder/out" 2>&1 && says 'at most 107 fit'
 result overlong_socket_on_the_command_line_is_refused
 
@@ -140,6 +167,15 @@ hot = yes
 ttl = 90s
 [counter quiet_*]
 ttl = 0
+[probe execs_by_command]
+attach = raw_tp:sched_process_exec by comm if uid != 0 max 100
+[probe allocated]
+attach = uprobe:libc.so.6:malloc by tgid add arg0
+counter = malloc_bytes_total
+help = What malloc was asked for; all of it.
+keys-max = 99
+[probe mine]
+object = $folder/mine.bpf.o
 END
 print -c "$folder/all.conf" && says "socket = $folder/with blank ; and more" && says 'fold = 1500us' &&
 	says 'fold-cpu = 2.5%' && says 'probes = context_switches, syscalls'
@@ -159,6 +195,13 @@ says '# hot: as the other sections say' && says '# ttl: as the other sections sa
 	says '# labels-max: as the other sections say'
 result keys_that_a_rule_leaves_open_are_shown_so
 
+says 'attach = raw_tp:sched_process_exec by comm if uid != 0 max 100' && says 'keys-max = 100' &&
+	says 'counter = probe_sched_process_exec_total' && says 'help = Hits of tracepoint sched_process_exec, filtered.'
+result probes_are_shown_with_what_they_did_not_say
+says 'counter = malloc_bytes_total' && says 'help = What malloc was asked for; all of it.' &&
+	says 'keys-max = 99' && says "object = $folder/mine.bpf.o" && says 'pin = auto'
+result probes_come_out_as_they_went_in
+
 cp "$folder/out" "$folder/again.conf"
 print -c "$folder/again.conf" && diff <(grep -v '^#' "$folder/again.conf") <(grep -v '^#' "$folder/out")
 result what_is_printed_means_the_same_when_read
@@ -168,7 +211,8 @@ print -c "$folder/all.conf" --socket "$folder/s" --state rel && says '# command 
 result command_line_wins_and_its_paths_become_absolute
 check 0 < <(printf '\xef\xbb\xbf[daemon]\r\nfold = 10ms\r\n')
 result byte_order_mark_and_dos_lines_are_read
-check 0 <<<$'[daemon]\nbpf = off\nprobes = syscalls' && print -c "$folder/t.conf" && says 'probes = none'
+check 0 <<<$'[daemon]\nbpf = off\nprobes = syscalls\n[probe p]\nattach = raw_tp:sys_enter' &&
+	print -c "$folder/t.conf" && says 'probes = none' && ! says '[probe p]'
 result without_bpf_there_are_no_probes
 
 check 0 <<<$'[daemon]\nprobes = default, syscalls, block_*' && print -c "$folder/t.conf" &&

@@ -173,7 +173,8 @@ static void each_bad_message_is_answered_with_its_error_and_the_end(void **state
 	struct wire_head *head = (void *)msg;
 	static const struct { uint16_t kind; size_t bytes; int err; } bad[] = {
 		{ 0, 16, -EPROTO },
-		{ 10, 16, -EPROTO },
+		{ 11, 16, -EPROTO },
+		{ WIRE_PROBE, 16, -EMSGSIZE },
 		{ WIRE_CHANGE, 16, -EMSGSIZE },
 		{ WIRE_CHANGE, sizeof(struct wire_change), -EPROTO },
 		{ 32, 16, -EPROTO },

@@ -15,40 +15,73 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/probes.h"
+#include "daemon/probe/probe.h"
 #include "tests/lib/needs.h"
 
 #define CALLS 300000u
 
+#define INSNS_MAX 4096u
+
+/* How many atomic adds the program has; fails at any other store outside the stack. */
+static uint32_t atomic_adds(int prog_fd)
+{
+	static struct bpf_insn insns[INSNS_MAX];
+	struct bpf_prog_info info = {
+		.xlated_prog_insns = (uintptr_t)insns,
+		.xlated_prog_len = sizeof(insns),
+	};
+	uint32_t bytes = sizeof(info), adds = 0;
+
+	assert_int_equal(bpf_obj_get_info_by_fd(prog_fd, &info, &bytes), 0);
+	assert_in_range(info.xlated_prog_len, sizeof(insns[0]), sizeof(insns));
+	for (uint32_t i = 0; i < info.xlated_prog_len / sizeof(insns[0]); i++) {
+		uint8_t class = BPF_CLASS(insns[i].code);
+
+		if ((class != BPF_STX && class != BPF_ST) || insns[i].dst_reg == BPF_REG_10)
+			continue;
+		assert_int_equal(insns[i].code, BPF_STX | BPF_DW | BPF_ATOMIC);
+		assert_int_equal(insns[i].imm, BPF_ADD);
+		adds++;
+	}
+	return adds;
+}
+
+/* What the event's stub goes on to. */
+static int body_of(const struct probe_live *live)
+{
+	uint32_t key = 0, id = 0;
+	int fd;
+
+	assert_int_equal(bpf_map_lookup_elem(live->jump_fd, &key, &id), 0);
+	fd = bpf_prog_get_fd_by_id(id);
+	assert_true(fd >= 0);
+	return fd;
+}
+
 static void the_only_stores_outside_the_stack_are_atomic_adds(void **state)
 {
+	static struct probe_live live;
+	const struct pins pins = { .fd = -1 };
+
 	(void)state;
 	test_needs_bpf();
-	for (int id = 0; id < PROBE_NR; id++) {
-		struct bpf_insn insns[256];
-		struct bpf_prog_info info = {
-			.xlated_prog_insns = (uintptr_t)insns,
-			.xlated_prog_len = sizeof(insns),
-		};
-		uint32_t bytes = sizeof(info);
-		struct probe_live live;
+	for (uint32_t id = 0; id < PROBE_NR; id++) {
+		struct probe_wish wish = { .id = id, .origin = PROBE_OF_TABLE };
 		uint32_t adds = 0;
+		int body;
 
-		if (probe_attach(id, &live) && strstr(live.reason, "has no tracepoint"))
+		if (probe_attach(&pins, &wish, &live) && strstr(live.reason, "has no tracepoint"))
 			continue;
 		assert_int_equal(live.state, WIRE_PROBE_ATTACHED);
-		assert_int_equal(bpf_obj_get_info_by_fd(live.prog_fd, &info, &bytes), 0);
-		probe_detach(&live);
-		assert_in_range(info.xlated_prog_len, sizeof(insns[0]), sizeof(insns));
-		for (uint32_t i = 0; i < info.xlated_prog_len / sizeof(insns[0]); i++) {
-			uint8_t class = BPF_CLASS(insns[i].code);
-
-			if ((class != BPF_STX && class != BPF_ST) || insns[i].dst_reg == BPF_REG_10)
-				continue;
-			assert_int_equal(insns[i].code, BPF_STX | BPF_DW | BPF_ATOMIC);
-			assert_int_equal(insns[i].imm, BPF_ADD);
-			adds++;
+		for (uint32_t i = 0; i < live.progs_nr; i++)
+			adds += atomic_adds(live.prog_fds[i]);
+		if (live.jump_fd >= 0) {
+			assert_int_equal(adds, 0);
+			body = body_of(&live);
+			adds = atomic_adds(body);
+			close(body);
 		}
+		probe_end(&pins, id, &live);
 		assert_true(adds >= 1);
 	}
 }

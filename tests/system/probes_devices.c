@@ -119,14 +119,14 @@ static void requests_are_issued_and_end_well_or_fail(void **state)
 	assert_true(found->written > 0 && found->failed > 0);
 	assert_int_equal(found->written + found->failed, BLOCKS);
 	assert_int_equal(found->requests, BLOCKS);
-	kernel_counts("kernel_disk_requests_issued_total{operation=\"write\"}", fill_a_small_disk,
-		      BLOCKS);
-	kernel_counts("kernel_disk_requests_completed_total{operation=\"write\"}",
-		      fill_a_small_disk, found->written);
-	kernel_counts("kernel_disk_requests_failed_total{operation=\"write\"}", fill_a_small_disk,
-		      found->failed);
-	kernel_counts("kernel_disk_bytes_total{operation=\"write\"}", fill_a_small_disk,
-		      found->written * BLOCK);
+	kernel_counts_about("kernel_disk_requests_issued_total{operation=\"write\"}",
+			    fill_a_small_disk, BLOCKS);
+	kernel_counts_about("kernel_disk_requests_completed_total{operation=\"write\"}",
+			    fill_a_small_disk, found->written);
+	kernel_counts_about("kernel_disk_requests_failed_total{operation=\"write\"}",
+			    fill_a_small_disk, found->failed);
+	kernel_counts_about("kernel_disk_bytes_total{operation=\"write\"}", fill_a_small_disk,
+			    found->written * BLOCK);
 }
 
 /* --- io_uring --------------------------------------------------------------------------------- */

@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/probes.h"
+#include "daemon/probe/probe.h"
 #include "tests/lib/needs.h"
 
 struct result {
@@ -35,6 +35,14 @@ struct result {
 };
 
 static struct result *result; /* shared with the child */
+
+static int attach(uint32_t id, struct probe_live *ret)
+{
+	const struct probe_wish wish = { .id = id, .origin = PROBE_OF_TABLE };
+	const struct pins pins = { .fd = -1 };
+
+	return probe_attach(&pins, &wish, ret);
+}
 
 static int make_result(void **state)
 {
@@ -64,7 +72,7 @@ static void attach_where(int (*prepare)(uint64_t arg), uint64_t arg)
 	if (pid == 0) {
 		result->prepared = prepare(arg) == 0;
 		fd = lowest_free_fd();
-		result->err = probe_attach(PROBE_CONTEXT_SWITCHES, &result->live);
+		result->err = attach(PROBE_CONTEXT_SWITCHES, &result->live);
 		if (result->err)
 			result->more_fds = lowest_free_fd() - fd;
 		_exit(0);
@@ -79,15 +87,15 @@ static void attach_where(int (*prepare)(uint64_t arg), uint64_t arg)
 
 static void assert_failed(int err, const char *reason, const char *fix)
 {
+	int fds[PROBE_FDS_MAX];
+
 	if (!strstr(result->live.reason, reason))
 		fail_msg("reason: \"%s\" has no \"%s\"", result->live.reason, reason);
 	if (!strstr(result->live.fix, fix))
 		fail_msg("fix: \"%s\" has no \"%s\"", result->live.fix, fix);
 	assert_int_equal(result->err, err);
 	assert_int_equal(result->live.state, WIRE_PROBE_FAILED);
-	assert_int_equal(result->live.map_fd, -1);
-	assert_int_equal(result->live.prog_fd, -1);
-	assert_int_equal(result->live.link_fd, -1);
+	assert_int_equal(probe_fds_get(&result->live, fds), 0);
 	assert_int_equal(result->more_fds, 0);
 }
 
@@ -198,6 +206,59 @@ static void a_kernel_without_bpf_and_one_without_memory_are_named(void **state)
 	assert_failed(-ENOMEM, "no memory for its map", "MemoryMax=");
 }
 
+/* What /sys/kernel/security/lockdown says where the kernel locks root out too. */
+static int under_lockdown(uint64_t err)
+{
+	static const char text[] = "none integrity [confidentiality]\n";
+	int fd;
+
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("tmpfs", "/sys/kernel/security", "tmpfs", 0, "size=64k"))
+		return -errno;
+	fd = open("/sys/kernel/security/lockdown", O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
+	if (fd < 0 || write(fd, text, sizeof(text) - 1) != (ssize_t)sizeof(text) - 1 || close(fd))
+		return -EIO;
+	return with_bpf_denied(err);
+}
+
+static void a_locked_kernel_is_named(void **state)
+{
+	(void)state;
+	test_needs_bpf();
+	attach_where(under_lockdown, EPERM);
+	assert_failed(-EPERM, "kernel lockdown is on", "lockdown=integrity");
+}
+
+/* --- names ---------------------------------------------------------------------------------- */
+
+static void declare(const char *text, int err, const char *reason, const char *fix)
+{
+	const struct pins pins = { .fd = -1 };
+	struct probe_wish wish = { .id = PROBE_NR, .origin = PROBE_OF_COMMAND };
+	struct probe_spec spec;
+	char why[256];
+
+	assert_int_equal(spec_parse(NULL, text, &spec, why, sizeof(why)), 0);
+	wish.spec = &spec;
+	result->more_fds = 0;
+	result->err = probe_attach(&pins, &wish, &result->live);
+	assert_failed(err, reason, fix);
+}
+
+static void a_name_that_is_not_there_brings_the_nearest(void **state)
+{
+	(void)state;
+	test_needs_bpf();
+	declare("tp_btf:sched_swich", -ENOENT, "no tracepoint sched_swich",
+		"did you mean sched_switch? ");
+	declare("raw_tp:tcp_retransmit", -ENOENT, "no tracepoint tcp_retransmit",
+		"tcp_retransmit_skb");
+	declare("fentry:vfs_reed", -ENOENT, "no kernel function vfs_reed", "did you mean vfs_read, ");
+	declare("uprobe:libc.so.6:mallok", -ENOENT, "has no function mallok", "did you mean malloc");
+	declare("tp_btf:nothing_like_any_of_them", -ENOENT, "no tracepoint nothing", "talea probes");
+	assert_null(strstr(result->live.fix, "did you mean"));
+}
+
 /* --- type information ----------------------------------------------------------------------- */
 
 enum { BTF_NONE, BTF_EMPTY, BTF_WRONG };
@@ -301,8 +362,8 @@ static void nothing_is_left_of_a_process_that_was_killed(void **state)
 	if (pid == 0) {
 		struct probe_live live;
 
-		if (probe_attach(PROBE_SYSCALLS, &live) == 0)
-			id = object_id(live.prog_fd);
+		if (attach(PROBE_SYSCALLS, &live) == 0)
+			id = object_id(live.prog_fds[0]);
 		if (write(ready[1], &id, sizeof(id)) != sizeof(id))
 			_exit(1);
 		pause();
@@ -321,17 +382,18 @@ static void nothing_is_left_of_a_process_that_was_killed(void **state)
 
 static void detaching_closes_all_and_can_be_repeated(void **state)
 {
+	const struct pins pins = { .fd = -1 };
 	struct probe_live live;
 	int fd;
 
 	(void)state;
 	test_needs_bpf();
 	fd = lowest_free_fd();
-	assert_int_equal(probe_attach(PROBE_SYSCALLS, &live), 0);
-	probe_detach(&live);
+	assert_int_equal(attach(PROBE_SYSCALLS, &live), 0);
+	probe_end(&pins, PROBE_SYSCALLS, &live);
 	assert_int_equal(live.state, WIRE_PROBE_OFF);
 	assert_int_equal(lowest_free_fd(), fd);
-	probe_detach(&live);
+	probe_end(&pins, PROBE_SYSCALLS, &live);
 	assert_int_equal(probe_missed(&live), 0);
 }
 
@@ -345,6 +407,8 @@ int main(void)
 		cmocka_unit_test(a_user_namespace_is_named),
 		cmocka_unit_test(a_policy_against_bpf_is_told_from_missing_rights),
 		cmocka_unit_test(a_kernel_without_bpf_and_one_without_memory_are_named),
+		cmocka_unit_test(a_locked_kernel_is_named),
+		cmocka_unit_test(a_name_that_is_not_there_brings_the_nearest),
 		cmocka_unit_test(a_kernel_without_type_information_is_named),
 		cmocka_unit_test(a_tracepoint_that_the_kernel_has_not_is_named),
 		cmocka_unit_test(a_refusal_by_the_verifier_brings_its_last_words),

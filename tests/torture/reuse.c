@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "daemon/space/owners.h"
+#include "daemon/space/quota.h"
 #include "daemon/space/register.h"
 #include "daemon/space/suspect.h"
 #include "daemon/worker/grace.h"

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "daemon/space/busy.h"
+#include "daemon/space/quota.h"
 #include "daemon/space/register.h"
 #include "daemon/space/totals.h"
 #include "tests/lib/inside.h"

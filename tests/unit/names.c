@@ -178,7 +178,7 @@ static void assert_found_as(uint32_t slot, const char *name)
 static void every_slot_is_shown_and_found_by_the_same_name(void **state)
 {
 	uint64_t big = UINT64_MAX, zero = 0, a = 42;
-	uint32_t likes, posts, slot;
+	uint32_t likes, posts, opens, slot;
 
 	(void)state;
 	slot = writer_name(&w, SHM_COUNTER, "plain_total", NULL, 0);
@@ -199,6 +199,11 @@ static void every_slot_is_shown_and_found_by_the_same_name(void **state)
 	assert_found_as(slot, "posts{by=\"a\\\"b\\\\c\\nd\"}");
 	slot = writer_member(&w, SHM_LEVEL_MEMBER, posts, "12345678", 8, 0);
 	assert_found_as(slot, "posts{by=\"12345678\"}");
+	opens = writer_name(&w, SHM_FAMILY, "opens_total", "comm,pid", SHM_KEY_LABELS);
+	slot = writer_member(&w, SHM_MEMBER, opens, "comm=\"a,b}\\\"\",pid=\"3\"", 21, 0);
+	assert_found_as(slot, "opens_total{comm=\"a,b}\\\"\",pid=\"3\"}");
+	assert_found_as(dir_name(w.d, writer_slot(&w, opens)->name)->removed,
+			"opens_total{talea=\"removed\"}");
 	assert_found_as(dir_name(w.d, writer_slot(&w, likes)->name)->other,
 			"likes_total{talea=\"other\"}");
 	assert_found_as(dir_name(w.d, writer_slot(&w, posts)->name)->removed,
@@ -213,12 +218,16 @@ static void what_is_not_there_is_not_found(void **state)
 		"likes_total{post=\"-1\"}", "likes_total{user=\"42\"}", "likes_total{talea=\"x\"}",
 		"likes_total{post=\"42\"", "plain_total{talea=\"other\"}", "posts{by=\"\"}",
 		"likes_total{post=\"42\",b=\"1\"}", "likes_total{talea=\"\"}",
+		"opens_total{comm=\"a\"}", "opens_total{pid=\"3\",comm=\"a\"}",
+		"opens_total{comm=\"a\", pid=\"3\"}", "opens_total{comm=\"a\",pid=\"4\"}",
 	};
 	char long_name[NAME_DISPLAY_MAX + 10], buf[64];
 	uint32_t likes, slot, generation = 77;
 	uint64_t a = 42;
 
 	(void)state;
+	slot = writer_name(&w, SHM_FAMILY, "opens_total", "comm,pid", SHM_KEY_LABELS);
+	writer_member(&w, SHM_MEMBER, slot, "comm=\"a\",pid=\"3\"", 16, 0);
 	writer_name(&w, SHM_COUNTER, "plain_total", NULL, 0);
 	writer_name(&w, SHM_LEVEL_FAMILY, "posts", "by", SHM_KEY_TEXT);
 	likes = writer_name(&w, SHM_FAMILY, "likes_total", "post", SHM_KEY_U64);

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "daemon/space/quota.h"
 #include "daemon/space/register.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/stepper.h"

@@ -245,10 +245,34 @@ static double run_pair(const struct figure *f, uint64_t rounds)
 
 /* --- all blocks ------------------------------------------------------------------------------ */
 
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double run_added(const struct figure *f)
+{
+	double added[BENCH_SLICES], without, with;
+
+	for (unsigned int i = 0; i < f->slices; i++) {
+		without = run_one(f, f->rounds / 2);
+		f->begin(f);
+		f->run(f->rounds / 16);
+		with = run_one(f, f->rounds);
+		f->end(f);
+		f->run(f->rounds / 16);
+		added[i] = with - (without + run_one(f, f->rounds / 2)) / 2;
+	}
+	qsort(added, f->slices, sizeof(added[0]), by_value);
+	return added[f->slices / 2];
+}
+
 static double run_block(const struct figure *f)
 {
 	int is_pair = f->by == BY_THREADS || f->by == BY_PROCESSES;
-	double ns = is_pair ? run_pair(f, f->rounds) : run_one(f, f->rounds);
+	double ns = f->begin ? run_added(f) : is_pair ? run_pair(f, f->rounds) : run_one(f, f->rounds);
 	double per = f->per != 0 ? f->per : 1;
 
 	return f->is_bandwidth ? per / ns : ns / per;
@@ -272,13 +296,6 @@ static void calibrate(struct figure *f)
 		ns = run_pair(f, 1000 * PAIR_CHUNKS);
 	}
 	f->rounds = (uint64_t)(BLOCK_NS / ns) + 1;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
 }
 
 void bench_run(struct figure *figures, unsigned int nr)
@@ -351,7 +368,7 @@ void bench_ratio(const struct figure *f, const struct figure *to, enum bench_lim
 		verdict = "reached with its spread shown";
 	}
 	line_begin(f);
-	printf(",\"ratio\":%.3f,\"to\":\"%s\",\"ratio_spread\":[%.3f,%.3f],\"reach\":", ratio,
+	printf(",\"ratio\":%.4g,\"to\":\"%s\",\"ratio_spread\":[%.4g,%.4g],\"reach\":", ratio,
 	       to->name, least, most);
 	if (aim != 0)
 		printf("%.4g,\"reach_with_spread\":%.4g", aim, limit);
@@ -359,7 +376,7 @@ void bench_ratio(const struct figure *f, const struct figure *to, enum bench_lim
 		printf("%.4g", limit);
 	line_end(f);
 	fprintf(stderr,
-		"bench %s: %s: %s to %s: measured %.3f (%.3f to %.3f), reach %s %.4g, on %s\n",
+		"bench %s: %s: %s to %s: measured %.4g (%.4g to %.4g), reach %s %.4g, on %s\n",
 		program_name, verdict, f->name, to->name, ratio, least, most,
 		kind == AT_MOST ? "<=" : ">=", aim != 0 ? aim : limit, machine());
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #define BENCH_BLOCKS 15
+#define BENCH_SLICES 31 /* at most */
 
 #ifdef __clang__
 #define BENCH_LOOP __attribute__((noinline, aligned(64)))
@@ -37,6 +38,15 @@ struct figure {
 	int is_bandwidth; /* GB/s, `per` being the bytes of a round; else ns an operation */
 	uint64_t rounds; /* of a block; 0: as many as take some 25 ms */
 	const char *more; /* further JSON members, or NULL */
+	/*
+	 * Not NULL: the figure is what a round takes more between these two than outside of them.
+	 * Each block is the median of `slices` such differences of `rounds` rounds, which must be
+	 * given: what changes slowly is in both sides of a difference.
+	 */
+	void (*begin)(const struct figure *f);
+	void (*end)(const struct figure *f);
+	unsigned int slices;
+	void *arg; /* for these two */
 
 	double block[BENCH_BLOCKS];
 	double value, min, max;

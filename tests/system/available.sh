@@ -1,0 +1,91 @@
+#!/bin/bash
+# `talea probes --available`: what it lists is there and can be attached as it stands, what it does not
+# list is told with names alike. TAP. Ends what it starts, by pid.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+build=${TALEA_BUILD:-$PWD/.build/dev}
+talea=$build/talea
+nr=0 keeper=
+folder=$(mktemp -d "${TMPDIR:-/tmp}/talea-available.XXXXXX") || exit 1
+export TALEA_SOCKET=$folder/sock LC_ALL=C.UTF-8
+unset TALEA_NAMESPACE
+
+# shellcheck disable=SC2317 # the trap calls it
+cleanup() {
+	[ -z "$keeper" ] || { kill "$keeper"; wait "$keeper"; } 2>/dev/null
+	umount -l "$folder/state/bpf" 2>/dev/null
+	rm -rf "$folder"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+ok() { # ok NAME: of the last command
+	local rc=$?
+	nr=$((nr + 1))
+	[ $rc = 0 ] && { echo "ok $nr - $1"; return; }
+	echo "not ok $nr - $1"
+	sed 's/^/# out: /' "$folder/out" | head -n 20
+	sed 's/^/# err: /' "$folder/err" | head -n 20
+}
+skip() { nr=$((nr + 1)); echo "ok $nr - $1 # SKIP $2"; }
+run() { # run EXIT ARGUMENT...: talea with stdout and stderr kept; true when it ends with EXIT
+	local want=$1
+	shift
+	timeout 20 "$talea" "$@" >"$folder/out" 2>"$folder/err"
+	[ $? = "$want" ]
+}
+list() { run 0 probes --available "$1"; }
+says() { grep -qF -- "$1" "$folder/err"; }
+
+run 0 probes --available 'uprobe:libc.so.6:mallo[ct]' && [ "$(cat "$folder/out")" = uprobe:libc.so.6:malloc ]
+ok 'a_function_of_a_library_is_found_by_glob'
+run 4 probes --available 'uprobe:libc.so.6:no_such_function_*' && [ ! -s "$folder/out" ]
+ok 'nothing_found_is_exit_4_and_no_output'
+run 1 probes --available 'uprobe:libnosuch.so.9:x*' && says 'libnosuch.so.9'
+ok 'a_library_that_is_not_there_is_named'
+run 1 probes --available 'uprobe:malloc' && says "uprobe needs a file"
+ok 'a_uprobe_without_a_file_is_told_how_to_name_one'
+run 0 probes --available 'uprobe:libc.so.6:mallo[ct]' --json &&
+	jq -e '.schema == 1 and .available[0].attach == "uprobe:libc.so.6:malloc"' "$folder/out" >/dev/null
+ok 'json_has_the_same'
+
+if [ ! -r /sys/kernel/btf/vmlinux ]; then
+	skip 'tracepoints' 'this kernel has no type information'
+	echo "1..$nr"
+	exit
+fi
+list 'tp_btf:sched_switch' &&
+	grep -qP '^tp_btf:sched_switch\targ0: bool preempt, arg1: struct task_struct \*prev' "$folder/out"
+ok 'a_tracepoint_comes_with_its_arguments'
+list sched_process_exec && [ "$(cut -f1 "$folder/out" | tr '\n' ' ')" = 'raw_tp:sched_process_exec tp_btf:sched_process_exec ' ]
+ok 'a_word_alone_stands_anywhere_in_a_name'
+list 'tp_btf:*' && [ "$(wc -l <"$folder/out")" = "$(sort -u "$folder/out" | wc -l)" ] &&
+	[ "$(wc -l <"$folder/out")" -gt 300 ] && ! grep -qv '^tp_btf:' "$folder/out"
+ok 'a_glob_lists_each_once_and_nothing_else'
+run 4 probes --available 'tp_btf:sched_swich' && says 'alike: sched_switch'
+ok 'a_misspelt_name_is_told_the_one_alike'
+
+if [ "$(id -u)" != 0 ]; then
+	skip 'what_is_listed_can_be_attached_as_it_stands' 'only root may attach'
+	echo "1..$nr"
+	exit
+fi
+printf '[daemon]\nprobes = none\n' >"$folder/conf"
+"$build/talead" -c "$folder/conf" --socket "$TALEA_SOCKET" --state "$folder/state" >"$folder/log" 2>&1 &
+keeper=$!
+until run 0 status || [ $SECONDS -gt 10 ]; do sleep 0.1; done
+
+# Every twentieth: rare ones and busy ones, with and without arguments. By its last argument, so that their
+# number is the kernel's too.
+refused=0 tried=0
+while IFS=$'\t' read -r spec args; do
+	by=$(grep -oE 'arg[0-5]:' <<<"$args" | tail -n 1)
+	tried=$((tried + 1))
+	run 0 attach "t${tried}_total=$spec${by:+ by ${by%:} max 16}" && run 0 detach "t$tried" && continue
+	refused=$((refused + 1))
+	echo "# $spec: $(cat "$folder/err")"
+done < <("$talea" probes --available 'raw_tp:*' | awk 'NR % 20 == 1'
+	"$talea" probes --available 'tp_btf:*' | awk 'NR % 20 == 2')
+[ $refused = 0 ] && [ $tried -gt 20 ]
+ok 'what_is_listed_can_be_attached_as_it_stands'
+echo "1..$nr"

@@ -1,0 +1,348 @@
+#!/bin/bash
+# Users' own objects: the example is built with the line that it names and what is installed, and counts
+# exactly; what cannot be trusted or is none of ours is refused in words and does no harm; counts outlive
+# talead; the interfaces' counts, which are made the same way, are those of /proc/net/dev. TAP.
+# shellcheck disable=SC2317 # `within` and `next` call what they are given
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+# A network of its own, where nobody else sends; mounts go with it.
+if [ "$(id -u)" != 0 ]; then
+	echo '1..0 # SKIP needs root'
+	exit 0
+elif [ "${TALEA_TEST_NET:-}" != "$PPID" ] && unshare --net --mount true 2>/dev/null; then
+	exec unshare --net --mount --propagation private env TALEA_TEST_NET="$PPID" "$0"
+elif [ "${TALEA_TEST_NET:-}" != "$PPID" ]; then
+	echo '1..0 # SKIP no namespaces of network and mounts here'
+	exit 0
+fi
+build=${TALEA_BUILD:-$PWD/.build/dev}
+[[ $build = /* ]] || build=$PWD/$build
+talead=$build/talead
+folder=$(mktemp -d "${TMPDIR:-/tmp}/talea-objects.XXXXXX") || exit 1
+objects=$folder/objects root=$folder/root source=bpf/example/opens.bpf.c
+nr=0 failed=0 leader='' readies=0 total=0
+export TALEA_SOCKET=$folder/sock LC_ALL=C.UTF-8
+unset TALEA_NAMESPACE MAKEFLAGS CC CFLAGS LDFLAGS SAN BUILD V
+
+members() { # processes of the session that are not zombies
+	[ -z "$leader" ] || ps -s "$leader" -o pid=,stat= | awk '$2 !~ /^Z/ { print $1 }'
+}
+cleanup() {
+	local pid
+	for pid in $(members); do kill -KILL "$pid"; done 2>/dev/null
+	umount "$folder/state/bpf" 2>/dev/null
+	rm -rf "$folder"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+result() { # result NAME: of the last command
+	local rc=$?
+	nr=$((nr + 1))
+	[ $rc = 0 ] && { echo "ok $nr - $1"; return; }
+	echo "not ok $nr - $1"
+	tail -n 25 "$folder/log" 2>/dev/null | sed 's/^/# log: /'
+	sed 's/^/# out: /' "$folder/out" 2>/dev/null | head -n 20
+	failed=1
+}
+skip() { nr=$((nr + 1)); echo "ok $nr - $1 # SKIP $2"; }
+within() { # within SECONDS COMMAND...: until it is true
+	local end=$((SECONDS + $1 + 1))
+	shift
+	until "$@"; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.02
+	done
+}
+logged() { grep -qF -- "$1" "$folder/log"; }
+is_ready() { [ "$(grep -c 'ready on' "$folder/log")" -gt "$readies" ]; }
+next() { # does it, then waits until one more worker is ready
+	readies=$(grep -c 'ready on' "$folder/log")
+	"$@"
+	within 30 is_ready
+}
+launch() {
+	setsid "$talead" -c "$folder/talea.conf" --socket "$folder/sock" --state "$folder/state" \
+		>>"$folder/log" 2>&1 </dev/null &
+	leader=$!
+}
+start() {
+	: >"$folder/log"
+	next launch
+}
+is_over() { [ -z "$(members)" ]; }
+stop() { kill -TERM "$leader" && within 10 is_over && wait "$leader"; }
+kill_all() { { kill -KILL -- "-$leader" && within 5 is_over; wait "$leader"; } 2>/dev/null; is_over; }
+
+# --- the header as it is installed, the example as it says
+
+# -o: what was built is taken as it is.
+make -s -o all BUILD="$build" DESTDIR="$root" PREFIX=/opt/talea install >"$folder/out" 2>&1 &&
+	[ -s "$root/opt/talea/include/talea.bpf.h" ]
+result the_header_is_installed
+export PKG_CONFIG_LIBDIR=$root/opt/talea/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$root
+# The line of a comment, whatever clang is called here.
+build_line() {
+	sed -n '/^ \*\tclang/,/[^\\]$/s/^ \*\t//p' "$1" | sed -e ':a' -e '/\\$/N; s/\\\n//; ta' |
+		sed "s|^clang |$(command -v clang-14 || command -v clang) -Wall -Wextra -Wno-unused-parameter -Werror |"
+}
+mkdir -m 755 "$objects"
+compile() { # compile NAME: objects/NAME.bpf.c, with the example's line
+	(cd "$objects" && eval "$(build_line "$OLDPWD/$source" | sed "s/opens\\./$1./g")") >"$folder/out" 2>&1
+}
+cp "$source" "$objects/"
+[ -n "$(build_line "$source")" ] && compile opens && [ -s "$objects/opens.bpf.o" ]
+result the_example_builds_with_the_line_that_it_names
+{ sed -n '/^ \*\t#include <talea.bpf.h>/,/^ \*\tchar LICENSE/s/^ \*\t//p' bpf/talea.bpf.h; } >"$objects/execs.bpf.c"
+(cd "$objects" && eval "$(build_line "$OLDPWD/bpf/talea.bpf.h")") >"$folder/out" 2>&1 && [ -s "$objects/execs.bpf.o" ]
+result so_does_the_example_in_the_header
+
+# --- what the header refuses
+
+rejects() { # rejects WORDS COUNTER STATEMENT: it does not compile, and says so
+	printf '%s\n' '#include <talea.bpf.h>' "$2" 'SEC("raw_tp/x") int x(void *ctx) {' "$3" 'return 0; }' \
+		>"$objects/reject.bpf.c"
+	! compile reject && grep -qF -- "$1" "$folder/out"
+}
+plain='TALEA_COUNTER(c, "c_total", "C.");'
+keyed='TALEA_COUNTER_BY(c, "c_total", "C.", 8, TALEA_U64(id));'
+rejects 'this counter has keys' "$keyed" 'talea_count(&c, 1);' &&
+	rejects "is not this counter's struct" "$keyed" '__u32 id = 0; talea_count_by(&c, &id, 1);' &&
+	rejects 'c_k' "$plain" '__u64 id = 0; talea_count_by(&c, &id, 1);' &&
+	rejects 'a multiple of 8' 'TALEA_COUNTER_BY(c, "c_total", "C.", 8, TALEA_TEXT(comm, 15));' '' &&
+	rejects 'too many bytes of key' 'TALEA_COUNTER_BY(c, "c_total", "C.", 8, TALEA_TEXT(comm, 56));' '' &&
+	rejects '4_IS_TOO_MANY' 'TALEA_COUNTER_BY(c, "c_total", "C.", 8, TALEA_U64(a), TALEA_U64(b), TALEA_U64(d), TALEA_U64(e));' '' &&
+	! rejects 'error' "$plain" 'talea_count(&c, 1);' && ! rejects 'error' "$keyed" 'struct c_key k = { 1 }; talea_count_by(&c, &k, 1);'
+result the_header_does_not_compile_what_it_cannot_count
+
+# --- objects that are refused: all at once, beside the good one
+
+object() { # object NAME [SED [HEADER-SED]]: the example, and the header, changed so
+	mkdir -p "$folder/changed"
+	sed "${3:-}" bpf/talea.bpf.h >"$folder/changed/talea.bpf.h"
+	sed "${2:-}" "$source" >"$objects/$1.bpf.c"
+	sed -i "s|<talea.bpf.h>|\"$folder/changed/talea.bpf.h\"|" "$objects/$1.bpf.c"
+	compile "$1" || { echo "# $1 does not compile"; sed 's/^/# /' "$folder/out"; }
+}
+cat >"$objects/uses.bpf.c" <<'C'
+#include <linux/errno.h>
+#include <talea.bpf.h>
+
+TALEA_COUNTER(uses, "libc_getpgid_total", "Calls of getpgid.");
+TALEA_COUNTER_BY(uses_by, "libc_getpgid_arguments_total", "Sum of 3 a call.", 16, TALEA_TEXT(comm, 16),
+		 TALEA_S64(sign), TALEA_ERRNO(error));
+
+SEC("uprobe/libc.so.6:getpgid")
+int called(void *ctx)
+{
+	struct uses_by_key key = { .sign = -1, .error = ESRCH };
+
+	bpf_get_current_comm(key.comm, sizeof(key.comm));
+	if (key.comm[0] != 'u' || key.comm[1] != '"')
+		return 0;
+	talea_count(&uses, 1);
+	talea_count_by(&uses_by, &key, 3);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
+C
+compile uses
+: >"$folder/expected"
+config=("[daemon]" "user = nobody" "probes = interface_traffic" "[probe opens]" "object = $objects/opens.bpf.o"
+	"[probe uses]" "object = $objects/uses.bpf.o")
+hostile() { # hostile NAME FILE WORDS: asked for, and what must be said
+	config+=("[probe $1]" "object = $2")
+	printf '%s\t%s\n' "$1" "$3" >>"$folder/expected"
+}
+head -c 700 "$objects/opens.bpf.o" >"$objects/short.bpf.o"
+hostile short "$objects/short.bpf.o" 'is no BPF object that can be read'
+head -c 5000 /dev/urandom >"$objects/noise.bpf.o"
+hostile noise "$objects/noise.bpf.o" 'is no BPF object that can be read'
+: >"$objects/empty.bpf.o"
+hostile empty "$objects/empty.bpf.o" 'has 0 bytes'
+object newer '' 's/define TALEA_BPF_VERSION 1/define TALEA_BPF_VERSION 2/'
+hostile newer "$objects/newer.bpf.o" 'built with another talea.bpf.h: it is of version 2, this talead knows 1'
+object larger '' 's/__u32 keys_nr;/__u32 keys_nr, more;/'
+hostile larger "$objects/larger.bpf.o" 'built with another talea.bpf.h'
+object dense '' 's/BPF_F_MMAPABLE/0/'
+hostile dense "$objects/dense.bpf.o" 'map opens is not what TALEA_COUNTER makes'
+object lru '' 's/BPF_MAP_TYPE_PERCPU_HASH/BPF_MAP_TYPE_LRU_PERCPU_HASH/'
+hostile lru "$objects/lru.bpf.o" 'map opens_k is not what TALEA_COUNTER_BY makes'
+object label 's/TALEA_TEXT(comm, 16)/TALEA_TEXT(__x, 16)/; s/key\.comm/key.__x/g'
+hostile label "$objects/label.bpf.o" 'counter file_opens_total: '
+object name 's/"file_opens_total"/"file_opens"/'
+hostile name "$objects/name.bpf.o" '_total'
+object ours 's/"file_opens_total"/"kernel_opens_total"/'
+hostile ours "$objects/ours.bpf.o" 'kernel_'
+object twice '/^SEC/i TALEA_COUNTER(more, "file_opens_total", "Again.");'
+hostile twice "$objects/twice.bpf.o" 'two of its counters are called file_opens_total'
+object none '/^TALEA/,/;$/d; s/struct opens_key key = {};/char x[16]; struct { char *comm; } key = { x };/; s/sizeof(key.comm)/16/; /talea_count_by/d'
+hostile none "$objects/none.bpf.o" 'declares no counter'
+object xdp 's/raw_tp.sys_enter/xdp/'
+hostile xdp "$objects/xdp.bpf.o" 'is of a kind that talead does not attach, SEC("xdp")'
+object bare 's/raw_tp.sys_enter/raw_tp/'
+hostile bare "$objects/bare.bpf.o" 'is of a kind that talead does not attach, SEC("raw_tp")'
+cp "$objects/opens.bpf.c" "$objects/untyped.bpf.c"
+(cd "$objects" && eval "$(build_line "$OLDPWD/$source" | sed 's/opens\./untyped./g; s/ -g / /')") >"$folder/out" 2>&1
+hostile untyped "$objects/untyped.bpf.o" 'build it again with clang -target bpf -O2 -g'
+copy() { cp "$objects/opens.bpf.o" "$objects/$1.bpf.o"; }
+copy everybody && chmod 666 "$objects/everybody.bpf.o"
+hostile everybody "$objects/everybody.bpf.o" "can be written by everybody. fix: chmod go-w $objects/everybody.bpf.o"
+copy theirs && chown 65534 "$objects/theirs.bpf.o"
+hostile theirs "$objects/theirs.bpf.o" "belongs to uid 65534, not to root. fix: chown root $objects/theirs.bpf.o"
+ln -s opens.bpf.o "$objects/link.bpf.o"
+hostile link "$objects/link.bpf.o" "fix: object = $objects/opens.bpf.o"
+ln -s objects "$folder/linked"
+hostile linked "$folder/linked/opens.bpf.o" "$folder/linked is a symbolic link"
+mkdir -m 775 "$objects/shared" && cp "$objects/opens.bpf.o" "$objects/shared/"
+hostile shared "$objects/shared/opens.bpf.o" "can be written by its group. fix: chmod go-w $objects/shared"
+mkfifo "$objects/pipe.bpf.o"
+hostile pipe "$objects/pipe.bpf.o" 'is no regular file'
+hostile folder "$objects" 'is no regular file'
+hostile missing "$objects/missing.bpf.o" "$objects/missing.bpf.o: No such file or directory"
+
+printf '%s\n' "${config[@]}" >"$folder/talea.conf"
+chmod 755 "$folder"
+start
+result talead_starts_with_good_and_bad_objects
+if grep -E 'opens(, [a-z_]+)* not loaded' "$folder/log" >"$folder/out" &&
+	grep -qE 'CAP_BPF|forbids bpf|has no bpf|type information' "$folder/out"; then
+	skip objects_are_loaded_and_count "$(sed 's/.*not loaded: //' "$folder/out")"
+	echo "1..$nr"
+	exit $failed
+fi
+refused() { # each in a line that names it, why, and what to do
+	local name words rc=0
+	while IFS=$'\t' read -r name words; do
+		grep -E "probes? ([a-z]+, )*$name(, [a-z]+)* not loaded: .*\. fix: ." "$folder/log" |
+			grep -qF -- "$words" || { echo "# $name: no line with \"$words\""; rc=1; }
+	done <"$folder/expected"
+	return $rc
+}
+refused
+result what_is_no_object_of_ours_or_not_roots_is_refused_with_what_to_do
+! grep -E '(opens|traffic)(,| not loaded)' "$folder/log" >"$folder/out"
+result one_that_is_refused_stops_no_other
+
+# --- exact
+
+opens() { # so many opens of a command of that name, and no other
+	bash -c 'printf %s "$1" >/proc/self/comm; for ((i = 0; i < $2; i++)); do : </dev/null; done' - "$1" "$2"
+	total=$((total + $2))
+}
+counted() { "$build/talea" get "file_opens_total{comm=\"$1\"}" 2>&1 | tee "$folder/out" | grep -qx "$2"; }
+opens talea-opens 1000
+within 5 counted talea-opens 1000
+result example_counts_1000_opens_of_a_command_as_1000
+opens talea-other 300 && opens talea-opens 234
+within 5 counted talea-opens 1234 && counted talea-other 300
+result and_each_command_for_itself
+
+use() { python3 -c 'import os
+open("/proc/self/comm", "w").write("u\"se")
+for i in range(100): os.getpgid(0)'; }
+used() {
+	{
+		"$build/talea" get libc_getpgid_total
+		"$build/talea" get 'libc_getpgid_arguments_total{comm="u\"se",error="ESRCH",sign="-1"}'
+	} 2>&1 | tee "$folder/out" | xargs | grep -qx '100 300'
+}
+if grep -E 'uses(,.*)? not loaded' "$folder/log" >"$folder/out"; then
+	skip uprobe_of_an_object_counts_two_counters_one_with_three_labels "$(sed 's/.*not loaded: //' "$folder/out")"
+else
+	use && within 5 used
+	result uprobe_of_an_object_counts_two_counters_one_with_three_labels
+fi
+
+# --- interfaces: what the kernel says itself
+
+python3 - >"$folder/out" 2>&1 <<'PY'
+import fcntl, socket, struct
+
+def attr(kind, data):
+    return struct.pack("HH", 4 + len(data), kind) + data + b"\0" * (-len(data) % 4)
+
+def veth(a, b):  # RTM_NEWLINK: a pair, both ends here
+    info = struct.pack("BxHiII", 0, 0, 0, 0, 0)
+    peer = attr(1, info + attr(3, b.encode() + b"\0"))
+    body = info + attr(3, a.encode() + b"\0") + attr(18, attr(1, b"veth\0") + attr(2, peer))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as s:
+        s.sendto(struct.pack("IHHII", 16 + len(body), 16, 0x605, 1, 0) + body, (0, 0))
+        err = struct.unpack("i", s.recv(4096)[16:20])[0]
+        if err:
+            raise OSError(-err, "veth")
+
+def up(name):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", name.encode(), 0x1043))
+
+open("/proc/sys/net/ipv6/conf/default/disable_ipv6", "w").write("1")
+up("lo")
+veth("talea0", "talea1")
+up("talea0")
+up("talea1")
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for i in range(700):
+    s.sendto(b"x" * (i + 1), ("127.0.0.1", 9))
+for name, nr in ("talea0", 500), ("talea1", 300):
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as p:
+        p.bind((name, 0x88b5))
+        for i in range(nr):
+            p.send(b"\xff" * 12 + b"\x88\xb5" + b"y" * (60 + i))
+PY
+result packets_are_sent_over_the_loopback_and_a_pair_of_interfaces
+agrees() { # agrees DEVICE: the four counters with the kernel's line
+	local kernel ours
+	read -r -a kernel < <(sed -n "s/^ *$1: *//p" /proc/net/dev)
+	ours=$(for what in receive_packets receive_bytes transmit_packets transmit_bytes; do
+		"$build/talea" get "kernel_network_${what}_total{device=\"$1\"}" 2>/dev/null || echo none
+	done | xargs)
+	echo "$1: kernel ${kernel[1]} ${kernel[0]} ${kernel[9]} ${kernel[8]}, talea $ours" >"$folder/out"
+	[ "${kernel[1]}" -gt 250 ] && [ "$ours" = "${kernel[1]} ${kernel[0]} ${kernel[9]} ${kernel[8]}" ]
+}
+within 5 agrees lo && within 5 agrees talea0 && within 5 agrees talea1
+result packets_and_bytes_of_each_interface_are_those_of_proc_net_dev
+
+# --- counting while no talead runs
+
+stop
+opens talea-opens 500
+start && within 5 counted talea-opens 1734 && counted talea-other 300
+result counts_go_on_while_no_talead_runs_and_are_taken_over_exactly
+kill_all
+opens talea-opens 266
+start && within 5 counted talea-opens 2000
+result and_so_they_are_after_all_its_processes_were_killed
+
+# --- another object in the same place
+
+is_refused() { grep -E 'probes? opens not loaded' "$folder/log" | grep -qF 'talea attach --replace opens'; }
+stop
+object opens 's/"Calls that open a file, by command."/"Calls, also of this one."/; s/TALEA_TEXT(comm, 16)/TALEA_TEXT(name, 16)/; s/key\.comm/key.name/g'
+start
+is_refused
+result another_object_in_its_place_is_refused_with_how_to_replace_it
+cp "$source" "$objects/opens.bpf.c" && compile opens
+stop && opens talea-opens 11
+start && within 5 counted talea-opens 2011
+result the_former_one_goes_on_exactly
+object opens '/#ifdef __NR_open$/,/#endif/d; s/"Calls that open a file, by command."/"Others."/'
+stop && start && ! logged 'opens not loaded' && opens talea-opens 20 && within 5 counted talea-opens 2031
+result another_program_with_the_same_counters_goes_on_with_the_counts
+stop
+object opens 's/TALEA_TEXT(comm, 16)/TALEA_TEXT(name, 16)/; s/key\.comm/key.name/g'
+start
+"$build/talea" attach --replace opens >"$folder/out" 2>&1
+result it_is_replaced_on_request
+opens talea-opens 77
+renamed() { "$build/talea" get 'file_opens_total{name="talea-opens"}' 2>&1 | tee "$folder/out" | grep -qx 77; }
+within 5 renamed
+result and_counts_anew
+
+stop
+result talead_ends_in_order
+timeout 20 "$talead" -c "$folder/talea.conf" --state "$folder/state" --unpin >"$folder/out" 2>&1
+result unpin_ends_what_it_left
+echo "1..$nr"
+exit $failed
