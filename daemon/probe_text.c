@@ -167,6 +167,13 @@ static int take_event(struct reader *r)
 	if (colon)
 		*colon = '\0';
 	r->spec->event = word_find(spec_events, word);
+	if (!r->spec->event && !colon)
+		return spec_refuse(&r->why, "%.64s is no event: which one? try raw_tp:%.64s, or talea "
+					    "probes --available %.64s", word, word, word);
+	if (!r->spec->event && (!strcmp(word, "kprobe") || !strcmp(word, "kretprobe")))
+		return spec_refuse(&r->why, "there are no kprobes: for a kernel function use f%s:%.64s, "
+					    "else a tracepoint", word[1] == 'p' ? "entry" : "exit",
+				   colon + 1);
 	if (!r->spec->event)
 		return spec_refuse(&r->why, "there is no event %.64s%s; expected tp_btf:, raw_tp:, "
 					    "fentry:, fexit:, uprobe:, uretprobe: or usdt:", word,

@@ -135,12 +135,30 @@ static void order_give(struct control *c, struct client *client,
 	control_pause(c, client, true);
 }
 
+/* The request with a counter's name that says the keys, to be typed as it is. */
+static void suggest(const struct probe_spec *spec, const char *label, int len, char *buf, size_t size)
+{
+	const char *event = spec->text, *equals = strchr(event, '=');
+	int base = (int)strlen(spec->counter) - (int)strlen("_total");
+	char by[TALEA_KEYS_MAX * sizeof(((struct talea_key_def *)0)->label) + 8] = "_again";
+
+	if (equals && equals < strchr(event, ':'))
+		event = equals + 1;
+	if (len)
+		snprintf(by, sizeof(by), "_by_%.*s", len, label);
+	for (char *comma = by; (comma = strchr(comma, ',')) != NULL;)
+		*comma = '_';
+	snprintf(buf, size, "talea attach '%.*s%.80s_total=%.150s'", base, spec->counter, by,
+		 event);
+}
+
 /* Is the counter's name free, or that of a probe that counted by the same keys? Otherwise words. */
 static int name_check_free(const struct control *c, const struct probe_spec *spec, char *why,
 			   size_t why_size)
 {
 	const struct dir_shm *d = c->spaces[0]->d;
 	char label[TALEA_KEYS_MAX * sizeof(((struct talea_key_def *)0)->label) + TALEA_KEYS_MAX];
+	char other[400];
 	struct talea_counter_def def;
 	const struct name_shm *n;
 	uint32_t slot, generation;
@@ -154,17 +172,17 @@ static int name_check_free(const struct control *c, const struct probe_spec *spe
 		return 0;
 	name = shm_count_read(&dir_slot(d, slot)->name);
 	n = dir_name(d, name);
+	suggest(spec, label, len, other, sizeof(other));
 	if (n->origin != SHM_ORIGIN_KERNEL) {
-		snprintf(why, why_size, "a program has registered %s. fix: another name for the "
-			 "counter: talea attach 'NAME_total=...'", def.name);
+		snprintf(why, why_size, "a program has registered %.100s. fix: %.340s", def.name,
+			 other);
 		return -EEXIST;
 	}
 	if (n->label_len == len && !memcmp(n->text + name_length(name), label, (size_t)len))
 		return 0;
-	snprintf(why, why_size, "%s is there %s%.*s since an earlier probe, and stays so while this "
-		 "talead runs. fix: another name for the counter: talea attach 'NAME_total=...'",
-		 def.name, n->label_len ? "by " : "without keys", n->label_len,
-		 n->text + name_length(name));
+	snprintf(why, why_size, "%.60s is there %s%.*s since an earlier probe, and stays so while "
+		 "this talead runs. fix: %.280s", def.name, n->label_len ? "by " : "without keys",
+		 n->label_len > 40 ? 40 : n->label_len, n->text + name_length(name), other);
 	return -EEXIST;
 }
 

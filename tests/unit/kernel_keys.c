@@ -204,13 +204,13 @@ static void what_a_program_has_registered_is_left_alone(void **state)
 
 #define STABLE 20000u
 
-static volatile bool is_over;
+static uint8_t is_over; /* by shm_set8 */
 
 /* Adds and deletes keys beside those that stay. */
 static void *churn(void *arg)
 {
 	(void)arg;
-	for (uint64_t n = 0; !is_over; n++) {
+	for (uint64_t n = 0; !shm_read8(&is_over); n++) {
 		uint64_t key = STABLE + 1 + n % 30000;
 
 		if (n / 30000 & 1)
@@ -231,7 +231,7 @@ static void a_pass_finds_each_key_once_while_others_come_and_go(void **state)
 	keys_by_pid();
 	for (uint64_t key = 1; key <= STABLE; key++)
 		keys_store(&key, key);
-	is_over = false;
+	shm_set8(&is_over, 0);
 	assert_int_equal(pthread_create(&thread, NULL, churn, NULL), 0);
 	assert_int_equal(map_pass_init(&pass, 8), 0);
 	for (int i = 0; i < 30; i++) {
@@ -250,7 +250,7 @@ static void a_pass_finds_each_key_once_while_others_come_and_go(void **state)
 		}
 		assert_int_equal(nr, STABLE);
 	}
-	is_over = true;
+	shm_set8(&is_over, 1);
 	pthread_join(thread, NULL);
 	map_pass_fini(&pass);
 	keys_finish();

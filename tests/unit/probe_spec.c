@@ -162,7 +162,8 @@ static void every_operator_and_number_is_read(void **state)
 
 static const char *const mistakes[][2] = {
 	{ "", "expected an event, such as" },
-	{ "kprobe:x", "there is no event kprobe (did you mean uprobe?)" },
+	{ "kprobe:x", "there are no kprobes: for a kernel function use fentry:x" },
+	{ "sys_enter", "sys_enter is no event: which one? try raw_tp:sys_enter" },
 	{ "zebra:x", "there is no event zebra; expected tp_btf:" },
 	{ "raw_tp", "expected raw_tp:NAME" },
 	{ "raw_tp:", "expected raw_tp:NAME" },
