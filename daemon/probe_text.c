@@ -171,9 +171,9 @@ static int take_event(struct reader *r)
 		return spec_refuse(&r->why, "%.64s is no event: which one? try raw_tp:%.64s, or talea "
 					    "probes --available %.64s", word, word, word);
 	if (!r->spec->event && (!strcmp(word, "kprobe") || !strcmp(word, "kretprobe")))
-		return spec_refuse(&r->why, "there are no kprobes: for a kernel function use f%s:%.64s, "
-					    "else a tracepoint", word[1] == 'p' ? "entry" : "exit",
-				   colon + 1);
+		return spec_refuse(&r->why, "there are no kprobes: for a kernel function use "
+					    "f%s:%.64s, else a tracepoint",
+				   word[1] == 'p' ? "entry" : "exit", colon + 1);
 	if (!r->spec->event)
 		return spec_refuse(&r->why, "there is no event %.64s%s; expected tp_btf:, raw_tp:, "
 					    "fentry:, fexit:, uprobe:, uretprobe: or usdt:", word,
@@ -402,8 +402,8 @@ static void words_of(const char *from, char separator, char *buf, size_t size)
 }
 
 /*
- * A function may be called what no counter may be, such as sleep_ms. Its words written together are no
- * unit; if they still are (bits), an x before them.
+ * A function may be called what no counter may be, such as sleep_ms. Its words written together are
+ * no unit; if they still are (bits), an x before them.
  */
 static void default_counter(struct probe_spec *s)
 {

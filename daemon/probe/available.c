@@ -266,7 +266,9 @@ static int file_list(struct list *l, const char *kind)
 	if (!err)
 		err = strcmp(kind, "usdt") ? elf_symbols_each(path, symbol_put, l)
 					   : elf_usdt_each(path, usdt_put, l);
-	if (err)
+	if (err == -ENOEXEC)
+		fprintf(stderr, "talead: %s is no program or library\n", name);
+	else if (err)
 		fprintf(stderr, "talead: %s cannot be looked into: %s\n", name, strerror(-err));
 	return err;
 }

@@ -1,8 +1,9 @@
 /*
  * talead --doctor: what kernel probes need on this machine, one line each: there, not there and not
- * needed, or what to type. Owns the report, what can be looked at without a try, and the probes that
- * the configuration asks for, each brought to life and ended again, unpinned; what is tried with
- * programs and maps is doctor_try.c's. Called by main.c in a process of its own; leaves nothing.
+ * needed, or what to type. Owns the report, what can be looked at without a try, and the probes
+ * that the configuration asks for, each brought to life and ended again, unpinned; what is tried
+ * with programs and maps is doctor_try.c's. Called by main.c in a process of its own; leaves
+ * nothing.
  */
 #define _GNU_SOURCE
 #include "daemon/probe/doctor.h"
@@ -141,7 +142,8 @@ static void look_at_version(struct doctor *d)
 
 	explain_reason(&e, is_old ? "this is %.64s" : "%.64s", name.release);
 	explain_fix(&e, "boot Linux 6.1 or later");
-	doctor_say(d, is_old ? doctor_broken(doctor_needs_bpf(d)) : DOCTOR_OK, "Linux 6.1 or later", &e);
+	doctor_say(d, is_old ? doctor_broken(doctor_needs_bpf(d)) : DOCTOR_OK, "Linux 6.1 or later",
+		   &e);
 }
 
 static void look_at_bpf(struct doctor *d)
@@ -185,7 +187,8 @@ static void look_at_lockdown(struct doctor *d)
 
 	if (!explain_line(LOCKDOWN, line, sizeof(line))) {
 		doctor_sayf(d, DOCTOR_SKIP, "lockdown", "%s, so it cannot be seen",
-			    access(LOCKDOWN, F_OK) ? "there is no " LOCKDOWN : LOCKDOWN " cannot be read");
+			    access(LOCKDOWN, F_OK) ? "there is no " LOCKDOWN :
+						     LOCKDOWN " cannot be read");
 		return;
 	}
 	explain_reason(&e, "%.100s", line);
@@ -226,15 +229,15 @@ static void look_at_namespaces(struct doctor *d)
 	struct stat st;
 
 	if (explain_in_user_namespace())
-		doctor_sayf(d, DOCTOR_SKIP, "user namespace", "not the host's: capabilities do not count "
-			    "for bpf() here");
+		doctor_sayf(d, DOCTOR_SKIP, "user namespace",
+			    "not the host's: capabilities do not count for bpf() here");
 	else
 		doctor_sayf(d, DOCTOR_OK, "user namespace", "the host's");
 	if (!stat("/proc/self/ns/pid", &st) && st.st_ino == PID_INIT_INO)
 		doctor_sayf(d, DOCTOR_OK, "pid namespace", "the host's");
 	else
-		doctor_sayf(d, DOCTOR_SKIP, "pid namespace", "not the host's: pid and tgid in keys are the "
-			    "host's numbers");
+		doctor_sayf(d, DOCTOR_SKIP, "pid namespace",
+			    "not the host's: pid and tgid in keys are the host's numbers");
 }
 
 static void look_at_rights(struct doctor *d)
@@ -247,12 +250,13 @@ static void look_at_rights(struct doctor *d)
 	else if (!doctor_needs_bpf(d))
 		doctor_sayf(d, DOCTOR_SKIP, "CAP_SYS_ADMIN", "no kernel probe is asked for");
 	else
-		doctor_sayf(d, DOCTOR_SKIP, "CAP_SYS_ADMIN", "without it talead mounts no bpffs for its "
-			    "pins, `talea probes --cost` has no figures, and some kernels allow no uprobes");
+		doctor_sayf(d, DOCTOR_SKIP, "CAP_SYS_ADMIN",
+			    "without it talead mounts no bpffs for its pins, `talea probes --cost` "
+			    "has no figures, and some kernels allow no uprobes");
 	look_at_bpf(d);
 	look_at_namespaces(d);
-	doctor_sayf(d, DOCTOR_OK, "locked memory", "the kernel counts maps to talead's cgroup: no limit of "
-		    "RLIMIT_MEMLOCK stops them");
+	doctor_sayf(d, DOCTOR_OK, "locked memory",
+		    "the kernel counts maps to talead's cgroup: no limit of RLIMIT_MEMLOCK stops them");
 }
 
 /* --- folders and mounts ----------------------------------------------------------------------- */
@@ -330,8 +334,11 @@ static bool look_at_pins(struct doctor *d, int mount_err)
 		explain_reason(&e, "%.*s: probes end with talead", fix ? (int)(fix - pins.why) : -1,
 			       pins.why);
 		if (fix)
-			explain_fix(&e, "%s%s", access(pins.path, F_OK) == 0 ? "" : "start talead "
-				    "once, which makes that folder; then ", fix + strlen(fix[5] == ',' ? ". fix, " : ". fix: "));
+			explain_fix(&e, "%s%s",
+				    access(pins.path, F_OK) == 0 ?
+					    "" :
+					    "start talead once, which makes that folder; then ",
+				    fix + strlen(fix[5] == ',' ? ". fix, " : ". fix: "));
 		doctor_say(d, DOCTOR_SKIP, what, &e);
 	}
 	pins_close(&pins);
@@ -359,7 +366,8 @@ static void look_at_tracefs(struct doctor *d)
 
 	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
 		if (!statfs(paths[i], &fs) && fs.f_type == TRACEFS_MAGIC) {
-			doctor_sayf(d, DOCTOR_OK, "tracefs", "%s; no probe of talea needs it", paths[i]);
+			doctor_sayf(d, DOCTOR_OK, "tracefs", "%s; no probe of talea needs it",
+				    paths[i]);
 			return;
 		}
 	doctor_sayf(d, DOCTOR_SKIP, "tracefs", "not mounted; no probe of talea needs it");
@@ -407,13 +415,15 @@ static void look_at_counters(struct doctor *d)
 	if (!err)
 		doctor_sayf(d, DOCTOR_OK, "rseq", "its sections abort as they must");
 	else
-		doctor_sayf(d, DOCTOR_SKIP, "rseq", "%s: rows and cells that were once used are not used "
-			    "again", err == -ENOSYS ? "there is none for programs here" :
+		doctor_sayf(d, DOCTOR_SKIP, "rseq",
+			    "%s: rows and cells that were once used are not used again",
+			    err == -ENOSYS ? "there is none for programs here" :
 			    err == -1 ? "its sections are not aborted" : strerror(-err));
 	if (barriers >= 0 && barriers & MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ)
 		doctor_say(d, DOCTOR_OK, "membarrier", NULL);
 	else
-		doctor_sayf(d, DOCTOR_SKIP, "membarrier", "%s: a counter that became cold keeps its row",
+		doctor_sayf(d, DOCTOR_SKIP, "membarrier",
+			    "%s: a counter that became cold keeps its row",
 			    barriers < 0 ? strerror(errno) : "not for rseq");
 }
 

@@ -1,5 +1,6 @@
 /*
- * What doctor.c and doctor_try.c share: the report, one finding after the other. For these two alone.
+ * What doctor.c and doctor_try.c share: the report, one finding after the other. For these two
+ * alone.
  */
 #ifndef PROBE_DOCTOR_H
 #define PROBE_DOCTOR_H
@@ -19,7 +20,7 @@ struct doctor {
 	FILE *out;
 	json_t *checks; /* NULL: lines */
 	const char *group;
-	const char *lacking; /* without this nothing is tried: said once, and then skipped; NULL: nothing */
+	const char *lacking; /* without this nothing is tried, said once; NULL: nothing */
 	bool has_pins; /* a bpffs is where pins go: what lies in it can be opened to read alone */
 	uint32_t nr[DOCTOR_STATES_NR];
 };

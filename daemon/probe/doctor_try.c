@@ -1,7 +1,8 @@
 /*
  * The doctor's tries: programs are loaded through the same path as a probe, run by events made here
- * and taken down; maps are made, used as the daemon uses them and closed. Owns nothing after a call:
- * no pin, no mount but in a child's private table. Called by doctor.c, which keeps the report.
+ * and taken down; maps are made, used as the daemon uses them and closed. Owns nothing after a
+ * call: no pin, no mount but in a child's private table. Called by doctor.c, which keeps the
+ * report.
  */
 #define _GNU_SOURCE
 #include <bpf/bpf.h>
@@ -147,8 +148,8 @@ static void try_statistics(struct doctor *d)
 	if (fd >= 0)
 		doctor_say(d, DOCTOR_OK, what, NULL);
 	else
-		doctor_sayf(d, DOCTOR_SKIP, what, "`talea probes --cost` has no figures: %s", fd == -EPERM ?
-			    "CAP_SYS_ADMIN is missing" : strerror(-fd));
+		doctor_sayf(d, DOCTOR_SKIP, what, "`talea probes --cost` has no figures: %s",
+			    fd == -EPERM ? "CAP_SYS_ADMIN is missing" : strerror(-fd));
 	if (fd >= 0)
 		close(fd);
 }
@@ -321,8 +322,9 @@ static void say_map(struct doctor *d, const char *what, const struct flaw *f, bo
 	} else if (f->step) {
 		explain_failure(&failure, &e);
 	}
-	doctor_say(d, !f->step ? DOCTOR_OK : doctor_broken(!is_dispensable && doctor_needs_bpf(d)), what,
-		   &e);
+	doctor_say(d,
+		   !f->step ? DOCTOR_OK : doctor_broken(!is_dispensable && doctor_needs_bpf(d)),
+		   what, &e);
 }
 
 /* --- maps of probes --------------------------------------------------------------------------- */
@@ -350,7 +352,8 @@ static void try_tail_call(struct doctor *d, struct probe_live *live)
 }
 
 /* Are they counted, and freed when their owner is gone? */
-static void try_owned_keys(struct doctor *d, const char *what, const char *text, struct probe_live *live)
+static void try_owned_keys(struct doctor *d, const char *what, const char *text,
+			   struct probe_live *live)
 {
 	const struct probe_source *s = &live->sources[0];
 	unsigned char key[TALEA_KEY_BYTES];
@@ -364,10 +367,11 @@ static void try_owned_keys(struct doctor *d, const char *what, const char *text,
 		call_kernel();
 		why = d->has_pins && s->ledger_fd < 0 ? NULL : probe_reap_why_not(live);
 		if (bpf_map_get_next_key(s->keys_fd, NULL, key))
-			doctor_sayf(d, doctor_broken(doctor_needs_bpf(d)), what, "an event made no key");
+			doctor_sayf(d, doctor_broken(doctor_needs_bpf(d)), what,
+				    "an event made no key");
 		else if (why)
-			doctor_sayf(d, DOCTOR_SKIP, what, "counted, but not freed when their owner is gone: "
-				    "%s", why);
+			doctor_sayf(d, DOCTOR_SKIP, what,
+				    "counted, but not freed when their owner is gone: %s", why);
 		else
 			doctor_sayf(d, DOCTOR_OK, what, "counted, and freed when their owner is gone");
 	}

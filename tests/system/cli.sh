@@ -244,6 +244,10 @@ attach_tests() {
 	"$talea" add builds_total 0 && run 0 get --json 'probe_sched_process_exec_total{comm="writer"}' &&
 		json '.counters[0] | .value >= 7 and .origin == "kernel"'
 	ok what_is_attached_counts_by_key
+	run 0 explain 'probe_sched_process_exec_total{comm="writer"}' && grep -q "^counted .*by probe $name (raw_tp:" \
+		"$folder/out" && run 0 explain --json 'probe_sched_process_exec_total{comm="writer"}' &&
+		json ".counters[0].probes == [\"$name\"]"
+	ok explain_names_the_probe_that_counts_it
 	run 0 probes && grep -q "^$name attached [1-9][0-9]* 0 0 [1-9][0-9]*/4096 no raw_tp:" "$folder/out"
 	ok probes_says_keys_and_the_room_for_them
 	run 0 probes --cost=200ms --json && json "[.probes[] | select(.name == \"$name\")][0].cost | .ms >= 100 and
@@ -268,6 +272,11 @@ attach_tests() {
 		run 0 export --format csv 'probe_sched_process_exec_total{comm="writer"}' &&
 		grep -q ',[1-9][0-9]*,,ended,' "$folder/out"
 	ok after_detach_the_last_total_is_shown_and_that_nothing_counts_it
+	run 0 explain 'probe_sched_process_exec_total{comm="writer"}' && grep -q 'by nothing now' "$folder/out"
+	ok explain_says_that_nothing_counts_it
+	run 0 forget --apply 'probe_sched_process_exec_total{comm="writer"}' &&
+		run 0 get 'probe_sched_process_exec_total{talea="removed"}' && grep -qx '[1-9][0-9]*' "$folder/out"
+	ok forget_moves_what_an_ended_probe_counted_into_removed
 	run 2 attach '' && says 'nothing to attach'; ok attach_of_nothing_ends_with_2
 }
 if [ "$(id -u)" = 0 ]; then

@@ -149,8 +149,8 @@ soon() {
 bpftool=$(PATH=$PATH:/usr/sbin:/sbin command -v bpftool)
 if [ -n "$bpftool" ]; then
 	single=64321
-	as=(setpriv --reuid=$single --regid=$single --clear-groups --inh-caps=-all,+bpf,+perfmon,+sys_admin
-		--ambient-caps=-all,+bpf,+perfmon,+sys_admin)
+	caps='-all,+bpf,+perfmon,+sys_admin'
+	as=(setpriv --reuid="$single" --regid="$single" --clear-groups --inh-caps="$caps" --ambient-caps="$caps")
 	install -d -o $single "$folder/single"
 	"${as[@]}" "$folder/bin/talead" -c "$folder/conf" --state "$folder/single/state" --socket "$folder/single/sock" \
 		>"$folder/log" 2>&1 </dev/null &

@@ -217,7 +217,12 @@ static int detach_all(const struct cli *c, struct link *l, const struct wire_pro
 
 	for (size_t i = 0; i < c->args_nr; i++) {
 		const struct wire_probe *p = &probes[i];
+		size_t first = 0;
 
+		while (strcmp(probes[first].name, p->name))
+			first++;
+		if (first < i) /* named twice */
+			continue;
 		rc = ask_probe(l->ask, &change, p->name, NULL);
 		if (rc != CLI_OK)
 			break;

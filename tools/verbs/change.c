@@ -285,7 +285,7 @@ static bool keep_member(struct change *ch, const struct pick *pick)
 	const char *labels = pick->name + strcspn(pick->name, "{");
 	struct family *f;
 
-	if (pick->origin != TALEA_USER || !*labels || !strncmp(labels, "{talea=\"", 8))
+	if (pick->origin == TALEA_OWN || !*labels || !strncmp(labels, "{talea=\"", 8))
 		return false;
 	f = family_of(ch, pick);
 	return f && f->is_family;

@@ -13,6 +13,12 @@
 #define EXPLAIN_MOST 64 /* counters at a time; more is a question for list */
 #define DAY_NS (86400ull * 1000000000)
 
+/* The kernel's probes: asked for once, and only when a counter is theirs. */
+struct sources {
+	struct wire_probe *list;
+	uint32_t nr;
+};
+
 static const char *const heats[] = { [WIRE_COLD] = "cold",
 				     [WIRE_PROMOTING] = "promoting",
 				     [WIRE_HOT] = "hot",
@@ -21,9 +27,58 @@ static const char *const rules[] = { [WIRE_RULE_AUTO] = "auto",
 				     [WIRE_RULE_YES] = "hot",
 				     [WIRE_RULE_NO] = "cold" };
 
+/* --- who counts it -------------------------------------------------------------------------- */
+
+static bool has_counter(const struct wire_probe *p, const char *name)
+{
+	size_t length = strcspn(name, "{"), one;
+
+	for (size_t at = 0; (one = probe_counter(p, at)) > 0; at += one) {
+		if (one == length && !strncmp(p->counters + at, name, length))
+			return true;
+		one += p->counters[at + one] == ' ';
+	}
+	return false;
+}
+
+/* The next probe from *at on that counts it now; NULL: none. */
+static const struct wire_probe *next_source(const struct sources *s, const char *name, uint32_t *at)
+{
+	for (; *at < s->nr; ++*at)
+		if (s->list[*at].state == WIRE_PROBE_ATTACHED && has_counter(&s->list[*at], name))
+			return &s->list[(*at)++];
+	return NULL;
+}
+
+static json_t *sources_json(const struct pick *pick, const struct sources *s)
+{
+	json_t *list = json_array();
+	const struct wire_probe *p;
+
+	for (uint32_t at = 0; (p = next_source(s, pick->name, &at));)
+		json_array_append_new(list, json_text(p->name));
+	return list;
+}
+
+static void print_sources(const struct pick *pick, const struct sources *s)
+{
+	const struct wire_probe *p;
+	uint32_t at = 0, nr = 0;
+	char since[SHOW_TEXT];
+
+	if (pick->origin != TALEA_KERNEL)
+		return;
+	for (; (p = next_source(s, pick->name, &at)); nr++)
+		show_line(nr ? "" : "counted", "by probe %s (%s), since %s", p->name, p->attach,
+			  show_time(since, p->since_real_ns));
+	if (!nr)
+		show_line("counted", "by nothing now: its probe is not attached. try: talea probes");
+}
+
 /* --- JSON ----------------------------------------------------------------------------------- */
 
-static json_t *explain_json(const struct pick *pick, const struct wire_explain *e)
+static json_t *explain_json(const struct pick *pick, const struct wire_explain *e,
+			    const struct sources *sources)
 {
 	bool has_row = e->row != SHM_ROW_NONE;
 	json_t *doc = json_pack(
@@ -35,6 +90,7 @@ static json_t *explain_json(const struct pick *pick, const struct wire_explain *
 		"imbalance", e->imbalance > 0 ? json_rate(e->imbalance) : json_null(), "lanes",
 		(int)e->lanes_nr, "row", has_row ? json_integer(e->row) : json_null());
 
+	json_object_set_new(doc, "probes", sources_json(pick, sources));
 	json_object_set_new(doc, "pin", json_string(rules[e->pin]));
 	json_object_set_new(doc, "rule", json_string(rules[e->rule]));
 	json_object_set_new(doc, "can_have_row", json_boolean(e->can_have_row));
@@ -190,11 +246,13 @@ static void print_idle(const struct wire_explain *e)
 		show_line("idle", "for %s", idle);
 }
 
-static void explain_print(const struct pick *pick, const struct wire_explain *e, bool is_first)
+static void explain_print(const struct pick *pick, const struct wire_explain *e,
+			  const struct sources *sources, bool is_first)
 {
 	if (!is_first)
 		putchar('\n');
 	print_first(pick, e);
+	print_sources(pick, sources);
 	print_suspect(pick, e);
 	print_why(e);
 	print_rates(e);
@@ -204,7 +262,8 @@ static void explain_print(const struct pick *pick, const struct wire_explain *e,
 
 /* --- the verb ------------------------------------------------------------------------------- */
 
-static int explain_all(const struct cli *c, struct ask *ask, const struct picks *picks)
+static int explain_all(const struct cli *c, struct ask *ask, const struct picks *picks,
+		       const struct sources *sources)
 {
 	json_t *list = c->json ? json_array() : NULL, *doc;
 	const struct wire_answer *answer;
@@ -218,9 +277,9 @@ static int explain_all(const struct cli *c, struct ask *ask, const struct picks 
 			break;
 		e = (const struct wire_explain *)(const void *)answer->records;
 		if (c->json)
-			json_array_append_new(list, explain_json(&picks->list[i], e));
+			json_array_append_new(list, explain_json(&picks->list[i], e, sources));
 		else
-			explain_print(&picks->list[i], e, i == 0);
+			explain_print(&picks->list[i], e, sources, i == 0);
 	}
 	if (!c->json || rc != CLI_OK) {
 		json_decref(list);
@@ -231,8 +290,17 @@ static int explain_all(const struct cli *c, struct ask *ask, const struct picks 
 	return json_finish(doc);
 }
 
+static int sources_get(struct ask *ask, const struct picks *picks, struct sources *ret)
+{
+	for (size_t i = 0; i < picks->nr; i++)
+		if (picks->list[i].origin == TALEA_KERNEL)
+			return ask_probes(ask, &ret->list, &ret->nr);
+	return CLI_OK;
+}
+
 int verb_explain(struct cli *c)
 {
+	struct sources sources = { 0 };
 	struct picks picks = { 0 };
 	struct ask *ask = NULL;
 	struct talea_status st;
@@ -251,7 +319,10 @@ int verb_explain(struct cli *c)
 	if (rc == CLI_OK)
 		rc = ask_open(&st, &ask);
 	if (rc == CLI_OK)
-		rc = explain_all(c, ask, &picks);
+		rc = sources_get(ask, &picks, &sources);
+	if (rc == CLI_OK)
+		rc = explain_all(c, ask, &picks, &sources);
+	free(sources.list);
 	ask_close(ask);
 	picks_fini(&picks);
 	talea_close(t);

@@ -244,8 +244,9 @@ static int once(const struct cli *c, struct talea *t, const struct talea_status 
 			"accept\n", c->verb->name, out.suspects_nr, out.suspects_nr == 1 ? "is" : "are",
 			out.suspects_nr == 1 ? "it" : "they");
 	if (out.ended_nr && !is_list && !c->json && !c->watch_ns)
-		fprintf(stderr, "talea get: nothing counts %s now; what %s came to is shown. try: talea "
-			"probes\n", out.nr == 1 ? "it" : out.ended_nr == out.nr ? "them" : "some of them",
+		fprintf(stderr, "talea get: nothing counts %s now; what %s came to is shown. try: "
+			"talea probes\n",
+			out.nr == 1 ? "it" : out.ended_nr == out.nr ? "them" : "some of them",
 			out.nr == 1 ? "it" : "they");
 	if (rc == CLI_OK && out.nr == 1 && out.has_unknown && !is_list && !c->json && !show.is_tty) {
 		fprintf(stderr, "talea get: nothing counts it yet. try: talea probes\n");
