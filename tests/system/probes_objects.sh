@@ -258,7 +258,7 @@ fi
 # --- interfaces: what the kernel says itself
 
 python3 - >"$folder/out" 2>&1 <<'PY'
-import fcntl, socket, struct
+import fcntl, socket, struct, time
 
 def attr(kind, data):
     return struct.pack("HH", 4 + len(data), kind) + data + b"\0" * (-len(data) % 4)
@@ -277,11 +277,20 @@ def up(name):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", name.encode(), 0x1043))
 
+def running(name):  # what is sent before the kernel has noticed the carrier is dropped
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        ask = struct.pack("16s16x", name.encode())
+        while not struct.unpack_from("H", fcntl.ioctl(s, 0x8913, ask), 16)[0] & 0x40:
+            time.sleep(0.01)
+    up(name)  # waits for the lock under which it is being noticed
+
 open("/proc/sys/net/ipv6/conf/default/disable_ipv6", "w").write("1")
 up("lo")
 veth("talea0", "talea1")
 up("talea0")
 up("talea1")
+running("talea0")
+running("talea1")
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 for i in range(700):
     s.sendto(b"x" * (i + 1), ("127.0.0.1", 9))
