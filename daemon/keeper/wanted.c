@@ -213,6 +213,32 @@ static void end_at(struct keeper *k, uint32_t id)
 	free_at(k, id);
 }
 
+static bool has_label(const struct talea_counter_def *def, const char *label)
+{
+	for (uint32_t i = 0; i < def->keys_nr; i++)
+		if (!strcmp(def->keys[i].label, label))
+			return true;
+	return false;
+}
+
+/*
+ * A counter's labels stay while talead runs (I13). One probe in the place of another that counted in
+ * the same counter by other keys would count, and be shown nowhere.
+ */
+static bool is_by_others(const struct probe_spec *spec, const struct probe_live *live)
+{
+	struct talea_counter_def now, was;
+	uint32_t same = 0;
+
+	if (live->state != WIRE_PROBE_ATTACHED || strcmp(spec->counter, live->spec.counter))
+		return false;
+	spec_counter(spec, &now);
+	spec_counter(&live->spec, &was);
+	for (uint32_t i = 0; i < now.keys_nr; i++)
+		same += has_label(&was, now.keys[i].label);
+	return now.keys_nr != was.keys_nr || same != now.keys_nr;
+}
+
 static void ensure_spec(struct keeper *k, const struct probe_spec *spec, uint32_t origin,
 			bool *failed)
 {
@@ -225,7 +251,11 @@ static void ensure_spec(struct keeper *k, const struct probe_spec *spec, uint32_
 		return;
 	}
 	if (live && live->state == WIRE_PROBE_ATTACHED) {
-		if (!spec_equals(spec, &live->spec))
+		if (is_by_others(spec, live))
+			log_line("probe %s goes on counting what it did, \"%s\": the labels of %s stay "
+				 "while this talead runs. fix: give [probe %s] another counter =",
+				 spec->name, live->spec.text, spec->counter, spec->name);
+		else if (!spec_equals(spec, &live->spec))
 			log_line("probe %s goes on counting what it did, \"%s\". fix: talea attach "
 				 "--replace %s, which begins its counts again", spec->name,
 				 live->spec.text, spec->name);
@@ -494,6 +524,11 @@ int wanted_replace(struct keeper *k, const char *name, char *text)
 	if (live->state == WIRE_PROBE_ATTACHED && !is_changed)
 		return answer(text, -EALREADY, "probe %s counts what is asked for: there is nothing to "
 					       "replace", name);
+	if (is_changed && is_by_others(configured, live))
+		return answer(text, -EEXIST, "the labels of %s stay while this talead runs, and it is "
+					     "counted by others. fix: give [probe %s] another counter "
+					     "=, and kill -HUP %d; or restart talead",
+			      configured->counter, name, k->pid);
 	spec = configured ? *configured : live->spec;
 	origin = configured ? PROBE_OF_CONFIG : live->origin;
 	old = *live;

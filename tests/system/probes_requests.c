@@ -283,6 +283,55 @@ static void what_is_asked_for_rightly_is_attached_once_and_ended(void **state)
 	nothing_is_attached();
 }
 
+/* --- another form of what is configured -------------------------------------------------------- */
+
+/* The configuration comes to ask for this, in this counter. */
+static void configure(const char *text, const char *counter)
+{
+	struct probe_spec *spec = &k.config.specs[0];
+	char why[512];
+
+	if (spec_parse("rare", text, spec, why, sizeof(why)))
+		fail_msg("%s: %s", text, why);
+	strcpy(spec->counter, counter);
+	k.config.specs_nr = 1;
+	wanted_ensure(&k, false);
+}
+
+static int replaced(struct link_msg *answer)
+{
+	struct link_msg m = { .kind = LINK_REPLACE, .id = 13, .text = "rare" };
+
+	ask(&m);
+	return answered(13, answer);
+}
+
+/* Its counter's labels stay: what replaced it would count, and be shown nowhere. */
+static void by_other_keys_it_is_replaced_in_another_counter_alone(void **state)
+{
+	const struct probe_live *live = &k.probes[PROBE_NR];
+	struct link_msg answer;
+	int keys_fd;
+
+	(void)state;
+	test_needs_bpf();
+	configure("raw_tp:sys_enter by comm,tgid", "rare_total");
+	assert_int_equal(live->state, WIRE_PROBE_ATTACHED);
+	keys_fd = live->sources[0].keys_fd;
+	configure("raw_tp:sys_enter by comm,uid", "rare_total");
+	assert_int_equal(replaced(&answer), -EEXIST);
+	assert_non_null(strstr(answer.text, "rare_total stay"));
+	assert_non_null(strstr(answer.text, "another counter"));
+	assert_int_equal(live->state, WIRE_PROBE_ATTACHED);
+	assert_int_equal(live->sources[0].keys_fd, keys_fd);
+	configure("raw_tp:sys_enter by comm,uid", "rare_by_uid_total");
+	assert_int_equal(replaced(&answer), 0);
+	assert_string_equal(live->sources[0].def.name, "rare_by_uid_total");
+	configure("raw_tp:sys_enter by comm,uid if arg1 == 1", "rare_by_uid_total");
+	assert_int_equal(replaced(&answer), 0);
+	assert_int_equal(live->state, WIRE_PROBE_ATTACHED);
+}
+
 /* --- cost ------------------------------------------------------------------------------------- */
 
 static void ask_cost(uint64_t id, uint32_t ms)
@@ -430,6 +479,7 @@ int main(void)
 		WITH_KEEPER(an_object_is_not_a_workers_to_name),
 		WITH_KEEPER(a_name_that_does_not_end_is_no_probes),
 		WITH_KEEPER(what_is_asked_for_rightly_is_attached_once_and_ended),
+		WITH_KEEPER(by_other_keys_it_is_replaced_in_another_counter_alone),
 		WITH_KEEPER(a_window_measures_what_ran_in_it_and_ends),
 		WITH_KEEPER(one_window_at_a_time_and_none_is_longer_than_allowed),
 		WITH_KEEPER(a_window_ends_with_the_worker_that_asked_for_it),
