@@ -321,6 +321,14 @@ static void change_the_name(uint64_t round)
 		writer_rebuild(&w, w.order);
 }
 
+static void make_the_name(void)
+{
+	memset(long_keys[0], 'a', LONG_KEY);
+	memset(long_keys[1], 'b', LONG_KEY);
+	text_family = writer_name(&w, SHM_FAMILY, "texts_total", "key", SHM_KEY_TEXT);
+	life_slot = writer_member(&w, SHM_MEMBER, text_family, long_keys[0], LONG_KEY, 0);
+}
+
 /* Runs readers beside the writer; names of two owners in one. */
 static uint64_t mixed_names(void)
 {
@@ -328,10 +336,6 @@ static uint64_t mixed_names(void)
 	pthread_t threads[READERS_NR];
 	uint64_t end, mixed = 0, hits = 0;
 
-	memset(long_keys[0], 'a', LONG_KEY);
-	memset(long_keys[1], 'b', LONG_KEY);
-	text_family = writer_name(&w, SHM_FAMILY, "texts_total", "key", SHM_KEY_TEXT);
-	life_slot = writer_member(&w, SHM_MEMBER, text_family, long_keys[0], LONG_KEY, 0);
 	has_ended = 0;
 	for (int i = 0; i < READERS_NR; i++) {
 		readers[i] = (struct reader){ .seed = 0 };
@@ -355,16 +359,23 @@ static void a_name_is_never_that_of_two_owners(void **state)
 {
 	(void)state;
 	uses_last = false;
+	make_the_name();
 	assert_int_equal(mixed_names(), 0);
 }
 
+/* How soon one is seen depends on what else the machine does. */
 static void control_the_last_name_without_quarantine_is_that_of_two_owners(void **state)
 {
+	uint64_t mixed = 0;
+
 	(void)state;
 	if (TEST_IS_TSAN)
 		skip();
 	uses_last = true;
-	assert_true(mixed_names() > 0);
+	make_the_name();
+	for (int i = 0; i < 20 && !mixed; i++)
+		mixed += mixed_names();
+	assert_true(mixed > 0);
 }
 
 /* --- damaged directories ------------------------------------------------------------------- */
