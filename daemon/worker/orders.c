@@ -69,6 +69,19 @@ static struct order *order_find(struct control *c, uint64_t id)
 	return NULL;
 }
 
+/* Who changed what, or tried to. */
+static void order_log(const struct order *o)
+{
+	bool is_attach = o->op == WIRE_PROBE_ATTACH;
+
+	if (o->op != WIRE_PROBE_COST)
+		log_line("uid %u: %s %s%s%s", (unsigned int)o->client->peer.uid,
+			 o->op == WIRE_PROBE_DETACH ? "detach" :
+			 is_attach		    ? "attach" : "attach --replace",
+			 is_attach ? o->record.attach : o->record.name,
+			 o->err ? ": not done: " : "", o->err ? o->words : "");
+}
+
 void order_finish(struct control *c, uint64_t id)
 {
 	struct order *o = order_find(c, id);
@@ -78,6 +91,7 @@ void order_finish(struct control *c, uint64_t id)
 		return;
 	client = o->client;
 	o->id = 0;
+	order_log(o);
 	client->is_asking = false;
 	if (client->state == CLIENT_ENDED)
 		return;
@@ -213,7 +227,6 @@ static void take_attach(struct control *c, struct client *client,
 		answer_record(c, client, m->head.number, &record);
 		return;
 	}
-	log_line("uid %u: attach %s", (unsigned int)client->peer.uid, text);
 	order_give(c, client, m, &record, PROBES_MAX, &msg);
 }
 
@@ -232,8 +245,6 @@ static void take_named(struct control *c, struct client *client,
 	}
 	answer_probe(c, id, &record);
 	snprintf(msg.text, sizeof(msg.text), "%s", name);
-	log_line("uid %u: %s %s", (unsigned int)client->peer.uid,
-		 is_detach ? "detach" : "attach --replace", name);
 	order_give(c, client, m, &record, id, &msg);
 }
 

@@ -265,6 +265,10 @@ next kill -KILL "$(keeper)" && roots_worker
 result nor_has_a_worker_of_the_spare_that_took_over
 run 0 detach more && execs 5 && within 5 is_counted keyed 30
 result the_new_keeper_has_the_probes_and_they_count
+run 1 detach keyed && grep -qxF 'talead: uid 0: detach more' "$folder/log" &&
+	grep -qE '^talead: uid 0: detach keyed: not done: probe keyed is asked for by' "$folder/log" &&
+	grep -qE '^talead: uid 0: attach .*raw_tp:sched_process_exec by comm' "$folder/log"
+result what_was_asked_for_is_logged_with_who_asked_and_how_it_ended
 as=(setpriv "--reuid=$stranger" "--regid=$stranger" --clear-groups)
 for verb in attach detach replace; do
 	case $verb in
