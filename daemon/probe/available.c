@@ -36,6 +36,8 @@ struct list {
 	struct btf_dump *dump; /* of btf; writes a type into text */
 	char text[256];
 	size_t text_used;
+	size_t left_out_nr; /* that no spec can name; why: the first of them */
+	char why[256];
 };
 
 static int list_put(struct list *l, const char *spec, const char *args)
@@ -228,13 +230,28 @@ static int kernel_list(struct list *l)
 
 /* --- what a file has -------------------------------------------------------------------------- */
 
+/* What is listed can be attached as it stands: the names of files may be longer than a spec takes. */
+static int file_put(struct list *l, const char *spec, const char *args)
+{
+	struct probe_spec parsed;
+	char why[256];
+
+	if (!is_wanted(l, spec))
+		return 0;
+	if (!spec_parse(NULL, spec, &parsed, why, sizeof(why)))
+		return list_put(l, spec, args);
+	if (!l->left_out_nr++)
+		snprintf(l->why, sizeof(l->why), "%s", why);
+	return 0;
+}
+
 static int symbol_put(const char *name, void *arg)
 {
 	struct list *l = arg;
 	char spec[SPEC_BYTES];
 
 	snprintf(spec, sizeof(spec), "%s:%s:%s", l->kind, l->file, name);
-	return is_wanted(l, spec) ? list_put(l, spec, "") : 0;
+	return file_put(l, spec, "");
 }
 
 static int usdt_put(const struct elf_usdt *u, void *arg)
@@ -243,7 +260,7 @@ static int usdt_put(const struct elf_usdt *u, void *arg)
 	char spec[SPEC_BYTES];
 
 	snprintf(spec, sizeof(spec), "usdt:%s:%s:%s", l->file, u->provider, u->name);
-	return is_wanted(l, spec) ? list_put(l, spec, u->args) : 0;
+	return file_put(l, spec, u->args);
 }
 
 /* KIND:FILE:GLOB; the file is a name, never a glob. */
@@ -366,6 +383,9 @@ int available_run(const char *glob, FILE *out, bool is_json)
 	if (err == -ENODATA)
 		fprintf(stderr, "talead: this kernel has no type information (" TYPES_KERNEL ")\n");
 	sort(&l);
+	if (!err && l.left_out_nr)
+		fprintf(stderr, "talead: %zu are left out that no probe can name: %s\n", l.left_out_nr,
+			l.why);
 	if (!err && !l.nr)
 		err = say_none(&l);
 	else if (!err && is_json)

@@ -113,6 +113,18 @@ static Elf_Data *section_read(struct file *f, Elf_Scn *section, const GElf_Shdr 
 	return elf_getdata(section, NULL);
 }
 
+/*
+ * Whoever made the file chose these bytes, and they are shown: names have no blanks and no colon, as in
+ * the texts that name them, and all of it is printable ASCII.
+ */
+static bool is_plain(const char *s, bool is_name)
+{
+	for (; *s; s++)
+		if (*s < ' ' || *s > '~' || (is_name && (*s == ' ' || *s == ':')))
+			return false;
+	return true;
+}
+
 /* --- symbols ---------------------------------------------------------------------------------- */
 
 struct symbols {
@@ -265,7 +277,7 @@ static int names_visit(const char *name, const GElf_Sym *sym, bool is_hidden, vo
 		plain[length] = name[length];
 	}
 	plain[length] = '\0';
-	return n->visit(plain, n->arg);
+	return is_plain(plain, true) ? n->visit(plain, n->arg) : 0;
 }
 
 int elf_symbols_each(const char *path, int (*visit)(const char *name, void *arg), void *arg)
@@ -307,6 +319,8 @@ static int note_read(const struct file *f, const char *desc, size_t size, uint64
 		if (length == size || length >= texts[i].size)
 			return -EINVAL;
 		memcpy(texts[i].to, desc, length + 1);
+		if (!is_plain(texts[i].to, texts[i].to != ret->args))
+			return -EINVAL;
 		desc += length + 1;
 		size -= length + 1;
 	}

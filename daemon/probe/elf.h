@@ -15,7 +15,7 @@ int elf_library_find(const char *name, char *path, size_t size);
 /* The place of a function in the file, for a uprobe. -ENOENT. */
 int elf_symbol_offset(const char *path, const char *symbol, uint64_t *ret_offset);
 
-/* Each function's name; non-zero from visit ends it and is the result. */
+/* Each function's name that a spec can have: printable, no blank, no colon; non-zero from visit ends it and is the result. */
 int elf_symbols_each(const char *path, int (*visit)(const char *name, void *arg), void *arg);
 
 struct elf_usdt {
@@ -23,6 +23,8 @@ struct elf_usdt {
 	char args[256]; /* "8@%rdi -4@-20(%rbp)" */
 	uint64_t offset, semaphore_offset; /* in the file; 0: no semaphore */
 };
+
+/* Each USDT whose names a spec can have; as above. */
 int elf_usdt_each(const char *path, int (*visit)(const struct elf_usdt *u, void *arg), void *arg);
 
 #endif

@@ -49,6 +49,21 @@ run 0 probes --available 'uprobe:libc.so.6:mallo[ct]' --json &&
 	jq -e '.schema == 1 and .available[0].attach == "uprobe:libc.so.6:malloc"' "$folder/out" >/dev/null
 ok 'json_has_the_same'
 
+# Names of the same length, so that the file stays whole: escapes, what is no UTF-8, a colon.
+LC_ALL=C sed 's/talea_strerror/talea_\x1b[31mrrr/g; s/talea_sync/talea_\xff\xfe"\n/g; s/talea_close/talea:close/g' \
+	"$build/libtalea.so" >"$folder/evil.so"
+run 0 probes --available "uprobe:$folder/evil.so:*" && ! LC_ALL=C grep -qP '[^\x20-\x7e\t]' "$folder/out" &&
+	grep -qx "uprobe:$folder/evil.so:talea_open" "$folder/out" && ! grep -q 'evil.so:talea_$\|talea:close' "$folder/out"
+ok 'names_that_no_spec_can_have_are_not_shown'
+lines=$(wc -l <"$folder/out")
+run 0 probes --available "uprobe:$folder/evil.so:*" --json && [ "$(jq '.available | length' "$folder/out")" = "$lines" ]
+ok 'json_leaves_out_the_same'
+head -c 3000 "$build/libtalea.so" >"$folder/cut.so"
+timeout 20 "$talea" probes --available "uprobe:$folder/cut.so:*" >"$folder/out" 2>"$folder/err"
+rc=$?
+[ $rc = 4 ] || [ $rc = 1 ] && [ ! -s "$folder/out" ] && says "$folder/cut.so"
+ok 'a_file_that_is_cut_off_is_told_with_its_name'
+
 if [ ! -r /sys/kernel/btf/vmlinux ]; then
 	skip 'tracepoints' 'this kernel has no type information'
 	echo "1..$nr"
