@@ -17,6 +17,7 @@
 #include "daemon/probe/probe.h"
 #include "daemon/probe/types.h"
 
+#define EXIT_USAGE    2
 #define EXIT_NO_MATCH 4
 #define ARGS_BYTES    1024u
 #define ARGS_NR	      12u
@@ -31,7 +32,8 @@ struct list {
 	const char *glob; /* over the whole of a spec */
 	struct found *found;
 	size_t nr, room;
-	const char *kind, *file; /* of what is walked now */
+	const char *kind; /* of what is walked now */
+	char file[256];	  /* "": the kernel */
 	const struct btf *btf;
 	struct btf_dump *dump; /* of btf; writes a type into text */
 	char text[256];
@@ -267,26 +269,24 @@ static int usdt_put(const struct elf_usdt *u, void *arg)
 static int file_list(struct list *l, const char *kind)
 {
 	const char *file = l->glob + strlen(kind) + 1, *end = strchr(file, ':');
-	char name[256], path[512];
+	char path[512];
 	int err;
 
-	if (!end || end == file || (size_t)(end - file) >= sizeof(name)) {
+	if (!end || end == file || (size_t)(end - file) >= sizeof(l->file)) {
 		fprintf(stderr, "talead: %s needs a file, a path or a library's name: "
 			"'%s:libc.so.6:*'\n", kind, kind);
-		return -EINVAL;
+		return EXIT_USAGE;
 	}
-	memcpy(name, file, (size_t)(end - file));
-	name[end - file] = '\0';
-	err = elf_library_find(name, path, sizeof(path));
+	memcpy(l->file, file, (size_t)(end - file));
 	l->kind = kind;
-	l->file = name;
+	err = elf_library_find(l->file, path, sizeof(path));
 	if (!err)
 		err = strcmp(kind, "usdt") ? elf_symbols_each(path, symbol_put, l)
 					   : elf_usdt_each(path, usdt_put, l);
 	if (err == -ENOEXEC)
-		fprintf(stderr, "talead: %s is no program or library\n", name);
+		fprintf(stderr, "talead: %s is no program or library\n", l->file);
 	else if (err)
-		fprintf(stderr, "talead: %s cannot be looked into: %s\n", name, strerror(-err));
+		fprintf(stderr, "talead: %s cannot be looked into: %s\n", l->file, strerror(-err));
 	return err;
 }
 
@@ -349,16 +349,39 @@ static int print_json(const struct list *l, FILE *out)
 	return err;
 }
 
+/* The name that a glob asks for: behind the last colon, without the stars around it; "": a pattern. */
+static void name_asked(const char *glob, char *buf, size_t size)
+{
+	const char *name = strrchr(glob, ':') ? strrchr(glob, ':') + 1 : glob;
+	size_t length;
+
+	name += strspn(name, "*");
+	length = strcspn(name, "*?[");
+	snprintf(buf, size, "%.*s", name[length + strspn(name + length, "*")] ? 0 : (int)length, name);
+}
+
+/* What to try: names alike, or the glob over all of that kind. */
 static int say_none(const struct list *l)
 {
-	const char *name = strrchr(l->glob, ':') ? strrchr(l->glob, ':') + 1 : l->glob;
-	char near[256] = "";
+	uint32_t event = !*l->file && is_kind_wanted(l, "tp_btf") ? SPEC_TP_BTF :
+			 !*l->file && is_kind_wanted(l, "raw_tp") ? SPEC_RAW_TP :
+			 !*l->file				  ? SPEC_FENTRY :
+			 strcmp(l->kind, "usdt")		  ? SPEC_UPROBE : SPEC_USDT;
+	char name[128], near[256] = "";
 
-	if (!strpbrk(name, "*?[") && (is_kind_wanted(l, "tp_btf") || is_kind_wanted(l, "raw_tp")))
-		explain_nearest(SPEC_TP_BTF, NULL, name, near, sizeof(near));
-	fprintf(stderr, "talead: nothing that can be attached here matches %s%s%s. fix: a glob over "
-		"the whole text, such as 'tp_btf:tcp_*', '*:sched_*', 'uprobe:libc.so.6:mall*'\n",
-		l->glob, *near ? "; alike: " : "", near);
+	name_asked(l->glob, name, sizeof(name));
+	if (*name)
+		explain_nearest(event, *l->file ? l->file : NULL, name, near, sizeof(near));
+	fprintf(stderr, "talead: nothing that can be attached here matches %s%s%s. fix: ", l->glob,
+		*near ? "; alike: " : "", near);
+	if (*l->file && !*name)
+		fprintf(stderr, "name another file; this one has no %s\n",
+			event == SPEC_USDT ? "USDT" : "function that can be named");
+	else if (*l->file)
+		fprintf(stderr, "all that it has: '%s:%s:*'\n", l->kind, l->file);
+	else
+		fprintf(stderr, "a glob over the whole text, such as 'tp_btf:tcp_*', '*:sched_*', "
+				"'uprobe:libc.so.6:mall*'\n");
 	return EXIT_NO_MATCH;
 }
 

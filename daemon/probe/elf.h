@@ -15,7 +15,8 @@ int elf_library_find(const char *name, char *path, size_t size);
 /* The place of a function in the file, for a uprobe. -ENOENT. */
 int elf_symbol_offset(const char *path, const char *symbol, uint64_t *ret_offset);
 
-/* Each function's name that a spec can have: printable, no blank, no colon; non-zero from visit ends it and is the result. */
+/* Each function's name that a spec can have: printable, no blank, no colon. Non-zero from visit ends
+ * it and is the result. */
 int elf_symbols_each(const char *path, int (*visit)(const char *name, void *arg), void *arg);
 
 struct elf_usdt {

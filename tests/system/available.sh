@@ -43,8 +43,13 @@ run 4 probes --available 'uprobe:libc.so.6:no_such_function_*' && [ ! -s "$folde
 ok 'nothing_found_is_exit_4_and_no_output'
 run 1 probes --available 'uprobe:libnosuch.so.9:x*' && says 'libnosuch.so.9'
 ok 'a_library_that_is_not_there_is_named'
-run 1 probes --available 'uprobe:malloc' && says "uprobe needs a file"
-ok 'a_uprobe_without_a_file_is_told_how_to_name_one'
+run 2 probes --available 'uprobe:malloc' && says "uprobe needs a file" && run 2 probes --available 'usdt:*' &&
+	says "'usdt:libc.so.6:*'"
+ok 'a_uprobe_without_a_file_is_usage_and_told_how_to_name_one'
+run 4 probes --available 'uprobe:libc.so.6:*mallloc*' && says 'alike: malloc' && says "'uprobe:libc.so.6:*'"
+ok 'a_misspelt_function_is_told_those_alike_and_how_to_see_all'
+run 4 probes --available "usdt:$build/libtalea.so:*" && says 'this one has no USDT'
+ok 'a_file_without_any_is_told_as_that'
 run 0 probes --available 'uprobe:libc.so.6:mallo[ct]' --json &&
 	jq -e '.schema == 1 and .available[0].attach == "uprobe:libc.so.6:malloc"' "$folder/out" >/dev/null
 ok 'json_has_the_same'
@@ -77,7 +82,9 @@ ok 'a_word_alone_stands_anywhere_in_a_name'
 list 'tp_btf:*' && [ "$(wc -l <"$folder/out")" = "$(sort -u "$folder/out" | wc -l)" ] &&
 	[ "$(wc -l <"$folder/out")" -gt 300 ] && ! grep -qv '^tp_btf:' "$folder/out"
 ok 'a_glob_lists_each_once_and_nothing_else'
-run 4 probes --available 'tp_btf:sched_swich' && says 'alike: sched_switch'
+run 4 probes --available 'tp_btf:sched_swich' && says 'alike: sched_switch' &&
+	run 4 probes --available 'tp_btf:*sched_swich*' && says 'alike: sched_switch' &&
+	run 4 probes --available sched_swich && says 'alike: sched_switch'
 ok 'a_misspelt_name_is_told_the_one_alike'
 
 if [ "$(id -u)" != 0 ]; then
