@@ -250,6 +250,7 @@ const char *show_utc(char *buf, uint64_t real_ns);    /* RFC 3339 */
  * could drive the terminal, shown as '?'. */
 void show_padded(FILE *f, const char *text, int width);
 void show_text(FILE *f, const char *text); /* all of it */
+void show_name(FILE *f, const char *name); /* exact where a program reads it, else as show_text */
 /* A line of a report: a label in bold, then the words. */
 void show_line(const char *label, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void show_bar(FILE *f, double share, int columns); /* share of 1 */

@@ -227,6 +227,13 @@ const char *show_utc(char *buf, uint64_t real_ns)
 
 /* --- text ----------------------------------------------------------------------------------- */
 
+/* What changes how the rest of the line is read: other directions, and marks of them. */
+static bool is_turning(wchar_t c)
+{
+	return c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) ||
+	       (c >= 0x2066 && c <= 0x2069);
+}
+
 /* The next character: its bytes, its columns, and whether it may be written as it is. */
 static int next_char(const char *p, int *ret_columns, bool *ret_is_safe)
 {
@@ -236,7 +243,7 @@ static int next_char(const char *p, int *ret_columns, bool *ret_is_safe)
 	int columns;
 
 	n = mbrtowc(&wide, p, strlen(p), &state);
-	columns = n == (size_t)-1 || n == (size_t)-2 ? -1 : wcwidth(wide);
+	columns = n == (size_t)-1 || n == (size_t)-2 || is_turning(wide) ? -1 : wcwidth(wide);
 	*ret_is_safe = columns >= 0;
 	*ret_columns = columns >= 0 ? columns : 1;
 	return columns >= 0 || (n != (size_t)-1 && n != (size_t)-2 && n) ? (int)n : 1;
@@ -315,6 +322,14 @@ void show_spark(FILE *f, const float *history, size_t nr, int columns)
 void show_text(FILE *f, const char *text)
 {
 	write_part(f, text, 0, show_width(text));
+}
+
+void show_name(FILE *f, const char *name)
+{
+	if (isatty(fileno(f)))
+		show_text(f, name);
+	else
+		fputs(name, f);
 }
 
 #define LABEL_COLUMNS 10

@@ -250,6 +250,14 @@ attach_tests() {
 	ok explain_names_the_probe_that_counts_it
 	run 0 probes && grep -q "^$name attached [1-9][0-9]* 0 0 [1-9][0-9]*/4096 no raw_tp:" "$folder/out"
 	ok probes_says_keys_and_the_room_for_them
+	# By an exec of a file whose name becomes the command's: any bytes but / and 0.
+	hostile_file=$folder/$'\033[31m"x\n\\\377'
+	cp "$build/try/writer" "$hostile_file" && "$hostile_file" --help >/dev/null 2>&1
+	"$talea" add builds_total 0 && run 0 get 'probe_sched_process_exec_total' &&
+		grep -qF '{comm="\\x1b[31m\"x\\x0a\\x5c\\xff"} 1' "$folder/out" &&
+		! LC_ALL=C grep -q '[^ -~]' "$folder/out" && run 0 get --json 'probe_sched_process_exec_total' &&
+		json 'any(.counters[]; .labels.comm == "\\x1b[31m\"x\\x0a\\x5c\\xff")'
+	ok a_command_s_name_cannot_drive_the_terminal_and_two_never_look_the_same
 	run 0 probes --cost=200ms --json && json "[.probes[] | select(.name == \"$name\")][0].cost | .ms >= 100 and
 		.runs >= 0"
 	ok cost_is_measured_when_asked_for
@@ -341,6 +349,8 @@ shows() {
 hides() { ! grep -qE -- "$1" "$folder/out"; }
 alternate() { [ "$(tm display-message -p -t t '#{alternate_on}')" = "$1" ]; }
 
+# What a program may put into a label: an escape, the same in one character, another direction.
+hostile=$'escape_total{l="\033[31mred\302\2331m\342\200\256rtl"}'
 terminal_tests() {
 	tm -f /dev/null new-session -d -s t -x 90 -y 16 "PS1='prompt> ' bash --norc --noprofile" || return 1
 	shows 'prompt>'
@@ -350,6 +360,15 @@ terminal_tests() {
 	type_line "clear; NO_COLOR=1 $talea get builds_total"
 	shows '^builds_total +42' && ! tm capture-pane -e -p -t t | grep -q $'\033\\[[0-9;]*m.*builds_total'
 	ok NO_COLOR_is_honoured
+	run 0 add "$hostile"
+	hostile_bad=''
+	for args in 'get escape_total' 'list escape_total' 'explain escape_total' 'lanes escape_total' \
+		'pin --dry-run escape_total' 'pin escape_total' 'unpin escape_total' 'history' 'get nope_total'; do
+		timeout 10 script -qec "NO_COLOR=1 $talea $args" /dev/null </dev/null >"$folder/out" 2>"$folder/err"
+		LC_ALL=C grep -qF -e $'\033[31' -e $'\302\233' -e $'\342\200\256' "$folder/out" && hostile_bad+=" $args"
+	done
+	echo "$hostile_bad" >"$folder/err"
+	[ -z "$hostile_bad" ]; ok a_label_cannot_drive_the_terminal
 	type_line "clear; $talea probes"
 	shows 'why: not asked for' && shows 'probes = default'; ok probes_on_a_terminal_say_what_is_off_and_how_to_ask
 	type_line "clear; $talea watch '*_total' jobs --exclude 'talea_*' --watch=200ms"

@@ -94,6 +94,16 @@ static void picks_keep(struct change *ch, bool (*keep)(struct change *ch, const 
 	ch->picks.nr = nr;
 }
 
+/* The reason may have a name in it as well. */
+static void say_refused(const struct change *ch, size_t idx, const char *why)
+{
+	fprintf(stderr, "talea %s: ", ch->c->verb->name);
+	show_name(stderr, ch->names[idx]);
+	fputs(": ", stderr);
+	show_name(stderr, why);
+	fputc('\n', stderr);
+}
+
 static void take_verdict(size_t idx, int err, const char *why, void *arg)
 {
 	struct change *ch = arg;
@@ -102,7 +112,7 @@ static void take_verdict(size_t idx, int err, const char *why, void *arg)
 	if (ch->fates[idx] != FATE_REFUSED)
 		return;
 	if (++ch->refused_nr <= WHYS_MOST)
-		fprintf(stderr, "talea %s: %s: %s\n", ch->c->verb->name, ch->names[idx], why);
+		say_refused(ch, idx, why);
 }
 
 static int change_apply(struct change *ch, enum wire_change_op op, size_t nr)
@@ -234,8 +244,10 @@ static int pin(const struct cli *c, enum wire_change_op op, const char *words)
 		goto out_close;
 	}
 	for (size_t i = 0; i < ch.picks.nr; i++)
-		if (c->dry_run || ch.fates[i] == FATE_DONE)
-			puts(ch.names[i]);
+		if (c->dry_run || ch.fates[i] == FATE_DONE) {
+			show_name(stdout, ch.names[i]);
+			putchar('\n');
+		}
 	fflush(stdout);
 	if (show.is_tty || c->dry_run)
 		fprintf(stderr, "%zu counter%s %s%s\n", nr, plural(nr),

@@ -107,8 +107,10 @@ static int lanes_take(struct ask *ask, struct lanes *l, size_t spans_nr, uint32_
 			continue;
 		}
 		if (!is_same(last, now)) {
-			fprintf(stderr, "talea lanes: its row comes and goes all the while. try: "
-					"talea history '%s'\n", l->name);
+			fputs("talea lanes: its row comes and goes all the while. try: talea "
+			      "history '", stderr);
+			show_name(stderr, l->name);
+			fputs("'\n", stderr);
 			rc = CLI_FAILED;
 			break;
 		}
@@ -284,8 +286,11 @@ static void lanes_print(const struct lanes *l, bool has_heat)
 	char rate[SHOW_TEXT];
 
 	if (l->row == SHM_ROW_NONE) {
-		fprintf(stderr, "%s is cold: it has no lanes, all CPUs add to one cell (%s adds/s "
-			"now). try: talea explain '%s'\n", l->name, show_speed(rate, l->cold), l->name);
+		show_name(stderr, l->name);
+		fprintf(stderr, " is cold: it has no lanes, all CPUs add to one cell (%s adds/s now). "
+				"try: talea explain '", show_speed(rate, l->cold));
+		show_name(stderr, l->name);
+		fputs("'\n", stderr);
 		return;
 	}
 	if (!show.is_tty && !has_heat) {
