@@ -222,6 +222,14 @@ rc_seen=$?
 ok talea_doctor_adds_what_the_daemon_says
 timeout 20 "$folder/bin/talea" doctor --json >"$folder/out" 2>"$folder/err"
 json '.schema == 1 and (.checks | length) > 20 and (.daemon | length) > 1'; ok its_json_is_one_object_with_both
+"$folder/bin/talea" attach 'starts_total=raw_tp:sched_process_exec by pid max 1' >"$folder/out" 2>"$folder/err"
+for _ in 1 2 3 4 5; do "$folder/bin/talea" --version >/dev/null 2>&1; done
+is_told() {
+	timeout 20 "$folder/bin/talea" doctor >"$folder/out" 2>"$folder/err"
+	line warn 'probe starts' && says "fix: talea detach starts, then talea attach 'starts_total=raw_tp:sched_process_exec by pid max 2'"
+}
+soon is_told; ok a_probe_without_room_for_its_keys_is_a_warning_with_what_to_type
+"$folder/bin/talea" detach starts >/dev/null 2>&1
 stop
 umount "$folder/state/bpf" 2>/dev/null
 "$folder/bin/talea" doctor >"$folder/out" 2>"$folder/err"
