@@ -294,6 +294,17 @@ static int take_option(struct cli *c, int argc, char **argv, int *at, uint32_t *
 	return set_option(c, id, joined);
 }
 
+/* A spec has blanks, which the shell cuts it at. */
+static void say_quotes(const struct cli *c)
+{
+	fputs("talea attach: a spec is one argument. try: talea attach '", stderr);
+	for (size_t i = 0; i < c->args_nr; i++) {
+		fputs(i ? " " : "", stderr);
+		show_text(stderr, c->args[i]);
+	}
+	fputs("'\n", stderr);
+}
+
 /* Does the verb take these options and that many arguments? */
 static int check_verb(const struct cli *c, uint32_t seen)
 {
@@ -309,6 +320,10 @@ static int check_verb(const struct cli *c, uint32_t seen)
 	}
 	if (!c->verb || (c->args_nr >= c->verb->args_min && c->args_nr <= c->verb->args_max))
 		return CLI_OK;
+	if (c->args_nr > 1 && !strcmp(c->verb->name, "attach")) {
+		say_quotes(c);
+		return CLI_USAGE;
+	}
 	fprintf(stderr, "talea %s: %s. usage: talea %s%s%s [OPTION...]\n", c->verb->name,
 		c->args_nr < c->verb->args_min ? "an argument is missing" : "too many arguments",
 		c->verb->name, *c->verb->args ? " " : "", c->verb->args);

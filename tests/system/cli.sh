@@ -85,8 +85,8 @@ run 2 get --max-age soon && says 'not a time'; ok a_bad_time_is_usage
 run 2 get --watch=1us && says '10ms at least'; ok an_interval_too_short_is_usage
 run 2 probes --cost=1h && says '10s at most'; ok a_measurement_that_takes_too_long_is_usage
 run 2 attach && says 'an argument is missing'; ok attach_wants_what_to_attach
-run 2 attach raw_tp:sched_process_exec by comm && says 'too many arguments'
-ok a_spec_without_quotes_is_usage
+run 2 attach raw_tp:sched_process_exec by comm && says "try: talea attach 'raw_tp:sched_process_exec by comm'"
+ok a_spec_without_quotes_is_usage_and_told_with_them
 run 2 get --json=1 && says 'takes no value'; ok a_value_for_a_flag_is_usage
 run 2 get --socket && says 'needs PATH'; ok an_option_without_its_value_is_usage
 run 2 completion fish && says bash; ok a_shell_without_completion_is_usage
