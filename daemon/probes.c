@@ -267,6 +267,9 @@ static int *fd_place(struct probe_live *live, unsigned int n)
 	if (n < PROBE_PARTS_MAX)
 		return &live->link_fds[n];
 	n -= PROBE_PARTS_MAX;
+	if (n < PROBE_PARTS_MAX)
+		return &live->jump_fds[n];
+	n -= PROBE_PARTS_MAX;
 	if (n >= 5 * PROBE_SOURCES_MAX)
 		return NULL;
 	s = &live->sources[n / 5];
@@ -322,7 +325,7 @@ void probe_for_worker(struct probe_live *live)
 {
 	live->jump_fd = -1;
 	for (unsigned int i = 0; i < PROBE_PARTS_MAX; i++)
-		live->prog_fds[i] = live->link_fds[i] = -1;
+		live->prog_fds[i] = live->link_fds[i] = live->jump_fds[i] = -1;
 	for (unsigned int i = 0; i < PROBE_SOURCES_MAX; i++) {
 		struct probe_source *s = &live->sources[i];
 

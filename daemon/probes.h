@@ -147,6 +147,10 @@ struct probe_ledger {
 	unsigned char key[TALEA_KEY_BYTES];
 };
 
+/* Was its object another one than that which counted before? GAP_KILLED: and the talead that replaced
+ * its programs was killed meanwhile, nobody knows when. */
+enum probe_swapped { PROBE_SAME, PROBE_SWAPPED, PROBE_SWAPPED_GAP, PROBE_SWAPPED_GAP_KILLED };
+
 enum probe_origin { PROBE_OF_TABLE = 1, PROBE_OF_CONFIG = 2, PROBE_OF_COMMAND = 3 };
 
 /*
@@ -159,8 +163,8 @@ enum probe_origin { PROBE_OF_TABLE = 1, PROBE_OF_CONFIG = 2, PROBE_OF_COMMAND = 
  * the probe type's stride. It is frozen: no process can write it, the programs alone add to it,
  * atomically. Map probe_map_bytes() of it PROT_READ and MAP_SHARED; the mapping outlives the fd.
  *
- * A program is entered through a stub that tail-calls jump[0] (objects have neither): storing
- * another program there replaces it without an event missed.
+ * A program is entered through a stub that tail-calls jump[0]: storing another program there
+ * replaces it without an event missed. Each program of an object has a stub and a table of its own.
  */
 struct probe_live {
 	uint32_t state;	 /* enum wire_probe_state */
@@ -177,6 +181,9 @@ struct probe_live {
 	uint32_t progs_nr, links_nr, sources_nr;
 	int prog_fds[PROBE_PARTS_MAX]; /* what the events run: stubs, or an object's programs */
 	int link_fds[PROBE_PARTS_MAX];
+	int jump_fds[PROBE_PARTS_MAX]; /* an object's: of each stub; -1: that program has none */
+	uint32_t swapped;	       /* enum probe_swapped: what adopting it did to its programs */
+	uint64_t gap_ns;	       /* PROBE_SWAPPED_GAP: how long none of them ran */
 	struct probe_spec spec; /* not those of the table */
 	struct probe_source sources[PROBE_SOURCES_MAX];
 };
@@ -210,7 +217,7 @@ void probe_close(struct probe_live *live);
 
 /* All fds of a probe, -1s left out: for who keeps or sends them. At most PROBE_FDS_MAX. probe_fds_put
  * is the way back: takes them in the same order into the places of `live` that are not -1. */
-#define PROBE_FDS_MAX (2 + 2 * PROBE_PARTS_MAX + 5 * PROBE_SOURCES_MAX)
+#define PROBE_FDS_MAX (2 + 3 * PROBE_PARTS_MAX + 5 * PROBE_SOURCES_MAX)
 unsigned int probe_fds_get(const struct probe_live *live, int *ret_fds);
 int probe_fds_put(struct probe_live *live, const int *fds, unsigned int fds_nr);
 

@@ -175,6 +175,24 @@ static void say_failed(const struct keeper *k, bool *failed)
 	}
 }
 
+/* A user's object is somebody's work: that another one counts now is not for him to find out. */
+static void say_swapped(uint32_t id, const struct probe_live *live)
+{
+	const char *name = probe_name(id, live);
+
+	if (live->swapped == PROBE_SWAPPED)
+		log_line("probe %s: its object has changed: the new programs took the places of the "
+			 "old ones between two events, and its counts go on without a gap", name);
+	else if (live->swapped == PROBE_SWAPPED_GAP)
+		log_line("probe %s: its object has changed: the old programs ended and the new ones "
+			 "began, and its counts go on. events of the %.3f ms between are not counted. "
+			 "it has none when both are of the same events", name,
+			 (double)live->gap_ns / 1e6);
+	else if (live->swapped == PROBE_SWAPPED_GAP_KILLED)
+		log_line("probe %s: its programs began again, and its counts go on. events since a "
+			 "talead was killed while it replaced them are not counted", name);
+}
+
 /* Attaches into its place, and tells. What was there has no descriptor. */
 static int attach_at(struct keeper *k, uint32_t id, const struct probe_spec *spec, uint32_t origin,
 		     bool is_replacing)
@@ -193,6 +211,7 @@ static int attach_at(struct keeper *k, uint32_t id, const struct probe_spec *spe
 		if (why_not)
 			log_line("probe %s: keys whose owner is gone stay: %s. when all its room is "
 				 "taken, new ones count in `other`", probe_name(id, live), why_not);
+		say_swapped(id, live);
 		k->tick_ns = now_ns();
 	}
 	tell(k, id);

@@ -15,7 +15,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "daemon/probe/stub.h"
 #include "daemon/probe/table.h"
 #include "order.h"
 
@@ -97,13 +99,17 @@ static uint64_t layout_hash(const struct load *l)
 	return hash;
 }
 
-/* Programs as they were compiled, and the constants that they are loaded with. */
+/*
+ * Programs as they were compiled, and the constants that they are loaded with. Of an object all of its
+ * file: which map or function an instruction means does not stand in the instruction.
+ */
 static uint64_t program_hash(const struct load *l)
 {
 	struct bpf_program *prog;
 	struct bpf_map *map;
 	uint64_t hash = FNV_BASIS;
 
+	hash_number(&hash, l->elf_hash);
 	bpf_object__for_each_program(prog, l->obj) {
 		hash_text(&hash, bpf_program__section_name(prog));
 		hash_bytes(&hash, bpf_program__insns(prog),
@@ -293,29 +299,74 @@ static int load_with_pinned_maps(struct load *l)
 	return err ? err : bpf_object__load(l->obj);
 }
 
+static uint64_t mono_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
 /*
- * A user's programs have no stub: the old ones end before the new ones begin, and what happens in
- * those microseconds is not counted. Until the new ones are pinned meta has the hash of none.
+ * Other programs in the place of those that have no stub or are of other events: the new ones are
+ * attached with nothing behind their stubs, the old ones end, the new ones begin; what happens between
+ * is not counted, and how long that was is told. What cannot be attached fails while the old ones
+ * still count. Until the new ones are pinned meta has the hash of none.
  */
 static int programs_replace(const struct pins *pins, const char *name, struct load *l,
 			    struct pin_meta *m)
 {
 	struct pin_meta none = *m;
-	int err = load_with_pinned_maps(l);
+	uint64_t begin_ns;
+	int err = load_programs_attach(l);
 
 	none.program_hash = 0;
 	none.progs_nr = none.links_nr = 0;
 	if (!err)
 		err = pin_update(pins, name, &none);
+	begin_ns = mono_ns();
 	if (!err)
 		err = pin_drop_programs(pins, name);
 	if (!err)
-		err = load_programs_attach(l);
+		err = load_programs_begin(l);
+	l->live->gap_ns = mono_ns() - begin_ns;
 	if (!err)
 		err = pin_store_programs(pins, name, l->live);
 	m->progs_nr = l->live->progs_nr;
 	m->links_nr = l->live->links_nr;
 	return err;
+}
+
+static void programs_close(struct probe_live *live)
+{
+	for (uint32_t i = 0; i < PROBE_PARTS_MAX; i++) {
+		int *fds[] = { &live->prog_fds[i], &live->link_fds[i], &live->jump_fds[i] };
+
+		for (uint32_t n = 0; n < 3; n++) {
+			if (*fds[n] >= 0)
+				close(*fds[n]);
+			*fds[n] = -1;
+		}
+	}
+	live->progs_nr = live->links_nr = 0;
+}
+
+/* Another object, or another body behind a stub of ours. */
+static int programs_go_on(const struct pins *pins, const char *name, struct load *l,
+			  struct pin_meta *m, const struct pin_meta *old)
+{
+	int err = load_with_pinned_maps(l);
+
+	if (err)
+		return err;
+	if (m->has_jump)
+		return load_jump_set(l);
+	l->live->swapped = PROBE_SWAPPED;
+	if (!stubs_swap(l))
+		return 0;
+	l->live->swapped = old->program_hash ? PROBE_SWAPPED_GAP : PROBE_SWAPPED_GAP_KILLED;
+	programs_close(l->live);
+	return programs_replace(pins, name, l, m);
 }
 
 static int go_on(const struct pins *pins, const char *name, struct load *l, struct pin_meta *m,
@@ -331,15 +382,9 @@ static int go_on(const struct pins *pins, const char *name, struct load *l, stru
 	m->since_real_ns = old->since_real_ns;
 	m->progs_nr = old->progs_nr;
 	m->links_nr = old->links_nr;
-	if (!m->has_jump && !is_same) {
-		err = programs_replace(pins, name, l, m);
-	} else {
-		err = pin_open_programs(pins, name, old, l->live);
-		if (!err && !is_same)
-			err = load_with_pinned_maps(l);
-		if (!err && !is_same)
-			err = load_jump_set(l);
-	}
+	err = pin_open_programs(pins, name, old, l->live);
+	if (!err && !is_same)
+		err = programs_go_on(pins, name, l, m, old);
 	if (!err && memcmp(old, m, sizeof(*m)))
 		err = pin_update(pins, name, m);
 	return err;

@@ -24,8 +24,10 @@ struct bpf_map *load_keys_map(const struct load *l, uint32_t source);
 /* Of a loaded one: from the next event on its body is what the stub goes on to. */
 int load_jump_set(const struct load *l);
 
-/* Attaches stub or programs into l->live's prog_fds and link_fds. */
+/* Attaches stub or programs into l->live's prog_fds and link_fds; an object's do not run before
+ * load_programs_begin, which also attaches those that can have no stub. */
 int load_programs_attach(struct load *l);
+int load_programs_begin(struct load *l);
 
 /* Gives l->live what a worker may have. */
 int load_readers_open(const struct pins *pins, const char *name, struct probe_live *live);

@@ -13,6 +13,7 @@
 
 #include "daemon/probe/adopt.h"
 #include "daemon/probe/learn.h"
+#include "daemon/probe/stub.h"
 #include "daemon/probe/table.h"
 
 #define LOG_BYTES (64u * 1024)
@@ -181,12 +182,13 @@ int load_jump_set(const struct load *l)
 }
 
 /* "uprobe/FILE:SYMBOL" of a user's object: attached as what is declared so, by one descriptor. */
-static int uprobe_attach(struct load *l, struct bpf_program *prog, int *ret_fd, uint32_t *ret_nr)
+static int uprobe_attach(struct load *l, struct bpf_program *prog, int entry_fd, int *ret_fd)
 {
 	const char *section = bpf_program__section_name(prog), *file = strchr(section, '/') + 1;
 	const char *colon = strrchr(file, ':');
 	struct probe_spec spec = { 0 };
-	struct load one = { .id = l->id, .spec = &spec, .live = l->live, .stub = prog };
+	struct load one = { .id = l->id, .spec = &spec, .live = l->live, .entry_fd = entry_fd };
+	uint32_t nr;
 
 	if (!colon || (size_t)(colon - file) >= sizeof(spec.file) ||
 	    strlen(colon + 1) >= sizeof(spec.target))
@@ -194,50 +196,90 @@ static int uprobe_attach(struct load *l, struct bpf_program *prog, int *ret_fd, 
 	spec.event = strncmp(section, "uret", 4) ? SPEC_UPROBE : SPEC_URETPROBE;
 	memcpy(spec.file, file, (size_t)(colon - file));
 	strcpy(spec.target, colon + 1);
-	return declared_attach(&one, ret_fd, 1, ret_nr);
+	return declared_attach(&one, ret_fd, 1, &nr);
 }
 
 /* libbpf ends its own with the object; ours keep the kernel's side alive. */
-static int program_attach(struct load *l, struct bpf_program *prog)
+static int stub_attach(struct load *l)
 {
 	struct probe_live *live = l->live;
 	struct bpf_link *link;
-	uint32_t nr = 0;
-	int err;
+	int err = take_fd(bpf_program__fd(l->stub), &live->prog_fds[0]);
 
-	if (live->progs_nr == PROBE_PARTS_MAX || live->links_nr == PROBE_PARTS_MAX)
-		return -E2BIG;
-	err = take_fd(bpf_program__fd(prog), &live->prog_fds[live->progs_nr]);
 	if (err)
 		return err;
-	live->progs_nr++;
-	if (bpf_program__type(prog) == BPF_PROG_TYPE_KPROBE || (l->stub && l->id >= PROBE_NR)) {
-		err = l->stub ? declared_attach(l, live->link_fds, PROBE_PARTS_MAX, &nr)
-			      : uprobe_attach(l, prog, &live->link_fds[live->links_nr], &nr);
-		live->links_nr += nr;
-		return err;
-	}
-	link = bpf_program__attach(prog);
+	live->progs_nr = 1;
+	if (l->id >= PROBE_NR)
+		return declared_attach(l, live->link_fds, PROBE_PARTS_MAX, &live->links_nr);
+	link = bpf_program__attach(l->stub);
 	if (!link)
 		return -errno;
-	err = take_fd(bpf_link__fd(link), &live->link_fds[live->links_nr]);
-	live->links_nr += !err;
+	err = take_fd(bpf_link__fd(link), &live->link_fds[0]);
+	live->links_nr = !err;
 	bpf_link__destroy(link);
+	return err;
+}
+
+/* Program number i of an object, by its stub if it has one. */
+static int entry_attach(struct load *l, struct bpf_program *prog, uint32_t i)
+{
+	int *link = &l->live->link_fds[i], entry = l->live->prog_fds[i];
+	bool is_raw = bpf_program__type(prog) == BPF_PROG_TYPE_RAW_TRACEPOINT;
+
+	if (bpf_program__type(prog) == BPF_PROG_TYPE_KPROBE)
+		return uprobe_attach(l, prog, entry, link);
+	*link = bpf_raw_tracepoint_open(
+		is_raw ? strchr(bpf_program__section_name(prog), '/') + 1 : NULL, entry);
+	return *link < 0 ? *link : 0;
+}
+
+static int entries_attach(struct load *l, bool are_stubs)
+{
+	struct bpf_program *prog;
+	uint32_t i = 0;
+	int err = 0;
+
+	bpf_object__for_each_program(prog, l->obj) {
+		if (!err && (l->live->jump_fds[i] >= 0) == are_stubs)
+			err = entry_attach(l, prog, i);
+		i++;
+	}
 	return err;
 }
 
 int load_programs_attach(struct load *l)
 {
+	struct probe_live *live = l->live;
 	struct bpf_program *prog;
 	int err = 0;
 
 	l->failure.step = "attach it";
 	if (l->stub)
-		return program_attach(l, l->stub);
-	bpf_object__for_each_program(prog, l->obj)
-		if (!err)
-			err = program_attach(l, prog);
+		return stub_attach(l);
+	bpf_object__for_each_program(prog, l->obj) {
+		uint32_t i = live->progs_nr;
+
+		if (i == PROBE_PARTS_MAX)
+			return -E2BIG;
+		if (stub_make(l, prog, &live->prog_fds[i], &live->jump_fds[i]))
+			err = take_fd(bpf_program__fd(prog), &live->prog_fds[i]);
+		if (err)
+			return err;
+		live->progs_nr++;
+	}
+	err = entries_attach(l, true);
+	live->links_nr = live->progs_nr;
 	return err;
+}
+
+int load_programs_begin(struct load *l)
+{
+	int err;
+
+	if (l->stub)
+		return 0;
+	err = stubs_set(l);
+	return err ? err : entries_attach(l, false);
 }
 
 /* --- descriptors for the worker --------------------------------------------------------------- */
@@ -325,6 +367,8 @@ static int make(const struct pins *pins, struct load *l, struct pin_meta *m)
 		l->live->since_real_ns = real_ns();
 		err = load_programs_attach(l);
 	}
+	if (!err)
+		err = load_programs_begin(l);
 	if (err)
 		return err;
 	pin_it(pins, l, m);

@@ -102,8 +102,8 @@ static int symbol_failed(struct load *l, const struct sites *s, int err)
 		return refuse(l, err, fix, "%.100s has several functions called %.100s", s->path,
 			      symbol);
 	case -ENOEXEC:
-		return refuse(l, err, "", "%.180s is no 64-bit program or library of this machine",
-			      s->path);
+		return refuse(l, err, "name another file",
+			      "%.180s is no 64-bit program or library of this machine", s->path);
 	}
 	return refuse(l, err, "", "%.180s cannot be read: %s", s->path, strerror(-err));
 }
@@ -119,11 +119,13 @@ static int sites_find(struct load *l, struct sites *ret)
 	err = elf_library_find(spec->file, ret->path, sizeof(ret->path));
 	if (err)
 		return err == -ENOEXEC
-			       ? refuse(l, err, "", "%.180s is no program or library", spec->file)
+			       ? refuse(l, err, "name another file", "%.180s is no program or library",
+				      spec->file)
 		       : err != -ENOENT
 			       ? refuse(l, err, "", "%.180s: %s", spec->file, strerror(-err))
 		       : strchr(spec->file, '/')
-			       ? refuse(l, err, "", "there is no file %.200s", spec->file)
+			       ? refuse(l, err, "name another file", "there is no file %.200s",
+					spec->file)
 			       : refuse(l, err, "name it by its path (ldconfig -p)",
 					"no library %.180s is where the linker looks", spec->file);
 	if (spec->event != SPEC_USDT) {
@@ -480,7 +482,8 @@ static int uprobe_attach(struct load *l, const struct sites *s, uint32_t site, i
 			      "enough)");
 	if (fd < 0)
 		return -errno;
-	link = bpf_link_create(bpf_program__fd(l->stub), fd, BPF_PERF_EVENT, &opts);
+	link = bpf_link_create(l->entry_fd ? l->entry_fd : bpf_program__fd(l->stub), fd,
+			       BPF_PERF_EVENT, &opts);
 	err = link < 0 ? link : ioctl(fd, PERF_EVENT_IOC_ENABLE, 0) ? -errno : 0;
 	if (err && link >= 0)
 		close(link);

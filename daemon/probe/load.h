@@ -14,7 +14,9 @@ struct load {
 	uint32_t id;
 	const struct probe_spec *spec; /* not those of the table */
 	struct bpf_object *obj;		/* opened, constants set, not yet loaded */
-	struct bpf_program *stub, *body; /* objects have neither: all their programs are attached */
+	struct bpf_program *stub, *body; /* objects have neither: stub.c makes one of each program */
+	int entry_fd;		/* what declared_attach attaches in the stub's place, if not 0 */
+	uint64_t elf_hash;	/* an object's: all of its file */
 	struct probe_live *live;
 	struct failure failure; /* step, log; what is needed to explain */
 	char without[128];	/* failure.without */

@@ -11,6 +11,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "daemon/probe/load.h"
 #include "daemon/probe/object.h"
 #include "names.h"
@@ -369,6 +372,8 @@ int object_open(struct load *l, const void *elf, size_t bytes)
 	}
 	if (!err)
 		err = open_and_check(&o, elf, bytes);
+	if (!err)
+		l->elf_hash = XXH3_64bits(elf, bytes);
 	/* libbpf has copied what it needs. */
 	free(file);
 	if (!err)

@@ -340,6 +340,12 @@ int pin_open_programs(const struct pins *pins, const char *name, const struct pi
 		it.fd = item_at(&it, "link", i, &live->link_fds[i]);
 		err = item_open(pins, name, &it);
 	}
+	for (uint32_t i = 0; !err && i < m->progs_nr; i++) {
+		it.fd = item_at(&it, "jump", i, &live->jump_fds[i]);
+		err = item_open(pins, name, &it);
+		if (err == -ENOENT) /* not every program has a stub */
+			err = 0;
+	}
 	live->progs_nr = m->progs_nr;
 	live->links_nr = m->links_nr;
 	return err;
@@ -353,6 +359,10 @@ static int programs_pin(const struct pins *pins, bool is_half_made, const char *
 
 	for (uint32_t i = 0; !err && i < live->progs_nr; i++) {
 		it.fd = item_at(&it, "prog", i, &live->prog_fds[i]);
+		err = item_pin(pins, is_half_made, name, &it);
+	}
+	for (uint32_t i = 0; !err && i < live->progs_nr; i++) {
+		it.fd = item_at(&it, "jump", i, &live->jump_fds[i]);
 		err = item_pin(pins, is_half_made, name, &it);
 	}
 	for (uint32_t i = 0; !err && i < live->links_nr; i++) {
@@ -415,10 +425,10 @@ static int folder_remove(const char *path)
 
 int pin_drop_programs(const struct pins *pins, const char *name)
 {
-	static const char *const what[] = { "link", "prog" };
+	static const char *const what[] = { "link", "prog", "jump" };
 	struct item it;
 
-	for (unsigned int i = 0; i < 2 * PROBE_PARTS_MAX; i++) {
+	for (unsigned int i = 0; i < 3 * PROBE_PARTS_MAX; i++) {
 		struct pin_path p;
 
 		item_at(&it, what[i / PROBE_PARTS_MAX], i % PROBE_PARTS_MAX, NULL);

@@ -1,6 +1,7 @@
 /*
  * What attach.c needs of pins.c beside probe.h: one pinned probe, found, opened and written. In the
- * folder of a probe lie `meta`, `jump`, `counts` (table) or countsN, keysN and ledgerN, progN, linkN.
+ * folder of a probe lie `meta`, `jump`, `counts` (table) or countsN, keysN and ledgerN, progN, linkN,
+ * and of an object jumpN.
  */
 #ifndef PROBE_PINS_H
 #define PROBE_PINS_H

@@ -7,6 +7,7 @@
  *   attach.c     one probe from wish to live: load, attach, pin
  *   adopt.c      going on with what is pinned             nearest.c   names like one that is not there
  *   table.c      the objects of the table, embedded       declared.c  what was declared in text
+ *   stub.c       how an object's programs are entered
  *   object.c     a user's own object                      pins.c      the bpffs, what lies in it
  *   explain.c    why it failed, and what to type          learn.c     names that the kernel knows
  *   elf.c        libraries, symbols, USDT notes           reap.c      keys whose owner is gone
@@ -63,9 +64,9 @@ struct probe_wish {
 /*
  * Brings a probe to life and learns the names of its keys (probe_names.h); overwrites *ret whatever
  * it held. What is pinned in the same layout is adopted with its counts, and its program replaced
- * without a gap if ours is another. 0 and ATTACHED, or -errno and FAILED with reason and fix;
- * -EEXIST: another layout is pinned. Needs CAP_BPF and CAP_PERFMON, nothing else; may take some 100
- * ms.
+ * without a gap if ours is another; of an object ret->swapped says what was done. 0 and ATTACHED,
+ * or -errno and FAILED with reason and fix; -EEXIST: another layout is pinned. Needs CAP_BPF and
+ * CAP_PERFMON, nothing else; may take some 100 ms.
  */
 int probe_attach(const struct pins *pins, const struct probe_wish *wish, struct probe_live *ret);
 

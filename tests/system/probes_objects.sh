@@ -323,6 +323,8 @@ kill_all
 opens talea-opens 266
 start && within 5 counted talea-opens 2000
 result and_so_they_are_after_all_its_processes_were_killed
+! grep 'its object has changed' "$folder/log" >"$folder/out"
+result an_object_that_is_the_same_is_not_said_to_have_changed
 
 # --- another object in the same place
 
@@ -339,6 +341,84 @@ result the_former_one_goes_on_exactly
 object opens '/#ifdef __NR_open$/,/#endif/d; s/"Calls that open a file, by command."/"Others."/'
 stop && start && ! logged 'opens not loaded' && opens talea-opens 20 && within 5 counted talea-opens 2031
 result another_program_with_the_same_counters_goes_on_with_the_counts
+logged 'probe opens: its object has changed' && logged 'its counts go on without a gap'
+result and_it_is_said_that_the_object_changed
+
+# While events come: two programs that count the same, in turns, and the load says how many it made.
+load() {
+	exec python3 - "$folder" <<'PY'
+import os, sys
+done, nr = sys.argv[1] + "/done", 0
+fd = os.open("/proc/self/comm", os.O_WRONLY)
+os.write(fd, b"talea-load")
+open_, close, exists = os.open, os.close, os.path.exists
+while not exists(done):
+    for i in range(64):
+        close(open_("/dev/null", 0))
+    nr += 64
+os.write(fd, b"talea-idle")
+with open(sys.argv[1] + "/made", "w") as f:
+    f.write(str(nr))
+PY
+}
+others() { # others [SED]: the example with another help text, so another file and the same counters
+	round=$((round + 1))
+	object opens "/#ifdef __NR_open\$/,/#endif/d; s/\"Calls that open a file, by command.\"/\"Round $round.\"/; ${1:-}"
+}
+under_load() { # under_load ROUNDS [SED]: so many other objects while files are opened; leaves $made
+	local i pid rc=0
+	rm -f "$folder/done" "$folder/made"
+	load &
+	pid=$!
+	for ((i = 0; i < $1; i++)); do
+		stop && others "${2:-}" && start && logged 'probe opens: its object has changed' || rc=1
+	done
+	kill -0 $pid || rc=1
+	: >"$folder/done"
+	wait $pid && made=$((made + $(cat "$folder/made"))) && return $rc
+}
+round=0 made=0
+under_load 3 && logged 'without a gap' && within 5 counted talea-load "$made"
+result no_event_is_lost_or_doubled_when_another_program_takes_its_place_under_load
+is_near() { # less than all, and no more than a thousandth
+	local is
+	is=$("$build/talea" get 'file_opens_total{comm="talea-load"}')
+	echo "made $made, counted $is" >"$folder/out"
+	[ "$is" -le "$made" ] && [ "$is" -gt $((made - made / 1000)) ]
+}
+under_load 1 's|raw_tp/sys_enter|tp_btf/sys_enter|' && logged 'ms between are not counted' && within 5 is_near
+result programs_of_other_events_end_before_the_new_ones_begin_and_the_gap_is_told
+total=$(("$("$build/talea" get 'file_opens_total{comm="talea-opens"}')"))
+others 's|raw_tp/sys_enter|fentry/talea_has_no_such_function|'
+stop && start && grep -E 'opens not loaded' "$folder/log" >"$folder/out" && opens talea-opens 30 &&
+	others && stop && start && within 5 counted talea-opens "$total"
+result one_that_cannot_be_attached_ends_no_former_one
+
+# What an instruction means stands beside it: the same code, another counter.
+pair() { # pair COUNTER
+	cat >"$objects/uses.bpf.c" <<C
+#include <talea.bpf.h>
+TALEA_COUNTER(first, "pair_first_total", "One.");
+TALEA_COUNTER(second, "pair_second_total", "Two.");
+SEC("raw_tp/sys_enter")
+int called(__u64 *ctx)
+{
+	char comm[16];
+	bpf_get_current_comm(comm, sizeof(comm));
+	if (ctx[1] == $(printf '#include <sys/syscall.h>\n__NR_getpgid\n' | cc -E - | tail -n 1) && comm[0] == 'u' && comm[1] == '"')
+		talea_count(&$1, 1);
+	return 0;
+}
+static void __attribute__((used)) both(void) { talea_count(&first, 0); talea_count(&second, 0); }
+char LICENSE[] SEC("license") = "GPL";
+C
+	compile uses
+}
+paired() { [ "$("$build/talea" get pair_first_total pair_second_total 2>&1 | tee "$folder/out" | grep -oE '[0-9]+$' | xargs)" = "$1" ]; }
+pair first && stop && start && { "$build/talea" attach --replace uses || true; } >"$folder/out" 2>&1 && use &&
+	within 5 paired '100 0' && pair second && stop && start && logged 'uses: its object has changed' &&
+	use && within 5 paired '100 100'
+result the_same_code_with_another_counter_is_another_object
 stop
 object opens 's/TALEA_TEXT(comm, 16)/TALEA_TEXT(name, 16)/; s/key\.comm/key.name/g'
 start

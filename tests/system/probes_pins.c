@@ -268,23 +268,34 @@ static uint32_t map_id(int fd)
 	return info.id;
 }
 
-/* It has no stub: other programs, but the same maps; and no program of the old version is left. */
+/* Of the program that the first stub of an object goes on to. */
+static uint32_t first_program_id(void)
+{
+	uint32_t key = 0, id = 0;
+
+	assert_int_equal(bpf_map_lookup_elem(probing.live.jump_fds[0], &key, &id), 0);
+	return id;
+}
+
+/* The same stubs and maps, other programs behind them; and no program of the old version is left. */
 static void an_objects_programs_are_replaced_and_its_counts_go_on(void **state)
 {
-	uint32_t old, maps[2], nr;
+	uint32_t stub, old, maps[2], nr;
 	int fd;
 
 	(void)state;
 	test_needs_bpf();
 	assert_int_equal(probing_attach(PROBE_INTERFACE_TRAFFIC, false), 0);
 	assert_int_equal(probing.live.jump_fd, -1);
-	old = program_id(probing.live.prog_fds[0]);
+	stub = program_id(probing.live.prog_fds[0]);
+	old = first_program_id();
 	maps[0] = map_id(probing.live.sources[0].counts_fd);
 	maps[1] = map_id(probing.live.sources[0].keys_fd);
 	nr = probing.live.links_nr;
 	adopt_as_another_version_of(PROBE_INTERFACE_TRAFFIC);
 	assert_int_equal(probing.live.links_nr, nr);
-	assert_int_not_equal(program_id(probing.live.prog_fds[0]), old);
+	assert_int_equal(program_id(probing.live.prog_fds[0]), stub);
+	assert_int_not_equal(first_program_id(), old);
 	assert_int_equal(map_id(probing.live.sources[0].counts_fd), maps[0]);
 	assert_int_equal(map_id(probing.live.sources[0].keys_fd), maps[1]);
 	for (int i = 0; i < 500; i++) {
@@ -298,6 +309,35 @@ static void an_objects_programs_are_replaced_and_its_counts_go_on(void **state)
 	probe_close(&probing.live);
 	assert_int_equal(probing_attach(PROBE_INTERFACE_TRAFFIC, false), 0);
 	assert_true(probing.live.is_adopted && probing.live.links_nr == nr);
+	probe_end(&probing.pins, PROBE_INTERFACE_TRAFFIC, &probing.live);
+}
+
+/* Killed when the old programs had ended and no new one had begun: begun again, and told. */
+static void what_a_kill_left_between_two_objects_begins_again(void **state)
+{
+	const char *name = probe_types[PROBE_INTERFACE_TRAFFIC].name;
+	struct pin_meta m;
+	uint32_t map, nr;
+
+	(void)state;
+	test_needs_bpf();
+	assert_int_equal(probing_attach(PROBE_INTERFACE_TRAFFIC, false), 0);
+	map = map_id(probing.live.sources[0].counts_fd);
+	nr = probing.live.links_nr;
+	assert_int_equal(pin_find(&probing.pins, name, &m), 0);
+	m.program_hash = 0;
+	m.progs_nr = m.links_nr = 0;
+	assert_int_equal(pin_update(&probing.pins, name, &m), 0);
+	assert_int_equal(pin_drop_programs(&probing.pins, name), 0);
+	probe_close(&probing.live);
+	assert_int_equal(probing_attach(PROBE_INTERFACE_TRAFFIC, false), 0);
+	assert_true(probing.live.is_adopted);
+	assert_int_equal(probing.live.swapped, PROBE_SWAPPED_GAP_KILLED);
+	assert_int_equal(probing.live.links_nr, nr);
+	assert_int_equal(map_id(probing.live.sources[0].counts_fd), map);
+	probe_close(&probing.live);
+	assert_int_equal(probing_attach(PROBE_INTERFACE_TRAFFIC, false), 0);
+	assert_int_equal(probing.live.swapped, PROBE_SAME);
 	probe_end(&probing.pins, PROBE_INTERFACE_TRAFFIC, &probing.live);
 }
 
@@ -347,6 +387,7 @@ int main(void)
 		PROBING_TEST(a_program_is_replaced_without_an_event_missed_or_doubled),
 		PROBING_TEST(a_program_that_is_detached_and_attached_misses_some),
 		PROBING_TEST(an_objects_programs_are_replaced_and_its_counts_go_on),
+		PROBING_TEST(what_a_kill_left_between_two_objects_begins_again),
 		PROBING_TEST(a_declared_program_is_replaced_and_its_keys_go_on),
 	};
 
