@@ -139,7 +139,8 @@ static void print_daemon(const struct facts *f)
 	char a[SHOW_TEXT], b[SHOW_TEXT];
 
 	show_line("daemon", "talead %s at %s", d->version, d->socket);
-	show_line("totals", "not durable: they live as long as the daemon's region");
+	show_line("totals", "not durable: they live as long as the daemon's region; what pinned probes "
+			    "count goes on");
 	show_line("region", "since %s (%s)", show_time(a, d->started_real_ns),
 		  show_ns(b, now > d->started_real_ns ? now - d->started_real_ns : 0));
 	show_line("folder", "%s", d->state_folder);
@@ -318,7 +319,7 @@ int verb_status(struct cli *c)
 
 int verb_overview(struct cli *c)
 {
-	uint32_t attached = 0, wanted = 0;
+	uint32_t attached = 0, wanted = 0, pinned = 0;
 	char a[SHOW_TEXT], b[SHOW_TEXT], e[SHOW_TEXT];
 	struct facts f;
 	int rc;
@@ -334,6 +335,7 @@ int verb_overview(struct cli *c)
 	}
 	for (uint32_t i = 0; i < f.probes_nr; i++) {
 		attached += f.probes[i].state == WIRE_PROBE_ATTACHED;
+		pinned += f.probes[i].state == WIRE_PROBE_ATTACHED && f.probes[i].is_pinned;
 		wanted += f.probes[i].state != WIRE_PROBE_OFF;
 	}
 	printf("talead %s counts since %s; age %s, epoch %s\n", f.daemon->version,
@@ -348,7 +350,8 @@ int verb_overview(struct cli *c)
 		printf("kernel: %u of %u probe%s attached\n", attached, wanted, plural(wanted));
 	else
 		printf("kernel: no probes\n");
-	printf("not durable: totals live as long as the daemon's region\n");
+	printf("not durable: totals live as long as the daemon's region%s\n",
+	       pinned ? "; what pinned probes count goes on" : "");
 	if (f.daemon->suspects_nr || f.daemon->strays_nr)
 		printf("wrong: a total fell, or a cell of nobody changed. next: talea status    talea "
 		       "accept    talea history\n");
