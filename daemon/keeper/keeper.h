@@ -182,6 +182,7 @@ int reload_config_heard(struct keeper *k, const struct link_msg *msg, const int 
 
 /* wanted.c: probes of the table, of [probe NAME] and of commands. Each change is told to spare and
  * worker, which are born with the rest. */
+#define OBJECT_NAMED "an object is loaded from the configuration alone"
 void wanted_init(struct keeper *k);
 void wanted_ensure(struct keeper *k, bool is_start); /* attaches what is wanted and is not there */
 void wanted_take_over(struct keeper *k); /* what the former keeper had begun ends or is gone on with */

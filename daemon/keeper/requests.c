@@ -34,7 +34,7 @@ static void take_attach(struct keeper *k, const struct link_msg *msg)
 	/* An object runs what is in it: only the configuration may name one. */
 	if (!err && spec.event == SPEC_OBJECT) {
 		err = -EPERM;
-		snprintf(why, sizeof(why), "an object is loaded from the configuration alone");
+		snprintf(why, sizeof(why), OBJECT_NAMED);
 	}
 	if (err)
 		snprintf(text, sizeof(text), "%s", why);

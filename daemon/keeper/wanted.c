@@ -297,15 +297,15 @@ struct pinned {
 	struct probe_spec spec;
 };
 
-static void note_pinned(const char *name, uint32_t origin, const struct probe_spec *spec, void *arg)
+static void note_pinned(const struct pinned_probe *seen, void *arg)
 {
 	struct pinned **list = arg, *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		return;
-	p->origin = origin;
-	snprintf(p->name, sizeof(p->name), "%s", name);
-	p->spec = *spec;
+	p->origin = seen->origin;
+	snprintf(p->name, sizeof(p->name), "%s", seen->name);
+	p->spec = *seen->spec;
 	p->next = *list;
 	*list = p;
 }
@@ -324,9 +324,9 @@ static void ensure_pinned(struct keeper *k, bool *failed)
 		} else if (p->origin != PROBE_OF_COMMAND) {
 			log_line("probe %s ends: the configuration no longer asks for it", p->name);
 			pins_remove(&k->pins, p->name);
-		} else if (spec_check(&p->spec, why, sizeof(why))) {
+		} else if (p->spec.event == SPEC_OBJECT || spec_check(&p->spec, why, sizeof(why))) {
 			log_line("probe %s is pinned and not gone on with: %s. fix: talead --unpin",
-				 p->name, why);
+				 p->name, p->spec.event == SPEC_OBJECT ? OBJECT_NAMED : why);
 		} else {
 			ensure_spec(k, &p->spec, PROBE_OF_COMMAND, failed);
 		}
@@ -347,6 +347,15 @@ static void end_unconfigured(struct keeper *k)
 	}
 }
 
+static void ensure_configured(struct keeper *k, bool *failed)
+{
+	for (uint32_t id = 0; id < PROBE_NR; id++)
+		if (k->config.probes >> id & 1 && k->probes[id].state != WIRE_PROBE_ATTACHED)
+			failed[id] = attach_at(k, id, NULL, PROBE_OF_TABLE, false) != 0;
+	for (uint32_t i = 0; i < k->config.specs_nr; i++)
+		ensure_spec(k, &k->config.specs[i], PROBE_OF_CONFIG, failed);
+}
+
 void wanted_ensure(struct keeper *k, bool is_start)
 {
 	bool failed[PROBES_MAX] = { false };
@@ -363,33 +372,27 @@ void wanted_ensure(struct keeper *k, bool is_start)
 		pins_ensure(k);
 		ensure_pinned(k, failed);
 	}
-	for (uint32_t id = 0; id < PROBE_NR; id++)
-		if (k->config.probes >> id & 1 && k->probes[id].state != WIRE_PROBE_ATTACHED)
-			failed[id] = attach_at(k, id, NULL, PROBE_OF_TABLE, false) != 0;
-	for (uint32_t i = 0; i < k->config.specs_nr; i++)
-		ensure_spec(k, &k->config.specs[i], PROBE_OF_CONFIG, failed);
+	ensure_configured(k, failed);
 	say_failed(k, failed);
 }
 
 struct seen {
 	struct keeper *k;
-	bool is_pinned[PROBES_MAX];
+	uint64_t since_real_ns[PROBES_MAX]; /* 0: not pinned */
 };
 
-static void note_seen(const char *name, uint32_t origin, const struct probe_spec *spec, void *arg)
+static void note_seen(const struct pinned_probe *p, void *arg)
 {
 	struct seen *s = arg;
 	uint32_t id;
 
-	(void)origin;
-	(void)spec;
-	if (find(s->k, name, &id))
-		s->is_pinned[id] = true;
+	if (find(s->k, p->name, &id))
+		s->since_real_ns[id] = p->since_real_ns;
 }
 
 /*
  * The pins are the truth: the former keeper unpins before it tells, and pins before it tells. What it
- * did not come to tell of is done here.
+ * did not come to tell of, and what it did not come to, is done here.
  */
 void wanted_take_over(struct keeper *k)
 {
@@ -403,11 +406,20 @@ void wanted_take_over(struct keeper *k)
 	if (k->pins.fd < 0)
 		return;
 	pins_each(&k->pins, note_seen, &seen);
-	for (uint32_t id = 0; id < PROBES_MAX; id++)
-		if (k->probes[id].is_pinned && !seen.is_pinned[id])
+	for (uint32_t id = 0; id < PROBES_MAX; id++) {
+		if (!k->probes[id].is_pinned || seen.since_real_ns[id] == k->probes[id].since_real_ns)
+			continue;
+		if (!seen.since_real_ns[id]) {
 			end_at(k, id);
+			continue;
+		}
+		/* Replaced: this one has ended, and the other is there to be gone on with. */
+		probe_close(&k->probes[id]);
+		free_at(k, id);
+	}
 	end_unconfigured(k);
 	ensure_pinned(k, failed);
+	ensure_configured(k, failed);
 	say_failed(k, failed);
 }
 

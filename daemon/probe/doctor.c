@@ -298,11 +298,9 @@ static void look_at_state(struct doctor *d)
 	doctor_say(d, e.fix[0] ? DOCTOR_FAIL : DOCTOR_OK, "state folder", &e);
 }
 
-static void count_one(const char *name, uint32_t origin, const struct probe_spec *spec, void *arg)
+static void count_one(const struct pinned_probe *p, void *arg)
 {
-	(void)name;
-	(void)origin;
-	(void)spec;
+	(void)p;
 	++*(uint32_t *)arg;
 }
 

@@ -246,6 +246,16 @@ static bool is_map(const struct bpf_map *map, enum bpf_map_type type, uint32_t f
 
 static int check_maps(struct opening *o)
 {
+	struct bpf_map *map;
+
+	bpf_object__for_each_map(map, o->l->obj) {
+		if (!bpf_map__pin_path(map))
+			continue;
+		explain_reason(o->why, "%s: map %s is pinned by its name, and would outlive the probe",
+			       o->what, bpf_map__name(map));
+		explain_fix(o->why, "take LIBBPF_PIN_BY_NAME out, and build it again");
+		return -EPROTO;
+	}
 	for (uint32_t i = 0; i < o->l->live->sources_nr; i++) {
 		struct probe_source *s = &o->l->live->sources[i];
 		struct bpf_map *keys = object_keys_map(o->l, i);

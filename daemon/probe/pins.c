@@ -16,6 +16,7 @@
 #include <limits.h>
 #include <linux/magic.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -285,6 +286,18 @@ static void map_item(struct probe_live *live, unsigned int n, struct item *ret)
 
 #define MAP_ITEMS(live) (2 + 3 * (live)->sources_nr)
 
+/* Keys are read into room for TALEA_KEY_BYTES, whatever lies there. */
+static int keys_check(int fd)
+{
+	struct bpf_map_info info = { 0 };
+	uint32_t bytes = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(fd, &info, &bytes))
+		return -errno;
+	return info.type == BPF_MAP_TYPE_PERCPU_HASH && info.key_size <= TALEA_KEY_BYTES &&
+	       info.value_size == sizeof(uint64_t) ? 0 : -EPROTO;
+}
+
 static int item_open(const struct pins *pins, const char *name, const struct item *it)
 {
 	struct pin_path p = path_of(pins, false, name, it->name);
@@ -319,6 +332,8 @@ int pin_open_maps(const struct pins *pins, const char *name, const struct pin_me
 		map_item(live, n, &it);
 		if (is_there(m, n))
 			err = item_open(pins, name, &it);
+		if (!err && n >= 2 && (n - 2) % 3 == 1 && *it.fd >= 0)
+			err = keys_check(*it.fd);
 		/* Keys that are frozen have no ledger. */
 		if (err == -ENOENT && n >= 2 && (n - 2) % 3 == 2)
 			err = 0;
@@ -512,6 +527,20 @@ out:
 
 /* --- storing ---------------------------------------------------------------------------------- */
 
+/* Of a probe that replaces another there is always one that is whole; the other is half made. */
+static int folder_put(const char *made, const char *wanted)
+{
+	if (!renameat2(AT_FDCWD, made, AT_FDCWD, wanted, RENAME_EXCHANGE)) {
+		folder_remove(made);
+		return 0;
+	}
+	/* EINVAL: before Linux 5.16 the two are not exchanged at once. */
+	if (errno != ENOENT && errno != EINVAL)
+		return -errno;
+	folder_remove(wanted);
+	return rename(made, wanted) ? -errno : 0;
+}
+
 int pin_store(const struct pins *pins, const char *name, const struct pin_meta *m,
 	      const struct probe_live *live)
 {
@@ -534,10 +563,8 @@ int pin_store(const struct pins *pins, const char *name, const struct pin_meta *
 	}
 	if (!err)
 		err = meta_pin(path_of(pins, true, name, "meta").text, m);
-	if (!err) {
-		folder_remove(wanted.text);
-		err = rename(made.text, wanted.text) ? -errno : 0;
-	}
+	if (!err)
+		err = folder_put(made.text, wanted.text);
 	if (err)
 		folder_remove(made.text);
 	return err;
@@ -546,7 +573,7 @@ int pin_store(const struct pins *pins, const char *name, const struct pin_meta *
 /* --- all of them ------------------------------------------------------------------------------ */
 
 struct each {
-	void (*visit)(const char *name, uint32_t origin, const struct probe_spec *spec, void *arg);
+	void (*visit)(const struct pinned_probe *p, void *arg);
 	void *arg;
 };
 
@@ -558,12 +585,11 @@ static void visit_one(const struct pins *pins, const char *folder, void *arg)
 
 	name_from(folder, name, sizeof(name));
 	if (!is_half_made(pins, folder) && !pin_find(pins, name, &m))
-		e->visit(name, m.origin, &m.spec, e->arg);
+		e->visit(&(struct pinned_probe){ .name = name, .origin = m.origin, .spec = &m.spec,
+						 .since_real_ns = m.since_real_ns }, e->arg);
 }
 
-void pins_each(const struct pins *pins,
-	       void (*visit)(const char *name, uint32_t origin, const struct probe_spec *spec,
-			     void *arg),
+void pins_each(const struct pins *pins, void (*visit)(const struct pinned_probe *p, void *arg),
 	       void *arg)
 {
 	struct each e = { visit, arg };

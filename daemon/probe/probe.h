@@ -43,10 +43,16 @@ void pins_look(struct pins *pins, const char *state, int mount_err);
 /* Ends all that is pinned and unmounts, for talead --unpin. How many probes ended, or -errno. */
 int pins_remove_all(const char *state);
 
-/* Calls visit with the name, origin and spec of each pinned probe. */
-void pins_each(const struct pins *pins,
-	       void (*visit)(const char *name, uint32_t origin, const struct probe_spec *spec,
-			     void *arg),
+/* One that is pinned. since_real_ns tells two of one name apart. */
+struct pinned_probe {
+	const char *name;
+	uint32_t origin;
+	uint64_t since_real_ns;
+	const struct probe_spec *spec;
+};
+
+/* Calls visit with each pinned probe. */
+void pins_each(const struct pins *pins, void (*visit)(const struct pinned_probe *p, void *arg),
 	       void *arg);
 
 /* Ends a pinned probe that nobody has open here. 0 or -ENOENT. */

@@ -332,6 +332,43 @@ static void by_other_keys_it_is_replaced_in_another_counter_alone(void **state)
 	assert_int_equal(live->state, WIRE_PROBE_ATTACHED);
 }
 
+/* --- taking over ------------------------------------------------------------------------------ */
+
+/* As the spare finds it when the keeper was killed before it told of a replacement, or before it had
+ * attached all that the configuration asks for. */
+static void a_new_keeper_goes_on_with_what_is_pinned_and_attaches_what_is_wanting(void **state)
+{
+	const struct probe_live *live = &k.probes[PROBE_NR];
+	struct probe_live *told = &k.probes[PROBE_NR];
+	char folder[] = "/tmp/talea-requests.XXXXXX";
+	uint64_t since;
+
+	(void)state;
+	test_needs_bpf();
+	assert_non_null(mkdtemp(folder));
+	snprintf(k.config.state, sizeof(k.config.state), "%s", folder);
+	k.state_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	k.config.pin_auto = 1;
+	configure("raw_tp:sys_enter by comm", "rare_total");
+	assert_true(live->is_pinned && !live->is_adopted);
+	since = live->since_real_ns;
+	told->since_real_ns--;
+	wanted_take_over(&k);
+	assert_int_equal(live->state, WIRE_PROBE_ATTACHED);
+	assert_true(live->is_adopted && live->since_real_ns == since);
+	probe_close(told);
+	*told = (struct probe_live){ 0 };
+	probe_live_init(told);
+	pins_remove(&k.pins, "rare");
+	wanted_take_over(&k);
+	assert_int_equal(live->state, WIRE_PROBE_ATTACHED);
+	assert_true(live->is_pinned && !live->is_adopted);
+	pins_close(&k.pins);
+	assert_int_equal(pins_remove_all(folder), 1);
+	close(k.state_fd);
+	rmdir(folder);
+}
+
 /* --- cost ------------------------------------------------------------------------------------- */
 
 static void ask_cost(uint64_t id, uint32_t ms)
@@ -480,6 +517,7 @@ int main(void)
 		WITH_KEEPER(a_name_that_does_not_end_is_no_probes),
 		WITH_KEEPER(what_is_asked_for_rightly_is_attached_once_and_ended),
 		WITH_KEEPER(by_other_keys_it_is_replaced_in_another_counter_alone),
+		WITH_KEEPER(a_new_keeper_goes_on_with_what_is_pinned_and_attaches_what_is_wanting),
 		WITH_KEEPER(a_window_measures_what_ran_in_it_and_ends),
 		WITH_KEEPER(one_window_at_a_time_and_none_is_longer_than_allowed),
 		WITH_KEEPER(a_window_ends_with_the_worker_that_asked_for_it),
