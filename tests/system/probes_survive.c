@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <talea.h>
+#include <unistd.h>
 
 #include "daemon/probe/pins.h"
 #include "tests/lib/harness.h"
@@ -83,8 +84,8 @@ static void end_daemon(int signal)
 	assert_int_equal(kill(-daemon_of.pid, 0), -1);
 }
 
-/* Runs a program of ours; what it says comes into the daemon's log. */
-static int run(const char *program, const char *a, const char *b, const char *c)
+/* Starts a program of ours; what it says comes into the daemon's log. */
+static pid_t start(const char *program, const char *a, const char *b, const char *c)
 {
 	char path[256];
 	pid_t pid = fork();
@@ -97,12 +98,17 @@ static int run(const char *program, const char *a, const char *b, const char *c)
 		execl(harness_built(program, path, sizeof(path)), program, a, b, c, NULL);
 		_exit(127);
 	}
-	return harness_wait(pid);
+	return pid;
+}
+
+static int replace_syscalls(void)
+{
+	return harness_wait(start("talea", "attach", "--replace", "syscalls"));
 }
 
 static int unpin(void)
 {
-	return run("talead", "-c", daemon_of.config, "--unpin");
+	return harness_wait(start("talead", "-c", daemon_of.config, "--unpin"));
 }
 
 /* A pinned probe's programs live on until the kernel has cleaned up behind the last unpin. */
@@ -240,6 +246,59 @@ static void a_probe_of_a_command_comes_back_with_its_counts(void **state)
 	pins_close(&pins);
 }
 
+/* --- orders and kills ------------------------------------------------------------------------- */
+
+static bool is_pinned(const char *name)
+{
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/bpf/%s/meta", daemon_of.state, name);
+	return access(path, F_OK) == 0;
+}
+
+/* Of what is pinned each event is counted once, of what is not none. */
+static void counts_as_it_is_pinned(const char *name, const char *counter, uint32_t nr)
+{
+	uint64_t before = total(counter);
+
+	calls(nr);
+	assert_int_equal(total(counter) - before, is_pinned(name) ? nr : 0);
+}
+
+static void an_order_under_way_at_a_kill_is_carried_out_or_not_at_all(void **state)
+{
+	uint32_t nr, rounds = (uint32_t)harness_times(24, 600), seed = (uint32_t)getpid(), done = 0;
+	uint64_t begun, made = 0;
+	char spec[128];
+	pid_t pid;
+	bool was;
+
+	(void)state;
+	test_needs_bpf();
+	snprintf(spec, sizeof(spec), "rare_total=raw_tp:sys_enter if arg1 == %ld", (long)RARE_CALL);
+	harness_start(&daemon_of, "probes = syscalls", NULL);
+	assert_int_equal(harness_wait(start("talea", "attach", spec, NULL)), 0);
+	calls(1);
+	begun = total(RARE_NAME);
+	for (uint32_t round = 0; round < rounds; round++) {
+		was = is_pinned("rare");
+		pid = start("talea", was ? "detach" : "attach", was ? "rare" : spec, NULL);
+		usleep((useconds_t)rand_r(&seed) % 30000);
+		if (round % 2)
+			harness_kill_worker(&daemon_of);
+		else
+			harness_kill_keeper(&daemon_of);
+		harness_wait(pid);
+		done += is_pinned("rare") != was;
+		nr = 1 + (uint32_t)rand_r(&seed) % 200;
+		counts_as_it_is_pinned("rare", "rare_total", nr);
+		made += nr;
+	}
+	print_message("# %u kills, %u orders carried out\n", rounds, done);
+	assert_true(done >= rounds / 4);
+	assert_int_equal(total(RARE_NAME) - begun, made);
+}
+
 static void switching_pins_off_ends_what_was_pinned(void **state)
 {
 	(void)state;
@@ -365,10 +424,10 @@ static void another_layout_is_replaced_when_an_admin_asks_for_it(void **state)
 	m.layout_hash++;
 	assert_int_equal(pin_update(&pins, "syscalls", &m), 0);
 	harness_launch(&daemon_of);
-	assert_int_equal(run("talea", "attach", "--replace", "syscalls"), 0);
+	assert_int_equal(replace_syscalls(), 0);
 	calls(1);
 	assert_in_range(total(RARE_NAME), 1, CALLS - 1);
-	assert_int_equal(run("talea", "attach", "--replace", "syscalls"), 1);
+	assert_int_equal(replace_syscalls(), 1);
 	assert_true(harness_log_has(&daemon_of, "there is nothing to replace"));
 	pins_close(&pins);
 }
@@ -383,6 +442,7 @@ int main(void)
 		WITH_DAEMON(without_pins_they_outlive_the_keeper),
 		WITH_DAEMON(kills_at_the_start_leave_all_or_nothing_of_a_probe),
 		WITH_DAEMON(a_probe_of_a_command_comes_back_with_its_counts),
+		WITH_DAEMON(an_order_under_way_at_a_kill_is_carried_out_or_not_at_all),
 		WITH_DAEMON(unpin_ends_what_counts_and_only_when_no_talead_runs),
 		WITH_DAEMON(what_the_configuration_no_longer_asks_for_ends),
 		WITH_DAEMON(switching_pins_off_ends_what_was_pinned),
