@@ -432,6 +432,26 @@ struct bpffs {
 	int mount_err; /* until it has mounted */
 };
 
+/* In a chroot "/" is no mount: those above it are reached by entering the namespace anew. */
+static int mounts_separate(void)
+{
+	int fd, err = 0;
+
+	if (unshare(CLONE_NEWNS))
+		return -errno;
+	if (!mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return 0;
+	if (errno != EINVAL)
+		return -errno;
+	fd = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (setns(fd, CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		err = -errno;
+	close(fd);
+	return err;
+}
+
 static void bpffs_use(struct bpffs *b)
 {
 	LIBBPF_OPTS(bpf_obj_get_opts, opts, .file_flags = BPF_F_RDONLY);
@@ -441,7 +461,7 @@ static void bpffs_use(struct bpffs *b)
 	int fd, reader;
 
 	b->step = "have mounts of its own";
-	b->err = unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ? -errno : 0;
+	b->err = mounts_separate();
 	if (!b->err) {
 		b->step = "mount one";
 		b->err = mount("bpf", ANY_FOLDER, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700")
