@@ -11,9 +11,11 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/membarrier.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +24,8 @@
 #include "order.h"
 
 /* --- what a probe is -------------------------------------------------------------------------- */
+
+#define END_WAITS_MAX 2000 /* of a millisecond */
 
 #define FNV_BASIS 0xcbf29ce484222325ull
 #define FNV_PRIME 0x100000001b3ull
@@ -99,22 +103,23 @@ static uint64_t layout_hash(const struct load *l)
 	return hash;
 }
 
+uint64_t adopt_hash(const void *elf, size_t bytes)
+{
+	uint64_t hash = FNV_BASIS;
+
+	hash_bytes(&hash, elf, bytes);
+	return hash;
+}
+
 /*
- * Programs as they were compiled, and the constants that they are loaded with. Of an object all of its
- * file: which map or function an instruction means does not stand in the instruction.
+ * All of its object as it was compiled, for which map or function an instruction means does not stand
+ * in the instruction; and the constants that it is loaded with.
  */
 static uint64_t program_hash(const struct load *l)
 {
-	struct bpf_program *prog;
 	struct bpf_map *map;
-	uint64_t hash = FNV_BASIS;
+	uint64_t hash = l->elf_hash;
 
-	hash_number(&hash, l->elf_hash);
-	bpf_object__for_each_program(prog, l->obj) {
-		hash_text(&hash, bpf_program__section_name(prog));
-		hash_bytes(&hash, bpf_program__insns(prog),
-			   bpf_program__insn_cnt(prog) * sizeof(struct bpf_insn));
-	}
 	bpf_object__for_each_map(map, l->obj) {
 		size_t bytes = 0;
 		const void *values = bpf_map__autocreate(map)
@@ -307,6 +312,78 @@ static uint64_t mono_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
+/* The programs that run until others take their place. */
+struct former {
+	int progs[PROBE_PARTS_MAX], links[PROBE_PARTS_MAX], jumps[PROBE_PARTS_MAX];
+};
+
+static void former_take(struct probe_live *live, struct former *ret)
+{
+	memcpy(ret->progs, live->prog_fds, sizeof(ret->progs));
+	memcpy(ret->links, live->link_fds, sizeof(ret->links));
+	memcpy(ret->jumps, live->jump_fds, sizeof(ret->jumps));
+	for (uint32_t i = 0; i < PROBE_PARTS_MAX; i++)
+		live->prog_fds[i] = live->link_fds[i] = live->jump_fds[i] = -1;
+	live->progs_nr = live->links_nr = 0;
+}
+
+static void former_close(struct former *f)
+{
+	for (uint32_t i = 0; i < PROBE_PARTS_MAX; i++) {
+		int *fds[] = { &f->progs[i], &f->links[i], &f->jumps[i] };
+
+		for (uint32_t n = 0; n < 3; n++) {
+			if (*fds[n] >= 0)
+				close(*fds[n]);
+			*fds[n] = -1;
+		}
+	}
+}
+
+/* Some time after its last pin and descriptor the kernel ends a program: until then it counts. */
+static int wait_for_end(uint32_t prog_id)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+	int fd = 0;
+
+	for (int i = 0; i < END_WAITS_MAX && fd >= 0; i++) {
+		fd = bpf_prog_get_fd_by_id(prog_id);
+		if (fd < 0)
+			break;
+		close(fd);
+		nanosleep(&pause, NULL);
+	}
+	return fd < 0 ? 0 : -EBUSY;
+}
+
+/*
+ * From here on no event runs them. A stub ends at once, its table being empty; a program without one
+ * when the kernel comes to it. An event may be between the former programs and the new ones, which
+ * stand behind them at the same place: a grace period later none is.
+ */
+static int former_end(const struct pins *pins, const char *name, struct former *f)
+{
+	uint32_t ids[PROBE_PARTS_MAX], ids_nr = 0, key = 0;
+	struct bpf_prog_info info;
+	int err;
+
+	for (uint32_t i = 0; i < PROBE_PARTS_MAX; i++) {
+		uint32_t bytes = sizeof(info);
+
+		memset(&info, 0, sizeof(info));
+		if (f->jumps[i] >= 0)
+			bpf_map_delete_elem(f->jumps[i], &key);
+		else if (f->progs[i] >= 0 && !bpf_obj_get_info_by_fd(f->progs[i], &info, &bytes))
+			ids[ids_nr++] = info.id;
+	}
+	err = pin_drop_programs(pins, name);
+	former_close(f);
+	for (uint32_t i = 0; !err && i < ids_nr; i++)
+		err = wait_for_end(ids[i]);
+	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+	return err;
+}
+
 /*
  * Other programs in the place of those that have no stub or are of other events: the new ones are
  * attached with nothing behind their stubs, the old ones end, the new ones begin; what happens between
@@ -314,7 +391,7 @@ static uint64_t mono_ns(void)
  * still count. Until the new ones are pinned meta has the hash of none.
  */
 static int programs_replace(const struct pins *pins, const char *name, struct load *l,
-			    struct pin_meta *m)
+			    struct pin_meta *m, struct former *f)
 {
 	struct pin_meta none = *m;
 	uint64_t begin_ns;
@@ -326,7 +403,7 @@ static int programs_replace(const struct pins *pins, const char *name, struct lo
 		err = pin_update(pins, name, &none);
 	begin_ns = mono_ns();
 	if (!err)
-		err = pin_drop_programs(pins, name);
+		err = former_end(pins, name, f);
 	if (!err)
 		err = load_programs_begin(l);
 	l->live->gap_ns = mono_ns() - begin_ns;
@@ -337,25 +414,12 @@ static int programs_replace(const struct pins *pins, const char *name, struct lo
 	return err;
 }
 
-static void programs_close(struct probe_live *live)
-{
-	for (uint32_t i = 0; i < PROBE_PARTS_MAX; i++) {
-		int *fds[] = { &live->prog_fds[i], &live->link_fds[i], &live->jump_fds[i] };
-
-		for (uint32_t n = 0; n < 3; n++) {
-			if (*fds[n] >= 0)
-				close(*fds[n]);
-			*fds[n] = -1;
-		}
-	}
-	live->progs_nr = live->links_nr = 0;
-}
-
 /* Another object, or another body behind a stub of ours. */
 static int programs_go_on(const struct pins *pins, const char *name, struct load *l,
 			  struct pin_meta *m, const struct pin_meta *old)
 {
 	int err = load_with_pinned_maps(l);
+	struct former former;
 
 	if (err)
 		return err;
@@ -365,8 +429,10 @@ static int programs_go_on(const struct pins *pins, const char *name, struct load
 	if (!stubs_swap(l))
 		return 0;
 	l->live->swapped = old->program_hash ? PROBE_SWAPPED_GAP : PROBE_SWAPPED_GAP_KILLED;
-	programs_close(l->live);
-	return programs_replace(pins, name, l, m);
+	former_take(l->live, &former);
+	err = programs_replace(pins, name, l, m, &former);
+	former_close(&former);
+	return err;
 }
 
 static int go_on(const struct pins *pins, const char *name, struct load *l, struct pin_meta *m,

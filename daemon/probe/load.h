@@ -16,11 +16,14 @@ struct load {
 	struct bpf_object *obj;		/* opened, constants set, not yet loaded */
 	struct bpf_program *stub, *body; /* objects have neither: stub.c makes one of each program */
 	int entry_fd;		/* what declared_attach attaches in the stub's place, if not 0 */
-	uint64_t elf_hash;	/* an object's: all of its file */
+	uint64_t elf_hash;	/* adopt_hash of what obj was opened from */
 	struct probe_live *live;
 	struct failure failure; /* step, log; what is needed to explain */
 	char without[128];	/* failure.without */
 };
+
+/* adopt.c: for elf_hash, by whoever opens obj. */
+uint64_t adopt_hash(const void *elf, size_t bytes);
 
 /* table.c: the embedded object of a probe of the table. */
 const void *table_elf(uint32_t id, size_t *ret_bytes);

@@ -11,9 +11,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "daemon/probe/load.h"
 #include "daemon/probe/object.h"
 #include "names.h"
@@ -383,7 +380,7 @@ int object_open(struct load *l, const void *elf, size_t bytes)
 	if (!err)
 		err = open_and_check(&o, elf, bytes);
 	if (!err)
-		l->elf_hash = XXH3_64bits(elf, bytes);
+		l->elf_hash = adopt_hash(elf, bytes);
 	/* libbpf has copied what it needs. */
 	free(file);
 	if (!err)

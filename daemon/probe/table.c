@@ -72,6 +72,7 @@ int table_open(struct load *l)
 	l->obj = bpf_object__open_mem(elf, bytes, NULL);
 	if (!l->obj)
 		return -errno;
+	l->elf_hash = adopt_hash(elf, bytes);
 	l->stub = bpf_object__find_program_by_name(l->obj, "enter");
 	l->body = bpf_object__find_program_by_name(l->obj, probe_types[l->id].name);
 	return l->stub && l->body ? old_target_set(l) : -EINVAL;

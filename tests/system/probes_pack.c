@@ -9,18 +9,23 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include "tests/lib/kernel.h"
 #include "tests/lib/needs.h"
 
-static int old_mounts = -1;
+static int old_mounts = -1, old_root = -1, old_folder = -1;
 
+/* Entering a namespace of mounts goes to its root, which is not that of a chroot. */
 static int clean_up(void **state)
 {
 	if (old_mounts >= 0) {
-		if (setns(old_mounts, CLONE_NEWNS))
+		if (setns(old_mounts, CLONE_NEWNS) || fchdir(old_root) || chroot(".") ||
+		    fchdir(old_folder))
 			return -1;
 		close(old_mounts);
+		close(old_root);
+		close(old_folder);
 		old_mounts = -1;
 	}
 	return kernel_teardown(state);
@@ -36,6 +41,8 @@ static void one_that_fails_stops_no_other(void **state)
 {
 	(void)state;
 	test_needs_bpf();
+	old_root = open("/", O_PATH | O_CLOEXEC);
+	old_folder = open(".", O_PATH | O_CLOEXEC);
 	old_mounts = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 	    mount("tmpfs", "/sys/kernel/btf", "tmpfs", 0, "size=64k"))
