@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "daemon/config.h"
+#include "daemon/config/config.h"
 #include "daemon/keeper/keeper.h"
-#include "daemon/log.h"
+#include "daemon/link/log.h"
 
 /* TALEA_VERSION comes from the build: talea.h is the library's. */
 const char *argp_program_version = "talead " TALEA_VERSION;

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "daemon/keeper/keeper.h"
-#include "daemon/log.h"
+#include "daemon/link/log.h"
 
 #define DEATHS_NS (10 * NS_PER_S)
 #define WAIT_MAX_S 30u

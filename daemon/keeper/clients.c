@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "daemon/keeper/keeper.h"
-#include "daemon/log.h"
+#include "daemon/link/log.h"
 #include "wire.h"
 
 #define RETRY_NS 10000000ull	/* a full link, a full memory: both pass */

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "daemon/keeper/keeper.h"
-#include "daemon/log.h"
+#include "daemon/link/log.h"
 
 #define FILES_WANTED 8192u
 #define FILES_OWN 768u /* kept from clients where there are few: regions, probes, links */

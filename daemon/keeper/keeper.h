@@ -20,9 +20,9 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
-#include "daemon/config.h"
-#include "daemon/link.h"
-#include "daemon/probe/probe.h"
+#include "daemon/config/config.h"
+#include "daemon/link/link.h"
+#include "daemon/keeper/probe/probe.h"
 
 #define NS_PER_S 1000000000ull
 #define NEVER UINT64_MAX

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "daemon/keeper/keeper.h"
-#include "daemon/log.h"
+#include "daemon/link/log.h"
 
 void fd_list_add(struct fd_list *list, int fd)
 {

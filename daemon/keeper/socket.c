@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/keeper/keeper.h"
-#include "daemon/log.h"
+#include "daemon/link/log.h"
 
 static int in_use(const char *path, int probe)
 {

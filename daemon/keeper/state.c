@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "daemon/keeper/keeper.h"
-#include "daemon/log.h"
+#include "daemon/link/log.h"
 
 #define KEEPER_LOCK "keeper.lock"
 

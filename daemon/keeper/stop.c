@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/keeper/keeper.h"
-#include "daemon/log.h"
+#include "daemon/link/log.h"
 
 #define STOP_PATIENCE_NS (20 * NS_PER_S)
 #define EXIT_NO_DAEMON 3

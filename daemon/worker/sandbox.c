@@ -20,7 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "daemon/log.h"
+#include "daemon/link/log.h"
 
 /* A sanitizer reads /proc/self, starts a symbolizer and forks: none of it is the worker's. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

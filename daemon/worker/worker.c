@@ -11,9 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/link.h"
-#include "daemon/log.h"
-#include "daemon/worker/control.h"
+#include "daemon/link/link.h"
+#include "daemon/link/log.h"
+#include "daemon/worker/control/control.h"
 #include "daemon/worker/sandbox.h"
 
 #define LOCK_WAIT_MS 30000

@@ -24,11 +24,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bpf/syscalls.skel.h"
+#include "bpf/pack/syscalls.skel.h"
 #include "bpf/talea_kernel.h"
-#include "daemon/probe/probe.h"
-#include "daemon/space/rows.h"
-#include "tests/bench/bpf/percpu.skel.h"
+#include "daemon/keeper/probe/probe.h"
+#include "daemon/worker/space/rows.h"
+#include "tests/bench/bpf/pack/percpu.skel.h"
 #include "tests/bench/lib/bench.h"
 
 #define ROUNDS	    5000u /* few, so that little else changes meanwhile */

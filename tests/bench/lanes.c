@@ -1,6 +1,6 @@
 /*
  * What reading the lanes of many CPUs costs, in a simulated region of 128 lanes with the real
- * geometry: the fold's loop (daemon/space/rows.c) over 64 lanes of 100,000 rows beside the
+ * geometry: the fold's loop (daemon/worker/space/rows.c) over 64 lanes of 100,000 rows beside the
  * fastest plain read of the same bytes, and the exact sum of one counter over 2, 64 and 128 lanes
  * (client/read.c) beside the same loop with lanes a multiple of a page apart, which is why they
  * are not. Needs no daemon. Called by tests/bench/run.
@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 
 #include "client/read.h"
-#include "daemon/space/rows.h"
+#include "daemon/worker/space/rows.h"
 #include "shm/region.h"
 #include "tests/bench/lib/bench.h"
 

@@ -15,13 +15,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/space/busy.h"
-#include "daemon/space/heat.h"
-#include "daemon/space/leave.h"
-#include "daemon/space/owners.h"
-#include "daemon/space/remove.h"
-#include "daemon/space/totals.h"
-#include "daemon/worker/message.h"
+#include "daemon/worker/space/busy.h"
+#include "daemon/worker/space/heat.h"
+#include "daemon/worker/space/leave.h"
+#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/remove.h"
+#include "daemon/worker/space/totals.h"
+#include "daemon/worker/control/message.h"
 #include "shm/names.h"
 #include "shm/region.h"
 #include "tests/fuzz/fuzz.h"

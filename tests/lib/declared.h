@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "daemon/probe/probe.h"
+#include "daemon/keeper/probe/probe.h"
 
 #define DECLARED_RARE SYS_sched_get_priority_max /* a system call that nobody makes */
 

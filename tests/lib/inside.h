@@ -6,7 +6,7 @@
 #ifndef TESTS_LIB_INSIDE_H
 #define TESTS_LIB_INSIDE_H
 
-#include "daemon/space/space.h"
+#include "daemon/worker/space/space.h"
 #include "shm/wire.h"
 
 struct inside {

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "daemon/worker/maps.h"
+#include "daemon/worker/kernel/maps.h"
 #include "shm/names.h"
 #include "tests/lib/needs.h"
 

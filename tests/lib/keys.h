@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/worker/kernel.h"
+#include "daemon/worker/kernel/kernel.h"
 #include "tests/lib/inside.h"
 
 #define KEYS_PROBE PROBE_NR /* the first place that is not the table's */

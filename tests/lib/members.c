@@ -6,11 +6,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "daemon/space/leave.h"
-#include "daemon/space/quota.h"
-#include "daemon/space/register.h"
-#include "daemon/space/remove.h"
-#include "daemon/space/totals.h"
+#include "daemon/worker/space/leave.h"
+#include "daemon/worker/space/quota.h"
+#include "daemon/worker/space/register.h"
+#include "daemon/worker/space/remove.h"
+#include "daemon/worker/space/totals.h"
 #include "tests/lib/clock.h"
 #include "tests/lib/test.h"
 

@@ -6,7 +6,7 @@
 #ifndef TESTS_LIB_MEMBERS_H
 #define TESTS_LIB_MEMBERS_H
 
-#include "daemon/space/space.h"
+#include "daemon/worker/space/space.h"
 
 extern struct space *space;
 extern struct config config;

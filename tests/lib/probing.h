@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/probe/pins.h"
+#include "daemon/keeper/probe/pins.h"
 
 struct probing {
 	char folder[32];

@@ -1,7 +1,7 @@
 /*
  * Looking up: a slot that is handed out to one key after another, its name record written again in place,
  * while clients find keys in the index and add with the generation that they found, and a worker that
- * dies at any step (PROTOCOL 3; shm/directory.h dir_matches, daemon/space/remove.c). What a removal does
+ * dies at any step (PROTOCOL 3; shm/directory.h dir_matches, daemon/worker/space/remove.c). What a removal does
  * with the counts is members.pml. Run by tests/model/run, which names the mutants.
  *
  * Sequentially consistent. A name is two words, written one after the other. The third key is nobody's:

@@ -1,7 +1,7 @@
 /*
  * Members: one slot that is handed out, removed by intent and handed out again, its family's `removed`,
  * adds with and without rseq, late ones, an outside reader of the family's sum, and a worker that dies at
- * any step (PROTOCOL 2 and 3; daemon/space/remove.c, client/target.c). The member may have the one row.
+ * any step (PROTOCOL 2 and 3; daemon/worker/space/remove.c, client/target.c). The member may have the one row.
  * Not here: finding a member by its key (lookup.pml), which rows are free (rows.pml). Run by
  * tests/model/run, which names the mutants.
  *

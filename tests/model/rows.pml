@@ -1,6 +1,6 @@
 /*
  * Rows: add, assign, retire, keep, reuse by another counter, the grace, an outside reader, and a worker
- * that dies at any step (PROTOCOL 1 and 2; daemon/space/owners.c, leave.c, daemon/worker/grace.c). Owns
+ * that dies at any step (PROTOCOL 1 and 2; daemon/worker/space/owners.c, leave.c, daemon/worker/fold/grace.c). Owns
  * no members of families: members.pml. Run by tests/model/run, which names the mutants.
  *
  * Loads and stores are sequentially consistent here. What that leaves out stands in the code as

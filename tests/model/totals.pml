@@ -1,7 +1,7 @@
 /*
  * Totals: the fold stores the copy that is not current and publishes it, readers copy two values of one
  * epoch, a freed slot is handed out again only after both copies hold 0, and a worker dies at any step
- * (PROTOCOL 9; daemon/space/totals.c, client/read.c, client/each.c). How a total is made is rows.pml and
+ * (PROTOCOL 9; daemon/worker/space/totals.c, client/read.c, client/each.c). How a total is made is rows.pml and
  * members.pml. Run by tests/model/run, which names the mutants.
  *
  * Sequentially consistent: the code's release fence before the first store of a fold, and the reader's

@@ -1,6 +1,6 @@
 /*
  * Why the worker's threads share their names by RCU: a scrape walks all of them, and the fold thread,
- * which looks names up and adds some meanwhile, must not wait for it. daemon/registry.c is compiled in
+ * which looks names up and adds some meanwhile, must not wait for it. daemon/worker/registry.c is compiled in
  * here a second time so that a rwlock can take RCU's place: the control, in which the fold lags by
  * most of a walk. Only figures of one run are compared.
  */
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "daemon/registry.h"
+#include "daemon/worker/registry.h"
 
 #include "tests/lib/harness.h"
 
@@ -41,7 +41,7 @@ static void section_end(void)
 
 #define urcu_memb_read_lock   section_begin
 #define urcu_memb_read_unlock section_end
-#include "daemon/registry.c"
+#include "daemon/worker/registry.c"
 
 #define NAMES_NR   (TEST_IS_SANITIZED ? 100000u : 300000u)
 #define SCRAPES_NR 2

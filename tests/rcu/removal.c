@@ -1,6 +1,6 @@
 /*
  * Why a record that is removed waits for a grace period: a reader that found it before still reads it.
- * daemon/registry.c is compiled in here with AddressSanitizer, whatever the rest is built with, and so
+ * daemon/worker/registry.c is compiled in here with AddressSanitizer, whatever the rest is built with, and so
  * that its callback can be made to run at once: the control, in which the reader's read is reported.
  * Each scenario runs in a process of its own, because a report ends it.
  */
@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/registry.h"
+#include "daemon/worker/registry.h"
 
 #include "tests/lib/harness.h"
 
@@ -35,7 +35,7 @@ static void removal_ends(struct rcu_head *head, void (*callback)(struct rcu_head
 #endif
 #endif
 #define urcu_memb_call_rcu removal_ends
-#include "daemon/registry.c"
+#include "daemon/worker/registry.c"
 
 #define NAMES_NR   1000u
 #define REMOVED_NR 100u

@@ -77,7 +77,7 @@ check 'libtalea_3_names_every_public_call' '' "$missing"
 # whether it is on by default, each counter below its probe, and no other.
 probes_page=tools/man/talea-probes.7.scd
 table() { sed -n '/^# THE TABLE/,/^# /p' "$probes_page"; }
-in_list=$(sed -n 's/^\tX([A-Z_]*, *\([a-z_]*\)).*/\1/p' daemon/probes.h)
+in_list=$(sed -n 's/^\tX([A-Z_]*, *\([a-z_]*\)).*/\1/p' daemon/spec/pack.h)
 check 'talea_probes_7_has_every_probe_and_no_other' "$(sort <<<"$in_list")" \
 	"$(table | sed -n 's/^\*\([a-z_]*\)\* (.*/\1/p' | sort)"
 # What the table says of a probe: `attach[ default]`, then its counters.
@@ -89,7 +89,7 @@ of_table() {
 	END {
 		match(text, /\.attach = "[^"]*"/)
 		print substr(text, RSTART + 11, RLENGTH - 12) (text ~ /is_default = true/ ? ", default" : "")
-	}' daemon/probes.c
+	}' daemon/spec/pack.c
 }
 of_page() { table | sed -n "s/^\*$1\* (\(.*\), [a-z]*)\$/\1/p"; }
 for probe in $in_list; do
@@ -97,7 +97,7 @@ for probe in $in_list; do
 	check "talea_probes_7_says_what_${probe}_is" "$(of_table "$probe")" "$(of_page "$probe")"
 done
 check 'talea_probes_7_has_every_counter_of_the_table_and_no_other' \
-	"$(sed 's|^#define PAGE_FAULTS ||' daemon/probes.c bpf/interface_*.bpf.c 2>/dev/null |
+	"$(sed 's|^#define PAGE_FAULTS ||' daemon/spec/pack.c bpf/pack/interface_*.bpf.c 2>/dev/null |
 		grep -oE '"kernel_[a-z_]+_total"' | tr -d '"' | sort -u)" \
 	"$(table | grep -oE '\*kernel_[a-z_]+_total\*' | tr -d '*' | sort -u)"
 # What `talea drift` calls a difference that it expects is explained there.
@@ -106,7 +106,7 @@ check 'talea_probes_7_explains_every_expected_difference' \
 		grep -oE '(BOOK_[A-Z]*, )"[a-z]+"' | grep -oE '[a-z]+' | sort)" \
 	"$(sed -n '/^# SECOND SOURCE/,/^# DECLARED/s/^_\([a-z]*\)_$/\1/p' "$probes_page" | sort)"
 # The words of the grammar that the daemon reads.
-for word in $(sed -n 's/^ \*   EVENT  //p; s/^ \*          //p' daemon/probe_spec.h | grep -oE '[a-z_]+:' |
+for word in $(sed -n 's/^ \*   EVENT  //p; s/^ \*          //p' daemon/spec/probe_spec.h | grep -oE '[a-z_]+:' |
 	sort -u); do
 	check "talea_probes_7_has_the_event_$word" yes "$(grep -q "\*$word\*" "$probes_page" && echo yes)"
 done

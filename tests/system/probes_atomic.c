@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/probe/probe.h"
+#include "daemon/keeper/probe/probe.h"
 #include "tests/lib/needs.h"
 
 #define CALLS 300000u

@@ -20,8 +20,8 @@
 #include <bpf/bpf.h>
 
 #include "bpf/talea_kernel.h"
-#include "daemon/probe/probe.h"
-#include "daemon/probe_names.h"
+#include "daemon/keeper/probe/probe.h"
+#include "daemon/spec/probe_names.h"
 #include "order.h"
 #include "tests/lib/needs.h"
 

@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/probe/probe.h"
+#include "daemon/keeper/probe/probe.h"
 #include "tests/lib/needs.h"
 
 struct result {

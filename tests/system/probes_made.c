@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "bpf/talea_kernel.h"
-#include "daemon/probe/table.h"
+#include "daemon/keeper/probe/table.h"
 #include "tests/lib/needs.h"
 
 #define NONE UINT32_MAX

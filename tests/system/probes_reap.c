@@ -21,8 +21,8 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "daemon/probe/probe.h"
-#include "daemon/worker/maps.h"
+#include "daemon/keeper/probe/probe.h"
+#include "daemon/worker/kernel/maps.h"
 #include "order.h"
 #include "tests/lib/clock.h"
 #include "tests/lib/harness.h"

@@ -19,9 +19,9 @@
 #include <sys/wait.h>
 #include <talea.h>
 
-#include "daemon/probe/reap.h"
-#include "daemon/probe/probe.h"
-#include "daemon/worker/maps.h"
+#include "daemon/keeper/probe/reap.h"
+#include "daemon/keeper/probe/probe.h"
+#include "daemon/worker/kernel/maps.h"
 #include "tests/lib/clock.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/keys.h"

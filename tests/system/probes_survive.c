@@ -17,7 +17,7 @@
 #include <talea.h>
 #include <unistd.h>
 
-#include "daemon/probe/pins.h"
+#include "daemon/keeper/probe/pins.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/needs.h"
 

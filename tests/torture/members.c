@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/worker/grace.h"
+#include "daemon/worker/fold/grace.h"
 #include "shm/layout.h"
 #include "shm/order.h"
 #include "tests/lib/harness.h"
@@ -223,7 +223,7 @@ static void *add_without_rseq(void *arg)
 	return NULL;
 }
 
-/* As member_hide and remove_reuse of daemon/space/remove.c. */
+/* As member_hide and remove_reuse of daemon/worker/space/remove.c. */
 static void *remove_members(void *arg)
 {
 	(void)arg;

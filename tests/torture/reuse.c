@@ -19,11 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/space/owners.h"
-#include "daemon/space/quota.h"
-#include "daemon/space/register.h"
-#include "daemon/space/suspect.h"
-#include "daemon/worker/grace.h"
+#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/quota.h"
+#include "daemon/worker/space/register.h"
+#include "daemon/worker/space/suspect.h"
+#include "daemon/worker/fold/grace.h"
 #include "tests/lib/harness.h"
 
 #if defined(__x86_64__) && defined(__GLIBC__)

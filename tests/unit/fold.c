@@ -15,10 +15,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "daemon/space/busy.h"
-#include "daemon/space/quota.h"
-#include "daemon/space/register.h"
-#include "daemon/space/totals.h"
+#include "daemon/worker/space/busy.h"
+#include "daemon/worker/space/quota.h"
+#include "daemon/worker/space/register.h"
+#include "daemon/worker/space/totals.h"
 #include "tests/lib/inside.h"
 
 #define SECOND_NS 1000000000ull

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "daemon/worker/grace.h"
+#include "daemon/worker/fold/grace.h"
 
 static int online_fd(const char *text)
 {

@@ -7,10 +7,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "daemon/space/changes.h"
-#include "daemon/space/heat.h"
-#include "daemon/space/owners.h"
-#include "daemon/space/suspect.h"
+#include "daemon/worker/space/changes.h"
+#include "daemon/worker/space/heat.h"
+#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/suspect.h"
 #include "tests/lib/inside.h"
 
 #define FOLD_NS 10000000ull /* 10 ms: the threshold is 1,000 adds */

@@ -9,9 +9,9 @@
 #include <errno.h>
 #include <pthread.h>
 
-#include "daemon/space/quota.h"
-#include "daemon/space/register.h"
-#include "daemon/worker/maps.h"
+#include "daemon/worker/space/quota.h"
+#include "daemon/worker/space/register.h"
+#include "daemon/worker/kernel/maps.h"
 #include "tests/lib/keys.h"
 
 /* --- counting --------------------------------------------------------------------------------- */

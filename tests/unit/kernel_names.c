@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/link.h"
+#include "daemon/link/link.h"
 #include "shm/names.h"
 #include "tests/lib/keys.h"
 

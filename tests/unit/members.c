@@ -11,9 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/space/busy.h"
-#include "daemon/space/owners.h"
-#include "daemon/space/remove.h"
+#include "daemon/worker/space/busy.h"
+#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/remove.h"
 #include "tests/lib/clock.h"
 #include "tests/lib/members.h"
 

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/probe_spec.h"
+#include "daemon/spec/probe_spec.h"
 
 static struct probe_spec spec_of(const char *text)
 {

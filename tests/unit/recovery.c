@@ -12,8 +12,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "daemon/space/quota.h"
-#include "daemon/space/register.h"
+#include "daemon/worker/space/quota.h"
+#include "daemon/worker/space/register.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/stepper.h"
 

@@ -1,5 +1,5 @@
 /*
- * Summing lanes (daemon/space/rows.h): every vector body gives what the portable one gives, and
+ * Summing lanes (daemon/worker/space/rows.h): every vector body gives what the portable one gives, and
  * what adding one by one gives, and none touches a byte that is not its.
  */
 #define _GNU_SOURCE
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "daemon/space/rows.h"
+#include "daemon/worker/space/rows.h"
 #include "shm/layout.h"
 
 #define PAGE 4096u

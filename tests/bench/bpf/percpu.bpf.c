@@ -1,6 +1,6 @@
 /*
  * The system calls probe as it is usually written: a per-CPU array, a plain add, attached itself.
- * tests/bench/kernel.c compares what both cost. Everything else is as in bpf/syscalls.bpf.c.
+ * tests/bench/kernel.c compares what both cost. Everything else is as in bpf/pack/syscalls.bpf.c.
  */
 #include "core.h"
 #include "talea_kernel.h"

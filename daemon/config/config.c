@@ -1,0 +1,591 @@
+/*
+ * Finding, reading and showing the configuration; see config.h. Which keys there are and what their
+ * values may be stands in config_value.c. inih splits lines into key and value; sections are read
+ * here, because inih cuts their names at 49 bytes and is silent about empty ones.
+ */
+#define _GNU_SOURCE
+#include "daemon/config/config.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ini.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/config/config_value.h"
+#include "daemon/spec/pack.h"
+
+#define FILES_MAX 64u
+#define FILE_BYTES_MAX (1u << 20)
+#define LINE_MAX_BYTES 4096u
+#define MISTAKES_SHOWN 16u
+#define SECTION_BAD (-1) /* its keys were not looked at: one mistake, one message */
+#define SECTION_NONE (-2)
+#define SECTIONS "[daemon], [namespace NAME], [counter GLOB] or [probe NAME]"
+
+/* file 0 is "default", 1 the command line, others config_origins.files[file]. */
+#define ORIGIN_COMMAND_LINE 1u
+struct origin {
+	uint32_t file, line;
+};
+
+struct config_origins {
+	uint32_t files_nr;
+	char files[FILES_MAX][CONFIG_PATH_MAX];
+	struct origin daemon[CONFIG_KEYS_MAX];
+	struct origin namespaces[CONFIG_NAMESPACES_MAX][CONFIG_KEYS_MAX];
+	struct origin rules[CONFIG_RULES_MAX][CONFIG_KEYS_MAX];
+	struct origin specs[CONFIG_SPECS_MAX][CONFIG_KEYS_MAX];
+	struct origin specs_begin[CONFIG_SPECS_MAX]; /* where each section stands first */
+};
+
+struct load {
+	struct config *c;
+	struct config_origins *o;
+	void (*say)(const char *text);
+	uint32_t mistakes_nr;
+	uint32_t file, line; /* of what is read now */
+	const char *rest;    /* of the file being read */
+	int section;	     /* enum config_section, or SECTION_BAD, SECTION_NONE */
+	void *target;	     /* the struct that the section fills */
+	struct origin *where; /* of its keys */
+};
+
+static void mistake(struct load *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void mistake(struct load *l, const char *fmt, ...)
+{
+	const char *file = l->o->files[l->file];
+	char text[CONFIG_WHY_MAX + CONFIG_VALUE_MAX];
+	int n;
+	va_list args;
+
+	if (++l->mistakes_nr > MISTAKES_SHOWN)
+		return;
+	n = l->line ? snprintf(text, sizeof(text), "%s:%u: ", file, l->line)
+		    : snprintf(text, sizeof(text), "%s: ", file);
+	va_start(args, fmt);
+	vsnprintf(text + n, sizeof(text) - (size_t)n, fmt, args);
+	va_end(args);
+	l->say(text);
+}
+
+/* --- sections -------------------------------------------------------------------------------- */
+
+static void namespace_default(struct config_namespace *ns, const char *name)
+{
+	memset(ns, 0, sizeof(*ns));
+	snprintf(ns->name, sizeof(ns->name), "%s", name);
+	ns->counters_max = CONFIG_COUNTERS_MAX;
+	ns->counters_max_per_uid = 0; /* the same as counters_max: see finish() */
+	ns->rows_max = SHM_ROWS_MAX;
+}
+
+static void section_namespace(struct load *l, const char *name)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				      "_-.";
+	struct config *c = l->c;
+	uint32_t i;
+
+	if (!*name || strlen(name) >= SHM_NAMESPACE_MAX || name[strspn(name, letters)] ||
+	    name[0] == '.' || name[0] == '-') {
+		mistake(l, "expected [namespace NAME] with a name of 1 to %u letters, digits, _, - "
+			   "and ., got \"%.64s\"", SHM_NAMESPACE_MAX - 1, name);
+		return;
+	}
+	for (i = 0; i < c->namespaces_nr; i++)
+		if (!strcmp(c->namespaces[i].name, name))
+			break;
+	if (i == CONFIG_NAMESPACES_MAX) {
+		mistake(l, "more than %u namespaces", CONFIG_NAMESPACES_MAX);
+		return;
+	}
+	if (i == c->namespaces_nr)
+		namespace_default(&c->namespaces[c->namespaces_nr++], name);
+	l->section = CONFIG_NAMESPACE;
+	l->target = &c->namespaces[i];
+	l->where = l->o->namespaces[i];
+}
+
+static void section_counter(struct load *l, const char *glob)
+{
+	struct config *c = l->c;
+	uint32_t i;
+
+	if (!*glob || strlen(glob) >= CONFIG_GLOB_MAX) {
+		mistake(l, "expected [counter GLOB] with a glob of 1 to %u bytes",
+			CONFIG_GLOB_MAX - 1);
+		return;
+	}
+	for (i = 0; i < c->rules_nr; i++)
+		if (!strcmp(c->rules[i].glob, glob))
+			break;
+	if (i == CONFIG_RULES_MAX) {
+		mistake(l, "more than %u [counter GLOB] sections", CONFIG_RULES_MAX);
+		return;
+	}
+	if (i == c->rules_nr) {
+		strcpy(c->rules[i].glob, glob);
+		c->rules[i].ttl_s = CONFIG_TTL_UNSET;
+		c->rules_nr++;
+	}
+	l->section = CONFIG_COUNTER;
+	l->target = &c->rules[i];
+	l->where = l->o->rules[i];
+}
+
+static void section_probe(struct load *l, const char *name)
+{
+	struct config *c = l->c;
+	char why[CONFIG_WHY_MAX];
+	uint32_t i;
+
+	if (config_probe_name(name, why)) {
+		mistake(l, "expected [probe NAME]: %s", why);
+		return;
+	}
+	for (i = 0; i < c->specs_nr; i++)
+		if (!strcmp(c->specs[i].name, name))
+			break;
+	if (i == CONFIG_SPECS_MAX) {
+		mistake(l, "more than %u [probe NAME] sections", CONFIG_SPECS_MAX);
+		return;
+	}
+	if (i == c->specs_nr) {
+		strcpy(c->specs[i].name, name);
+		l->o->specs_begin[i] = (struct origin){ l->file, l->line };
+		c->specs_nr++;
+	}
+	l->section = CONFIG_PROBE;
+	l->target = &c->specs[i];
+	l->where = l->o->specs[i];
+}
+
+/* line: "[...]", blanks around it gone. */
+static void section_begin(struct load *l, char *line)
+{
+	static const char *const kinds[] = { "daemon", "namespace", "counter", "probe", NULL };
+	char *end = strrchr(line, ']'), *name;
+	const char *near;
+
+	l->section = SECTION_BAD;
+	if (!end || end[1]) {
+		mistake(l, "expected ] at the end of the section's line");
+		return;
+	}
+	*end = '\0';
+	line += 1 + strspn(line + 1, " \t");
+	name = line + strcspn(line, " \t");
+	if (*name)
+		*name++ = '\0';
+	name += strspn(name, " \t");
+	for (end = name + strlen(name); end > name && (end[-1] == ' ' || end[-1] == '\t');)
+		*--end = '\0';
+	if (!strcmp(line, "daemon") && !*name) {
+		l->section = CONFIG_DAEMON;
+		l->target = l->c;
+		l->where = l->o->daemon;
+	} else if (!strcmp(line, "namespace")) {
+		section_namespace(l, name);
+	} else if (!strcmp(line, "counter")) {
+		section_counter(l, name);
+	} else if (!strcmp(line, "probe")) {
+		section_probe(l, name);
+	} else {
+		near = config_nearest(line, kinds);
+		mistake(l, "unknown section [%.64s%s%.64s]%s%s%s; expected "
+			   SECTIONS, line, *name ? " " : "", name,
+			near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+	}
+}
+
+/* --- lines ----------------------------------------------------------------------------------- */
+
+/*
+ * Hands inih one line of `key = value`, blanks before it removed (else inih would take it for more
+ * of the value above), or an empty one for what is read here: sections, comments, and mistakes.
+ */
+static char *read_line(char *buf, int size, void *stream)
+{
+	struct load *l = stream;
+	size_t bytes;
+	char *end;
+
+	if (!*l->rest)
+		return NULL;
+	l->line++;
+	bytes = strcspn(l->rest, "\n");
+	if (bytes >= LINE_MAX_BYTES || bytes + 2 > (size_t)size) {
+		mistake(l, "the line is longer than %u bytes", LINE_MAX_BYTES);
+		bytes = 0;
+	}
+	while (bytes && strchr(" \t", *l->rest)) {
+		l->rest++;
+		bytes--;
+	}
+	memcpy(buf, l->rest, bytes);
+	for (end = buf + bytes; end > buf && strchr(" \t\r", end[-1]);)
+		end--;
+	*end = '\0';
+	l->rest += strcspn(l->rest, "\n");
+	l->rest += *l->rest == '\n';
+	if (buf[0] == '[') {
+		section_begin(l, buf);
+		buf[0] = '\0';
+	} else if (strchr("#;", buf[0])) { /* an empty line as well */
+		buf[0] = '\0';
+	} else if (!strpbrk(buf, "=:")) {
+		mistake(l, "expected KEY = VALUE or [SECTION], got \"%.64s\"", buf);
+		buf[0] = '\0';
+	}
+	strcat(buf, "\n");
+	return buf;
+}
+
+static void unknown_key(struct load *l, const char *name)
+{
+	const struct config_key *keys = config_keys[l->section];
+	static const char *const sections[] = { "[daemon]", "[namespace NAME]", "[counter GLOB]",
+						"[probe NAME]" };
+	const char *names[CONFIG_KEYS_MAX + 1] = { NULL }, *near;
+	char list[256] = "";
+
+	for (unsigned int i = 0; keys[i].name; i++) {
+		names[i] = keys[i].name;
+		strcat(list, i ? ", " : "");
+		strcat(list, names[i]);
+	}
+	near = config_nearest(name, names);
+	mistake(l, "unknown key %.64s in %s%s%s%s; expected one of: %s", name, sections[l->section],
+		near ? " (did you mean " : "", near ? near : "", near ? "?)" : "", list);
+}
+
+/* inih's handler. It always says 1: mistakes are counted here, with better words. */
+static int take_value(void *user, const char *section, const char *name, const char *value)
+{
+	struct load *l = user;
+	const struct config_key *key;
+	char why[CONFIG_WHY_MAX] = "";
+	struct origin *where;
+
+	(void)section;
+	if (l->section == SECTION_BAD)
+		return 1;
+	if (l->section == SECTION_NONE) {
+		mistake(l, "%.64s stands before the first section; expected "
+			   SECTIONS " above it", name);
+		return 1;
+	}
+	for (key = config_keys[l->section]; key->name && strcmp(key->name, name);)
+		key++;
+	if (!key->name) {
+		unknown_key(l, name);
+		return 1;
+	}
+	where = &l->where[key - config_keys[l->section]];
+	if (where->file == l->file && where->line) {
+		mistake(l, "%s is set twice in this file, first in line %u", name, where->line);
+		return 1;
+	}
+	if (key->parse(key, l->target, value, why))
+		mistake(l, "%s = %.128s: %s%sexpected %s%s", name, value, why, *why ? "; " : "",
+			key->expects,
+			strpbrk(value, ";#") ? " (a comment stands on a line of its own)" : "");
+	*where = (struct origin){ l->file, l->line };
+	return 1;
+}
+
+/* --- files ----------------------------------------------------------------------------------- */
+
+/* Whoever can write this file decides what runs as root. */
+static bool is_safe(struct load *l, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) || S_ISDIR(st.st_mode)) {
+		mistake(l, "not a file");
+		return false;
+	}
+	if (st.st_uid != 0 && st.st_uid != geteuid()) {
+		mistake(l, "owned by uid %u, expected root%s. fix: chown %u it", st.st_uid,
+			geteuid() ? " or yourself" : "", geteuid());
+		return false;
+	}
+	if (st.st_mode & 022) {
+		mistake(l, "others may write it (mode %04o). fix: chmod go-w it",
+			st.st_mode & 07777);
+		return false;
+	}
+	return true;
+}
+
+/* The whole file as a string; NULL after a mistake was said. */
+static char *read_file(struct load *l, int fd)
+{
+	char *text = malloc(FILE_BYTES_MAX + 1);
+	size_t have = 0;
+	ssize_t n = 0;
+
+	if (!text)
+		return NULL;
+	while (have <= FILE_BYTES_MAX && (n = read(fd, text + have, FILE_BYTES_MAX + 1 - have)) > 0)
+		have += (size_t)n;
+	if (n < 0) {
+		mistake(l, "cannot be read: %s", strerror(errno));
+	} else if (have > FILE_BYTES_MAX) {
+		mistake(l, "longer than %u bytes", FILE_BYTES_MAX);
+	} else if (memchr(text, '\0', have)) {
+		mistake(l, "holds a NUL byte: not a configuration file");
+	} else {
+		text[have] = '\0';
+		return text;
+	}
+	free(text);
+	return NULL;
+}
+
+static void load_file(struct load *l, const char *path, bool may_miss)
+{
+	struct config_origins *o = l->o;
+	char *text;
+	int fd;
+
+	if (o->files_nr == FILES_MAX) {
+		mistake(l, "more than %u configuration files", FILES_MAX - 2);
+		return;
+	}
+	l->file = o->files_nr++;
+	snprintf(o->files[l->file], CONFIG_PATH_MAX, "%s", path);
+	l->line = 0;
+	l->section = SECTION_NONE;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0) {
+		if (errno == ENOENT && may_miss)
+			o->files_nr--;
+		else
+			mistake(l, "cannot be opened: %s", strerror(errno));
+		return;
+	}
+	text = is_safe(l, fd) ? read_file(l, fd) : NULL;
+	close(fd);
+	if (!text)
+		return;
+	/* As packaged, inih cuts lines at 200 bytes and values at " ;", and says nothing. */
+	ini_use_stack = 0;
+	ini_allow_realloc = 1;
+	ini_initial_alloc = ini_max_line = 65536;
+	ini_allow_inline_comments = 0;
+	l->rest = text + (strncmp(text, "\xef\xbb\xbf", 3) ? 0 : 3);
+	if (ini_parse_stream(read_line, l, take_value, l))
+		mistake(l, "cannot be read as an INI file");
+	free(text);
+}
+
+static int is_conf(const struct dirent *e)
+{
+	size_t n = strlen(e->d_name);
+
+	return e->d_name[0] != '.' && n > 5 && !strcmp(e->d_name + n - 5, ".conf");
+}
+
+static int by_bytes(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static void load_folder(struct load *l, const char *folder)
+{
+	struct dirent **names;
+	char path[CONFIG_PATH_MAX];
+	int nr = scandir(folder, &names, is_conf, by_bytes);
+
+	for (int i = 0; i < nr; i++) {
+		if (snprintf(path, sizeof(path), "%s/%s", folder, names[i]->d_name) <
+		    (int)sizeof(path))
+			load_file(l, path, false);
+		free(names[i]);
+	}
+	if (nr >= 0)
+		free(names);
+}
+
+/* --- the whole ------------------------------------------------------------------------------- */
+
+static void take_option(struct load *l, unsigned int key_idx, const char *option, const char *text)
+{
+	const struct config_key *key = &config_keys[CONFIG_DAEMON][key_idx];
+	char why[CONFIG_WHY_MAX] = "", path[4096] = "";
+
+	if (!text)
+		return;
+	/* On a command line a path may be relative; the daemon's own never is. */
+	if (text[0] != '/' && text[0] && !getcwd(path, sizeof(path) - 1))
+		path[0] = '\0';
+	if (path[0] && strlen(path) + 1 + strlen(text) < sizeof(path)) {
+		strcat(path, "/");
+		strcat(path, text);
+		text = path;
+	}
+	snprintf(l->o->files[ORIGIN_COMMAND_LINE], CONFIG_PATH_MAX, "%s", option);
+	if (key->parse(key, l->c, text, why)) {
+		char line[CONFIG_WHY_MAX + CONFIG_VALUE_MAX];
+
+		l->mistakes_nr++;
+		snprintf(line, sizeof(line), "%s %.512s: %s%sexpected %s", option, text, why,
+			 *why ? "; " : "", key->expects);
+		l->say(line);
+	}
+	l->o->daemon[key_idx] = (struct origin){ ORIGIN_COMMAND_LINE, 0 };
+}
+
+/* What several keys of [probe NAME] make together; a mistake stands where the section does. */
+static void finish_probes(struct load *l)
+{
+	struct config *c = l->c;
+	char why[CONFIG_WHY_MAX];
+
+	for (uint32_t i = 0; i < c->specs_nr; i++) {
+		if (!config_probe_finish(&c->specs[i], c->specs, i, why))
+			continue;
+		l->file = l->o->specs_begin[i].file;
+		l->line = l->o->specs_begin[i].line;
+		mistake(l, "[probe %s]: %s", c->specs[i].name, why);
+	}
+	if (!c->bpf_auto)
+		c->specs_nr = 0;
+}
+
+/* What depends on several keys, after all were read. */
+static void finish(struct load *l)
+{
+	struct config *c = l->c;
+
+	if (!l->mistakes_nr)
+		finish_probes(l);
+
+	for (uint32_t i = 0; i < c->namespaces_nr; i++)
+		if (!c->namespaces[i].counters_max_per_uid)
+			c->namespaces[i].counters_max_per_uid = c->namespaces[i].counters_max;
+	if (!c->bpf_auto)
+		c->probes = 0;
+	if (l->mistakes_nr > MISTAKES_SHOWN) {
+		char line[64];
+
+		snprintf(line, sizeof(line), "%u more mistakes", l->mistakes_nr - MISTAKES_SHOWN);
+		l->say(line);
+	}
+	if (l->mistakes_nr)
+		return;
+	if (!c->socket[0] || !c->state[0])
+		l->mistakes_nr++;
+	if (!c->socket[0])
+		l->say("no path for the socket: XDG_RUNTIME_DIR is not set, or too long. "
+		       "fix: --socket PATH");
+	if (!c->state[0])
+		l->say("no path for the state folder: neither XDG_STATE_HOME nor HOME is set. "
+		       "fix: --state DIR");
+}
+
+static void defaults(struct config *c)
+{
+	memset(c, 0, sizeof(*c));
+	config_default_paths(c);
+	config_default_user(c);
+	c->keeper_uid = geteuid();
+	c->fold_ns = 10000000;
+	c->fold_cpu_permille = 50;
+	c->bpf_auto = 1;
+	c->pin_auto = 1;
+	c->probes = probes_default();
+	c->namespaces_nr = 1;
+	namespace_default(&c->namespaces[0], "default");
+}
+
+int config_load(const struct config_source *source, struct config *ret,
+		struct config_origins **ret_origins, void (*say)(const char *text))
+{
+	struct load l = { .say = say };
+	int err = -ENOMEM;
+
+	l.c = malloc(sizeof(*l.c));
+	l.o = calloc(1, sizeof(*l.o));
+	if (!l.c || !l.o)
+		goto out_free;
+	defaults(l.c);
+	l.o->files_nr = ORIGIN_COMMAND_LINE + 1;
+	snprintf(l.c->file, sizeof(l.c->file), "%s", source->file ? source->file : CONFIG_FILE);
+	load_file(&l, l.c->file, !source->file);
+	if (!source->file)
+		load_folder(&l, "/etc/talea/conf.d");
+	take_option(&l, 0, "--socket", source->socket);
+	take_option(&l, 1, "--state", source->state);
+	finish(&l);
+	err = l.mistakes_nr ? -EINVAL : 0;
+	if (err)
+		goto out_free;
+	*ret = *l.c;
+	free(l.c);
+	if (ret_origins)
+		*ret_origins = l.o;
+	else
+		free(l.o);
+	return 0;
+
+out_free:
+	free(l.c);
+	free(l.o);
+	return err;
+}
+
+void config_origins_free(struct config_origins *o)
+{
+	free(o);
+}
+
+/* --- showing --------------------------------------------------------------------------------- */
+
+static void print_section(enum config_section section, const void *target,
+			  const struct config_origins *o, const struct origin *where, FILE *out)
+{
+	const struct config_key *key = config_keys[section];
+	const struct config_namespace *ns = target;
+	char value[CONFIG_VALUE_MAX];
+
+	for (; key->name; key++, where++) {
+		key->show(key, target, value, sizeof(value));
+		if (section == CONFIG_PROBE && !*value)
+			continue;
+		if (where->line)
+			fprintf(out, "# %s:%u\n", o->files[where->file], where->line);
+		else
+			fprintf(out, "# %s\n", where->file ? "command line" : "default");
+		if (section == CONFIG_NAMESPACE && !ns->users_set && !strcmp(key->name, "users"))
+			fprintf(out, "# users: root and the user who starts talead\n");
+		else if (section == CONFIG_COUNTER && !*value)
+			fprintf(out, "# %s: as the other sections say\n", key->name);
+		else
+			fprintf(out, "%s =%s%s\n", key->name, *value ? " " : "", value);
+	}
+}
+
+void config_print(const struct config *c, const struct config_origins *o, FILE *out)
+{
+	fprintf(out, "[daemon]\n");
+	print_section(CONFIG_DAEMON, c, o, o->daemon, out);
+	for (uint32_t i = 0; i < c->namespaces_nr; i++) {
+		fprintf(out, "\n[namespace %s]\n", c->namespaces[i].name);
+		print_section(CONFIG_NAMESPACE, &c->namespaces[i], o, o->namespaces[i], out);
+	}
+	for (uint32_t i = 0; i < c->rules_nr; i++) {
+		fprintf(out, "\n[counter %s]\n", c->rules[i].glob);
+		print_section(CONFIG_COUNTER, &c->rules[i], o, o->rules[i], out);
+	}
+	for (uint32_t i = 0; i < c->specs_nr; i++) {
+		fprintf(out, "\n[probe %s]\n", c->specs[i].name);
+		print_section(CONFIG_PROBE, &c->specs[i], o, o->specs[i], out);
+	}
+}

@@ -1,0 +1,113 @@
+/*
+ * What the configuration says, as one flat struct without pointers, and how it is read. The keeper
+ * reads it (at start and at SIGHUP); the worker gets a copy, at fork or as a memfd, and trusts it.
+ * Owns no file and no default of any other part; never changes a running daemon by itself.
+ */
+#ifndef DAEMON_CONFIG_H
+#define DAEMON_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "daemon/spec/probe_spec.h"
+#include "layout.h"
+
+#define CONFIG_FILE "/etc/talea/talea.conf"
+#define CONFIG_SOCKET_MAX 108 /* sun_path, its NUL included */
+#define CONFIG_PATH_MAX 256
+#define CONFIG_NAMESPACES_MAX 16u
+#define CONFIG_RULES_MAX 64u
+#define CONFIG_IDS_MAX 16u
+#define CONFIG_GLOB_MAX 128u
+#define CONFIG_SPECS_MAX 32u
+
+#define CONFIG_COUNTERS_MAX 4000000u
+#define CONFIG_LABELS_MAX 1000000u
+
+struct config_namespace {
+	char name[SHM_NAMESPACE_MAX];
+	/* Who may add (and read), and who may only read. Primary and supplementary groups count. */
+	uint32_t users_nr, groups_nr, read_users_nr, read_groups_nr;
+	uid_t users[CONFIG_IDS_MAX];
+	gid_t groups[CONFIG_IDS_MAX];
+	uid_t read_users[CONFIG_IDS_MAX];
+	gid_t read_groups[CONFIG_IDS_MAX];
+	uint32_t users_set; /* 0: `users` was not given: the daemon's own uid and root may add */
+	uint32_t counters_max;
+	uint32_t counters_max_per_uid;
+	uint32_t rows_max; /* 0: every counter is cold */
+};
+
+/* [counter GLOB], as in names.h. For each key the last rule that matches and sets it wins. */
+enum config_hot { CONFIG_HOT_UNSET = 0, CONFIG_HOT_AUTO, CONFIG_HOT_YES, CONFIG_HOT_NO };
+#define CONFIG_TTL_UNSET UINT64_MAX
+struct config_rule {
+	char glob[CONFIG_GLOB_MAX];
+	uint32_t labels_max; /* 0: unset */
+	uint32_t hot;	     /* enum config_hot */
+	uint64_t ttl_s;	     /* members of families alone; 0: they never go; or CONFIG_TTL_UNSET */
+};
+
+struct config {
+	char socket[CONFIG_SOCKET_MAX];
+	char state[CONFIG_PATH_MAX];
+	char file[CONFIG_PATH_MAX]; /* the main file, there or not: for messages that name it */
+	uid_t user;		    /* of the worker */
+	gid_t group;		    /* its primary group */
+	uid_t keeper_uid;	    /* who started talead: the "own uid" of an access list */
+	uid_t admins[CONFIG_IDS_MAX];
+	uint32_t admins_nr;
+	uint64_t fold_ns;
+	uint32_t fold_cpu_permille; /* of one core */
+	uint32_t bpf_auto;	    /* 0: bpf = off */
+	uint32_t probes;	    /* one bit per enum probe_id; 0 when bpf is off */
+	uint32_t pin_auto;	    /* 0: pin = no */
+	uint32_t specs_nr;	    /* [probe NAME]; 0 when bpf is off */
+	struct probe_spec specs[CONFIG_SPECS_MAX];
+	uint32_t namespaces_nr;	    /* at least 1: namespaces[0] is `default` */
+	struct config_namespace namespaces[CONFIG_NAMESPACES_MAX];
+	uint32_t rules_nr;
+	struct config_rule rules[CONFIG_RULES_MAX];
+};
+
+/* How many keys a family may have; `name` is its canonical name. */
+uint32_t config_labels_max(const struct config *c, const char *name);
+
+/* Who gets a row, and how long a member may be idle: for a display name. enum wire_hot_rule; seconds, 0
+ * for ever. */
+uint32_t config_hot(const struct config *c, const char *display_name);
+uint32_t config_ttl_s(const struct config *c, const char *display_name);
+
+/* May this user pin, forget and accept? Root and who started talead always may. */
+bool config_is_admin(const struct config *c, uid_t uid);
+
+/* The namespace of that name; NULL when the configuration has none. */
+const struct config_namespace *config_namespace_find(const struct config *c, const char *name);
+
+/* What the command line says about the configuration; NULL where it is silent. */
+struct config_source {
+	const char *file;   /* -c: only this file is read, and it must exist */
+	const char *socket; /* these two win over the files */
+	const char *state;
+};
+
+struct config_origins; /* where each effective value came from */
+
+/*
+ * Reads CONFIG_FILE and then conf.d (*.conf) beside it, in the order of their names, or only
+ * source->file. 0 with *ret filled, or -errno with each mistake found (at most a handful) reported
+ * through say(): "FILE:LINE: what is wrong, what was expected". *ret is untouched on failure.
+ * ret_origins may be NULL; else config_origins_free() it.
+ */
+int config_load(const struct config_source *source, struct config *ret,
+		struct config_origins **ret_origins, void (*say)(const char *text));
+void config_origins_free(struct config_origins *o);
+
+/* Writes the effective values with a comment above each that says where it came from. What it
+ * writes is a configuration file with the same meaning. */
+void config_print(const struct config *c, const struct config_origins *o, FILE *out);
+
+#endif

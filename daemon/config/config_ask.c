@@ -1,0 +1,57 @@
+/*
+ * What the configuration says about one counter, user or namespace: see config.h. Reads no file.
+ */
+#include "daemon/config/config.h"
+
+#include <string.h>
+
+#include "names.h"
+#include "wire.h"
+
+/* Rules that do not set a key are passed over before their glob is tried: that is what costs. */
+uint32_t config_labels_max(const struct config *c, const char *name)
+{
+	for (uint32_t i = c->rules_nr; i-- > 0;)
+		if (c->rules[i].labels_max && name_match(c->rules[i].glob, name))
+			return c->rules[i].labels_max;
+	return CONFIG_LABELS_MAX;
+}
+
+uint32_t config_hot(const struct config *c, const char *display_name)
+{
+	static const uint32_t rules[] = {
+		[CONFIG_HOT_AUTO] = WIRE_RULE_AUTO,
+		[CONFIG_HOT_YES] = WIRE_RULE_YES,
+		[CONFIG_HOT_NO] = WIRE_RULE_NO,
+	};
+
+	for (uint32_t i = c->rules_nr; i-- > 0;)
+		if (c->rules[i].hot && name_match(c->rules[i].glob, display_name))
+			return rules[c->rules[i].hot];
+	return WIRE_RULE_AUTO;
+}
+
+uint32_t config_ttl_s(const struct config *c, const char *display_name)
+{
+	for (uint32_t i = c->rules_nr; i-- > 0;)
+		if (c->rules[i].ttl_s != CONFIG_TTL_UNSET &&
+		    name_match(c->rules[i].glob, display_name))
+			return (uint32_t)c->rules[i].ttl_s;
+	return 0;
+}
+
+bool config_is_admin(const struct config *c, uid_t uid)
+{
+	for (uint32_t i = 0; i < c->admins_nr; i++)
+		if (c->admins[i] == uid)
+			return true;
+	return uid == 0 || uid == c->keeper_uid;
+}
+
+const struct config_namespace *config_namespace_find(const struct config *c, const char *name)
+{
+	for (uint32_t i = 0; i < c->namespaces_nr; i++)
+		if (!strcmp(c->namespaces[i].name, name))
+			return &c->namespaces[i];
+	return NULL;
+}

@@ -1,0 +1,496 @@
+/*
+ * One probe from wish to life: gone on with where it is pinned, else loaded, attached and pinned; and
+ * its end. When that fails it says why, in words for a person. Called by the keeper, which alone has
+ * the rights. Owns nothing after it returns: the descriptors of a live probe belong to the caller.
+ */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/keeper/probe/adopt.h"
+#include "daemon/keeper/probe/learn.h"
+#include "daemon/keeper/probe/stub.h"
+#include "daemon/keeper/probe/table.h"
+
+#define LOG_BYTES (64u * 1024)
+
+static int quiet(enum libbpf_print_level level, const char *format, va_list args)
+{
+	(void)level;
+	(void)format;
+	(void)args;
+	return 0;
+}
+
+/* The highest possible CPU + 1 (not their number: the list may have holes), 0 if unknown. */
+static uint32_t possible_cpus(void)
+{
+	FILE *f = fopen("/sys/devices/system/cpu/possible", "re");
+	unsigned int last = 0, n;
+	int any = 0;
+
+	while (f && fscanf(f, "%u%*[-,]", &n) == 1) {
+		last = n > last ? n : last;
+		any = 1;
+	}
+	if (f)
+		fclose(f);
+	return any ? last + 1 : 0;
+}
+
+static int take_fd(int from, int *ret)
+{
+	int fd = fcntl(from, F_DUPFD_CLOEXEC, 3);
+
+	if (fd < 0)
+		return -errno;
+	*ret = fd;
+	return 0;
+}
+
+/* --- opening ---------------------------------------------------------------------------------- */
+
+/* What is known of the event before anything is tried: for explain.c. */
+static void event_known(struct load *l)
+{
+	struct failure *f = &l->failure;
+	const char *attach;
+
+	if (l->id >= PROBE_NR) {
+		f->event = l->spec->event;
+		f->file = l->spec->file;
+		f->target = l->spec->target;
+		snprintf(l->without, sizeof(l->without), l->live->origin == PROBE_OF_CONFIG
+			 ? "take [probe %s] out of the configuration" : "attach another event than %s",
+			 l->spec->name);
+	} else {
+		attach = probe_types[l->id].attach;
+		f->event = strncmp(attach, "tp_btf:", 7) ? SPEC_RAW_TP : SPEC_TP_BTF;
+		f->target = strchr(attach, ':') ? strchr(attach, ':') + 1 : attach;
+		snprintf(l->without, sizeof(l->without), "set [daemon] probes without %s",
+			 probe_types[l->id].name);
+	}
+	f->without = l->without;
+	f->step = "open its object";
+}
+
+static int sources_prepare(struct load *l)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; !err && i < l->live->sources_nr; i++) {
+		struct probe_source *s = &l->live->sources[i];
+		struct bpf_map *map = load_counts_map(l, i);
+
+		s->counts_fd = s->keys_fd = s->ledger_fd = s->keys_ro_fd = s->ledger_ro_fd = -1;
+		err = map ? bpf_map__set_max_entries(map, l->live->cpus_nr * TALEA_SOURCE_STRIDE)
+			  : -EINVAL;
+	}
+	return err;
+}
+
+/* Opened, its sizes and constants set, nothing of it in the kernel yet. */
+static int open_object(struct load *l)
+{
+	struct bpf_program *prog;
+	int err;
+
+	if (l->id < PROBE_NR)
+		err = table_open(l);
+	else if (l->spec->event == SPEC_OBJECT)
+		err = object_open(l, NULL, 0);
+	else
+		err = declared_open(l);
+	if (err)
+		return err;
+	l->failure.step = "set its sizes";
+	err = sources_prepare(l);
+	if (!err && table_is_dense(l->id))
+		err = bpf_map__set_max_entries(bpf_object__find_map_by_name(l->obj, "counts"),
+					       l->live->cpus_nr * probe_types[l->id].stride);
+	bpf_object__for_each_program(prog, l->obj)
+		if (!err)
+			err = bpf_program__set_log_buf(prog, l->failure.log, LOG_BYTES);
+	return err;
+}
+
+/* Map `counts` of the table and of declared probes, or the object's. */
+struct bpf_map *load_counts_map(const struct load *l, uint32_t source)
+{
+	return l->stub ? bpf_object__find_map_by_name(l->obj, "counts") : object_counts_map(l, source);
+}
+
+struct bpf_map *load_keys_map(const struct load *l, uint32_t source)
+{
+	if (!l->live->sources[source].def.keys_nr)
+		return NULL;
+	return l->stub ? bpf_object__find_map_by_name(l->obj, "keys") : object_keys_map(l, source);
+}
+
+/* --- into the kernel -------------------------------------------------------------------------- */
+
+/* From here on the programs alone write: a descriptor of the map is safe in any hands. */
+static int counts_keep(const struct bpf_map *map, int *ret)
+{
+	int err = map ? bpf_map_freeze(bpf_map__fd(map)) : -EINVAL;
+
+	return err ? err : take_fd(bpf_map__fd(map), ret);
+}
+
+static int source_keep(struct load *l, uint32_t i)
+{
+	struct probe_source *s = &l->live->sources[i];
+	const struct bpf_map *keys = load_keys_map(l, i);
+	int err = counts_keep(load_counts_map(l, i), &s->counts_fd);
+
+	if (err || !s->def.keys_nr)
+		return err;
+	err = keys ? take_fd(bpf_map__fd(keys), &s->keys_fd) : -EINVAL;
+	if (err)
+		return err;
+	s->ledger_fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "talea_ledger", sizeof(uint32_t),
+				      sizeof(struct probe_ledger), 1, NULL);
+	return s->ledger_fd < 0 ? s->ledger_fd : 0;
+}
+
+static int maps_keep(struct load *l)
+{
+	struct probe_live *live = l->live;
+	int err = 0;
+
+	l->failure.step = "keep its maps";
+	if (table_is_dense(l->id))
+		err = counts_keep(bpf_object__find_map_by_name(l->obj, "counts"), &live->map_fd);
+	for (uint32_t i = 0; !err && i < live->sources_nr; i++)
+		err = source_keep(l, i);
+	if (!err && l->stub)
+		err = take_fd(bpf_object__find_map_fd_by_name(l->obj, "jump"), &live->jump_fd);
+	return err;
+}
+
+/* What the stub goes on to, from the next event on. */
+int load_jump_set(const struct load *l)
+{
+	int prog = bpf_program__fd(l->body);
+	uint32_t key = 0;
+
+	return bpf_map_update_elem(l->live->jump_fd, &key, &prog, BPF_ANY);
+}
+
+/* "uprobe/FILE:SYMBOL" of a user's object: attached as what is declared so, by one descriptor. */
+static int uprobe_attach(struct load *l, struct bpf_program *prog, int entry_fd, int *ret_fd)
+{
+	const char *section = bpf_program__section_name(prog), *file = strchr(section, '/') + 1;
+	const char *colon = strrchr(file, ':');
+	struct probe_spec spec = { 0 };
+	struct load one = { .id = l->id, .spec = &spec, .live = l->live, .entry_fd = entry_fd };
+	uint32_t nr;
+
+	if (!colon || (size_t)(colon - file) >= sizeof(spec.file) ||
+	    strlen(colon + 1) >= sizeof(spec.target))
+		return -EINVAL;
+	spec.event = strncmp(section, "uret", 4) ? SPEC_UPROBE : SPEC_URETPROBE;
+	memcpy(spec.file, file, (size_t)(colon - file));
+	strcpy(spec.target, colon + 1);
+	return declared_attach(&one, ret_fd, 1, &nr);
+}
+
+/* libbpf ends its own with the object; ours keep the kernel's side alive. */
+static int stub_attach(struct load *l)
+{
+	struct probe_live *live = l->live;
+	struct bpf_link *link;
+	int err = take_fd(bpf_program__fd(l->stub), &live->prog_fds[0]);
+
+	if (err)
+		return err;
+	live->progs_nr = 1;
+	if (l->id >= PROBE_NR)
+		return declared_attach(l, live->link_fds, PROBE_PARTS_MAX, &live->links_nr);
+	link = bpf_program__attach(l->stub);
+	if (!link)
+		return -errno;
+	err = take_fd(bpf_link__fd(link), &live->link_fds[0]);
+	live->links_nr = !err;
+	bpf_link__destroy(link);
+	return err;
+}
+
+/* Program number i of an object, by its stub if it has one. */
+static int entry_attach(struct load *l, struct bpf_program *prog, uint32_t i)
+{
+	int *link = &l->live->link_fds[i], entry = l->live->prog_fds[i];
+	bool is_raw = bpf_program__type(prog) == BPF_PROG_TYPE_RAW_TRACEPOINT;
+
+	if (bpf_program__type(prog) == BPF_PROG_TYPE_KPROBE)
+		return uprobe_attach(l, prog, entry, link);
+	*link = bpf_raw_tracepoint_open(
+		is_raw ? strchr(bpf_program__section_name(prog), '/') + 1 : NULL, entry);
+	return *link < 0 ? *link : 0;
+}
+
+static int entries_attach(struct load *l, bool are_stubs)
+{
+	struct bpf_program *prog;
+	uint32_t i = 0;
+	int err = 0;
+
+	bpf_object__for_each_program(prog, l->obj) {
+		if (!err && (l->live->jump_fds[i] >= 0) == are_stubs)
+			err = entry_attach(l, prog, i);
+		i++;
+	}
+	return err;
+}
+
+int load_programs_attach(struct load *l)
+{
+	struct probe_live *live = l->live;
+	struct bpf_program *prog;
+	int err = 0;
+
+	l->failure.step = "attach it";
+	if (l->stub)
+		return stub_attach(l);
+	bpf_object__for_each_program(prog, l->obj) {
+		uint32_t i = live->progs_nr;
+
+		if (i == PROBE_PARTS_MAX)
+			return -E2BIG;
+		if (stub_make(l, prog, &live->prog_fds[i], &live->jump_fds[i]))
+			err = take_fd(bpf_program__fd(prog), &live->prog_fds[i]);
+		if (err)
+			return err;
+		live->progs_nr++;
+	}
+	err = entries_attach(l, true);
+	live->links_nr = live->progs_nr;
+	return err;
+}
+
+int load_programs_begin(struct load *l)
+{
+	int err;
+
+	if (l->stub)
+		return 0;
+	err = stubs_set(l);
+	return err ? err : entries_attach(l, false);
+}
+
+/* --- descriptors for the worker --------------------------------------------------------------- */
+
+static int reader_by_id(int map_fd, int *ret)
+{
+	LIBBPF_OPTS(bpf_get_fd_by_id_opts, opts, .open_flags = BPF_F_RDONLY);
+	struct bpf_map_info info = { 0 };
+	uint32_t bytes = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(map_fd, &info, &bytes))
+		return -errno;
+	*ret = bpf_map_get_fd_by_id_opts(info.id, &opts);
+	return *ret < 0 ? *ret : 0;
+}
+
+/*
+ * The worker must not write keys: it gets descriptors that cannot, by the pins' paths or, where that is
+ * allowed, by the maps' numbers. Where neither is, nobody may write keys any more, and none is freed.
+ */
+int load_readers_open(const struct pins *pins, const char *name, struct probe_live *live)
+{
+	if (live->is_pinned)
+		return pin_open_readers(pins, name, live);
+	for (uint32_t i = 0; i < live->sources_nr; i++) {
+		struct probe_source *s = &live->sources[i];
+		int err;
+
+		if (s->ledger_fd < 0)
+			continue;
+		if (!reader_by_id(s->keys_fd, &s->keys_ro_fd) &&
+		    !reader_by_id(s->ledger_fd, &s->ledger_ro_fd))
+			continue;
+		err = bpf_map_freeze(s->keys_fd);
+		if (err)
+			return err;
+		if (s->keys_ro_fd >= 0)
+			close(s->keys_ro_fd);
+		close(s->ledger_fd);
+		s->keys_ro_fd = s->ledger_ro_fd = s->ledger_fd = -1;
+	}
+	return 0;
+}
+
+/* --- a new one -------------------------------------------------------------------------------- */
+
+static uint64_t real_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static void pin_it(const struct pins *pins, struct load *l, struct pin_meta *m)
+{
+	struct probe_live *live = l->live;
+	int err;
+
+	if (pins->fd < 0) {
+		snprintf(live->unpinned_why, sizeof(live->unpinned_why), "%s", pins->why);
+		return;
+	}
+	m->since_real_ns = live->since_real_ns;
+	m->progs_nr = live->progs_nr;
+	m->links_nr = live->links_nr;
+	err = pin_store(pins, probe_name(l->id, live), m, live);
+	live->is_pinned = !err;
+	if (err)
+		snprintf(live->unpinned_why, sizeof(live->unpinned_why), "%.80s: %s", pins->path,
+			 strerror(-err));
+}
+
+static int make(const struct pins *pins, struct load *l, struct pin_meta *m)
+{
+	int err;
+
+	l->failure.step = "load it";
+	err = bpf_object__load(l->obj);
+	if (!err)
+		err = maps_keep(l);
+	if (!err && l->stub)
+		err = load_jump_set(l);
+	if (!err) {
+		l->live->since_real_ns = real_ns();
+		err = load_programs_attach(l);
+	}
+	if (!err)
+		err = load_programs_begin(l);
+	if (err)
+		return err;
+	pin_it(pins, l, m);
+	l->failure.step = "open its maps for reading";
+	return load_readers_open(pins, probe_name(l->id, l->live), l->live);
+}
+
+/* --- from wish to life ------------------------------------------------------------------------ */
+
+static int check_first(struct load *l, struct explain *why)
+{
+	int err = explain_rights(why);
+
+	if (!err)
+		err = explain_btf(l->failure.event, why);
+	if (err)
+		return err;
+	l->live->cpus_nr = possible_cpus();
+	l->failure.log = calloc(1, LOG_BYTES);
+	if (l->failure.log && l->live->cpus_nr)
+		return 0;
+	explain_reason(why, l->failure.log ? "/sys/devices/system/cpu/possible cannot be read"
+					   : "out of memory");
+	explain_fix(why, l->failure.log ? "mount -t sysfs sysfs /sys" : "free some memory");
+	return l->failure.log ? -ENOENT : -ENOMEM;
+}
+
+static size_t map_bytes(const struct load *l)
+{
+	return table_is_dense(l->id) ? probe_map_bytes(l->id, l->live)
+				     : l->live->sources_nr * source_map_bytes(l->live);
+}
+
+/* Names alike, where a declared probe's was not found: declared.c has said the rest. */
+static void fix_by_nearest(const struct load *l)
+{
+	struct probe_live *live = l->live;
+	char near[256], fix[sizeof(live->fix)];
+
+	if (l->id < PROBE_NR || l->spec->event == SPEC_OBJECT || l->failure.err != -ENOENT)
+		return;
+	explain_nearest(l->spec->event, l->spec->file, l->spec->target, near, sizeof(near));
+	if (!near[0])
+		return;
+	memcpy(fix, live->fix, sizeof(fix));
+	snprintf(live->fix, sizeof(live->fix), "did you mean %.110s? %s%.110s", near,
+		 fix[0] ? "all: " : "", fix);
+}
+
+static void failed(struct load *l, int err, struct explain *why)
+{
+	struct probe_live *live = l->live;
+
+	l->failure.err = err;
+	l->failure.map_bytes = map_bytes(l);
+	probe_close(live);
+	live->state = WIRE_PROBE_FAILED;
+	live->progs_nr = live->links_nr = 0;
+	live->is_pinned = live->is_adopted = 0;
+	if (live->reason[0]) {
+		fix_by_nearest(l);
+		return;
+	}
+	if (!why->reason[0])
+		explain_failure(&l->failure, why);
+	memcpy(live->reason, why->reason, sizeof(live->reason));
+	memcpy(live->fix, why->fix, sizeof(live->fix));
+}
+
+int probe_attach(const struct pins *pins, const struct probe_wish *wish, struct probe_live *ret)
+{
+	struct explain why = { 0 };
+	struct load l = { .id = wish->id, .spec = wish->spec, .live = ret };
+	struct pin_meta *m = calloc(1, sizeof(*m));
+	int err;
+
+	probe_live_init(ret);
+	ret->origin = wish->origin;
+	if (wish->spec)
+		ret->spec = *wish->spec;
+	libbpf_set_print(quiet); /* what it has to say is said by reason and fix */
+	event_known(&l);
+	err = m ? check_first(&l, &why) : -ENOMEM;
+	if (!err)
+		err = open_object(&l);
+	if (!err) {
+		adopt_describe(&l, wish->origin, m);
+		err = wish->is_replacing ? 1 : adopt(pins, &l, m, &why);
+		if (err == 1)
+			err = make(pins, &l, m);
+	}
+	if (err)
+		failed(&l, err, &why);
+	else
+		ret->state = WIRE_PROBE_ATTACHED;
+	if (!err && wish->id < PROBE_NR)
+		probe_learn(wish->id);
+	bpf_object__close(l.obj);
+	free(l.failure.log);
+	free(m);
+	return err;
+}
+
+void probe_end(const struct pins *pins, uint32_t id, struct probe_live *live)
+{
+	if (live->is_pinned)
+		pins_remove(pins, probe_name(id, live));
+	probe_close(live);
+	live->state = WIRE_PROBE_OFF;
+}
+
+uint64_t probe_missed(const struct probe_live *live)
+{
+	uint64_t missed = 0;
+
+	for (uint32_t i = 0; i < live->progs_nr; i++) {
+		struct bpf_prog_info info = { 0 };
+		uint32_t bytes = sizeof(info);
+
+		if (live->prog_fds[i] >= 0 &&
+		    !bpf_obj_get_info_by_fd(live->prog_fds[i], &info, &bytes))
+			missed += info.recursion_misses;
+	}
+	return missed;
+}

@@ -1,0 +1,238 @@
+/*
+ * What the worker tells about itself: the records of a QUERY's answer, but for those that only the
+ * fold thread knows (message.c). Reads D, T and control's own state; changes nothing.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/worker/space/changes.h"
+#include "daemon/worker/space/rows.h"
+#include "daemon/worker/control/control.h"
+#include "daemon/worker/sandbox.h"
+
+static uint64_t memory_bytes(const struct space *space)
+{
+	uint64_t bytes = 0;
+	struct stat st;
+
+	for (unsigned int part = 0; part < REGION_PARTS; part++)
+		if (fstat(space->fds.ro[part], &st) == 0)
+			bytes += (uint64_t)st.st_blocks * 512;
+	return bytes;
+}
+
+/* What the fold thread publishes in T. */
+static void status_totals(const struct totals_shm *t, struct wire_status *s)
+{
+	s->counters_nr = shm_read32(&t->counters_nr);
+	s->members_nr = shm_read32(&t->members_nr);
+	s->rows_used = shm_read32(&t->rows_used);
+	s->rows_retiring = shm_read32(&t->rows_retiring);
+	s->rows_waiting = shm_read32(&t->rows_waiting);
+	s->suspects_nr = shm_read32(&t->suspects_nr);
+	s->grace_blocked_cpus = shm_read32(&t->grace_blocked_cpus);
+	for (unsigned int i = 0; i < sizeof(s->row_changes) / sizeof(s->row_changes[0]); i++)
+		s->row_changes[i] = shm_count_read(&t->row_changes[i]);
+	s->graces_nr = shm_count_read(&t->graces_nr);
+	s->grace_ns = shm_count_read(&t->grace_ns);
+	s->removed_nr = shm_count_read(&t->removed_nr);
+	s->late_adds = shm_count_read(&t->late_adds);
+	s->strays_nr = shm_count_read(&t->strays_nr);
+	s->changes_nr = shm_count_read(&t->changes_nr);
+	for (unsigned int i = 0; i < sizeof(s->read_ns) / sizeof(s->read_ns[0]); i++)
+		s->read_ns[i] = shm_count_read(&t->read_ns[i]);
+	s->fold_interval_ns = shm_count_read(&t->fold_interval_ns);
+	s->fold_duration_ns = shm_count_read(&t->fold_duration_ns);
+}
+
+static void status_fill(const struct control *c, const struct client *client,
+			struct wire_status *s)
+{
+	const struct worker_start *ws = c->start;
+	const struct space *space = client->space;
+	const struct shards_shm *head = (const struct shards_shm *)space->s;
+
+	*s = (struct wire_status){
+		.incarnation = ws->incarnation,
+		.started_real_ns = ws->started_real_ns,
+		.worker_started_real_ns = c->worker_started_real_ns,
+		.keeper_pid = ws->keeper_pid,
+		.spare_pid = ws->spare_pid,
+		.worker_pid = (uint32_t)getpid(),
+		.worker_restarts = ws->worker_restarts,
+		.keeper_takeovers = ws->keeper_takeovers,
+		.clients_nr = c->clients_nr,
+		.namespaces_nr = c->spaces_nr,
+		.rows_max = shm_read32(&space->d->rows_max),
+		.promotion = shm_read32(&space->d->promotion),
+		.fallback_used = shm_count_read(&head->fallback_used) != 0,
+		.refusals = shm_count_read(&space->d->refusals),
+		.memory_bytes = memory_bytes(space),
+		.fold_cpu_permille = fold_cpu_permille(c->fold),
+		.cpus_nr = shm_read32(&space->d->cpus_nr),
+	};
+	status_totals(space->t, s);
+	snprintf(s->sandbox, sizeof(s->sandbox), "%s", sandbox_words());
+	snprintf(s->version, sizeof(s->version), "%s", TALEA_VERSION);
+	snprintf(s->vector, sizeof(s->vector), "%s", rows_vector_name());
+	snprintf(s->socket, sizeof(s->socket), "%s", ws->config.socket);
+	snprintf(s->state_folder, sizeof(s->state_folder), "%s", ws->config.state);
+	snprintf(s->name_space, sizeof(s->name_space), "%s", space->name);
+}
+
+static void counters_add(struct wire_probe *p, const char *name)
+{
+	size_t used = strlen(p->counters);
+
+	snprintf(p->counters + used, sizeof(p->counters) - used, "%s%s", used ? " " : "", name);
+}
+
+void answer_custom(const struct probe_live *live, struct wire_probe *p)
+{
+	const struct probe_spec *spec = &live->spec;
+
+	*p = (struct wire_probe){ .state = live->state };
+	snprintf(p->name, sizeof(p->name), "%s", spec->name);
+	if (spec->event == SPEC_OBJECT)
+		snprintf(p->attach, sizeof(p->attach), "object %s", spec->file);
+	else
+		snprintf(p->attach, sizeof(p->attach), "%s", spec->text);
+	for (uint32_t i = 0; i < live->sources_nr && i < PROBE_SOURCES_MAX; i++) {
+		counters_add(p, live->sources[i].def.name);
+		p->keys_max += live->sources[i].def.keys_nr ? live->sources[i].keys_max : 0;
+	}
+	if (!live->sources_nr && *spec->counter)
+		counters_add(p, spec->counter);
+}
+
+static void answer_table(enum probe_id id, const struct probe_live *live, struct wire_probe *p)
+{
+	const struct probe_type *type = &probe_types[id];
+
+	*p = (struct wire_probe){ .is_default = type->is_default, .origin = WIRE_PROBE_TABLE };
+	snprintf(p->name, sizeof(p->name), "%s", type->name);
+	snprintf(p->attach, sizeof(p->attach), "%s", type->attach);
+	for (const struct probe_counter *one = type->counters; one->name; one++)
+		counters_add(p, one->name);
+	for (const char *const *name = type->object_counters; *name; name++)
+		counters_add(p, *name);
+	for (uint32_t i = 0; i < live->sources_nr && i < PROBE_SOURCES_MAX; i++)
+		p->keys_max += live->sources[i].keys_max;
+}
+
+void answer_probe(const struct control *c, uint32_t id, struct wire_probe *p)
+{
+	const struct probe_word *word = &c->probes[id];
+	const struct probe_live *live = &word->live;
+	struct source_look look;
+
+	if (id < PROBE_NR)
+		answer_table(id, live, p);
+	else
+		answer_custom(live, p);
+	kernel_look(&c->fold->kernel, id, &look);
+	p->state = live->state;
+	p->origin = live->origin ? live->origin : p->origin;
+	p->is_pinned = live->is_pinned;
+	p->is_adopted = live->is_adopted;
+	p->since_real_ns = live->since_real_ns;
+	p->cost_ms = word->cost_ms;
+	p->cost_runs = word->cost_ms ? word->cost.runs : 0;
+	p->cost_ns = word->cost_ms ? word->cost.ns : 0;
+	p->missed = word->missed;
+	p->keys_nr = (uint32_t)look.keys_nr;
+	p->events = look.kept + look.overflow + look.folded;
+	p->overflow = look.overflow;
+	p->refused = look.refused;
+	p->folded = look.folded;
+	p->freed_nr = look.freed_nr;
+	snprintf(p->reason, sizeof(p->reason), "%s", live->reason);
+	snprintf(p->fix, sizeof(p->fix), "%s", live->fix);
+	snprintf(p->unpinned_why, sizeof(p->unpinned_why), "%s", live->unpinned_why);
+	if (look.is_conflict && !*p->reason) {
+		snprintf(p->reason, sizeof(p->reason), "it counts, and is not shown: its counter's "
+			 "name is taken by a program, or was by a probe with other keys");
+		snprintf(p->fix, sizeof(p->fix), "give its counter another name");
+	}
+}
+
+/* Those that there are, from the from-th on. */
+static uint32_t probes_fill(const struct control *c, uint64_t from, struct wire_probe *ret)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t id = 0; id < PROBES_MAX && nr < WIRE_PROBES_MAX; id++) {
+		if (id >= PROBE_NR && !c->probes[id].live.origin)
+			continue;
+		if (from)
+			from--;
+		else
+			answer_probe(c, id, &ret[nr++]);
+	}
+	return nr;
+}
+
+/* Those of the client's namespace, from the from-th on. */
+static uint32_t clients_fill(const struct control *c, const struct client *client, uint64_t from,
+			     struct wire_client *ret)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < c->clients_nr && nr < WIRE_CLIENTS_MAX; i++) {
+		const struct client *one = c->clients[i];
+
+		if (one->state != CLIENT_GREETED || one->space != client->space)
+			continue;
+		if (from) {
+			from--;
+			continue;
+		}
+		ret[nr] = (struct wire_client){
+			.id = one->id, .since_real_ns = one->since_real_ns,
+			.registered_nr = one->registered_nr, .pid = (uint32_t)one->peer.pid,
+			.uid = one->peer.uid, .access = one->access,
+		};
+		memcpy(ret[nr++].app, one->app, sizeof(one->app));
+	}
+	return nr;
+}
+
+int answer_query(const struct control *c, const struct client *client, const struct wire_query *q,
+		 struct wire_answer *ret)
+{
+	struct wire_changes *changes = (struct wire_changes *)(void *)ret->records;
+	size_t bytes = sizeof(*ret);
+
+	*ret = (struct wire_answer){ .head = q->head, .what = q->what };
+	switch (q->what) {
+	case WIRE_STATUS:
+		status_fill(c, client, (struct wire_status *)(void *)ret->records);
+		ret->nr = 1;
+		bytes += sizeof(struct wire_status);
+		break;
+	case WIRE_PROBES:
+		ret->nr = probes_fill(c, q->from, (struct wire_probe *)(void *)ret->records);
+		bytes += ret->nr * sizeof(struct wire_probe);
+		break;
+	case WIRE_CLIENTS:
+		ret->nr = clients_fill(c, client, q->from,
+				       (struct wire_client *)(void *)ret->records);
+		bytes += ret->nr * sizeof(struct wire_client);
+		break;
+	case WIRE_CHANGES:
+		ret->nr = changes_copy(client->space, q->from, changes->changes, WIRE_CHANGES_MAX,
+				       &changes->first);
+		changes->changes_nr = shm_count_read(&client->space->t->changes_nr);
+		bytes += sizeof(*changes) + ret->nr * sizeof(changes->changes[0]);
+		break;
+	default:
+		return -EINVAL;
+	}
+	ret->head.kind = WIRE_ANSWER;
+	ret->head.length = (uint32_t)bytes;
+	return 0;
+}

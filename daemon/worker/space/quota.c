@@ -1,0 +1,144 @@
+/* See quota.h. */
+#include "daemon/worker/space/quota.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/worker/space/remove.h"
+
+#define SLOTS_PER_COUNTER 4u /* slots that a namespace may take for a counter of its quota */
+#define SLOTS_SPARE 1024u
+
+/* --- counting what there is ------------------------------------------------------------------- */
+
+static struct uid_count *uid_count(struct space *space, uid_t uid)
+{
+	struct uid_count *more;
+
+	for (uint32_t i = 0; i < space->uids_nr; i++)
+		if (space->uids[i].uid == uid)
+			return &space->uids[i];
+	more = realloc(space->uids, (space->uids_nr + 1) * sizeof(*more));
+	if (!more)
+		return NULL;
+	space->uids = more;
+	more[space->uids_nr] = (struct uid_count){ uid, 0 };
+	return &more[space->uids_nr++];
+}
+
+/* A live slot counts from now on, or no longer: n is 1 or -1. */
+static void account(struct space *space, uint32_t slot, uint32_t n)
+{
+	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
+	uint8_t type = name_type(name);
+	struct uid_count *count;
+	uid_t uid;
+
+	if (type == SHM_OTHER || type == SHM_REMOVED)
+		return;
+	if (type_is_member(type)) {
+		const struct member_shm *m = dir_member(space->d, name);
+
+		uid = m->uid;
+		space->members_nr += n;
+		space->members_of[m->family] += n;
+	} else {
+		const struct name_shm *name_of = dir_name(space->d, name);
+
+		uid = name_of->uid;
+		if (type_is_family(type)) {
+			space->families_nr += n;
+			remove_family(space, name_of->removed);
+		} else {
+			space->counters_nr += n;
+		}
+	}
+	if (space_origin(space, slot) != SHM_ORIGIN_USER)
+		return;
+	space->quota_nr += n;
+	count = uid_count(space, uid);
+	if (count)
+		count->nr += n;
+}
+
+void register_account(struct space *space, uint32_t slot)
+{
+	account(space, slot, 1);
+}
+
+void register_discount(struct space *space, uint32_t slot)
+{
+	account(space, slot, UINT32_MAX);
+}
+
+/* --- quotas ----------------------------------------------------------------------------------- */
+
+void quota_init(struct quota *q, const struct space *space, const struct config *config)
+{
+	q->config = config;
+	q->ns = config_namespace_find(config, space->name);
+	q->family = SHM_SLOT_NONE;
+	q->labels_max = 0;
+}
+
+static uint32_t labels_max(struct quota *q, const struct space *space, uint32_t family)
+{
+	uint64_t word = shm_count_read(&space_slot(space, family)->name);
+	char name[SHM_NAME_MAX + 1];
+
+	if (q->family == family)
+		return q->labels_max;
+	memcpy(name, space_name(space, family)->text, name_length(word));
+	name[name_length(word)] = '\0';
+	q->family = family;
+	q->labels_max = config_labels_max(q->config, name);
+	return q->labels_max;
+}
+
+int quota_check(struct space *space, struct quota *q, const struct claim *c, char *why)
+{
+	const struct uid_count *count = uid_count(space, c->uid);
+
+	if (!q->ns) {
+		snprintf(why, REGISTER_WHY_MAX, "namespace %s is no longer in the configuration: "
+			 "it takes no new counters", space->name);
+		return -EDQUOT;
+	}
+	if (type_is_member(c->type) &&
+	    space->members_of[c->family] >= labels_max(q, space, c->family)) {
+		const struct name_shm *n = space_name(space, c->family);
+
+		snprintf(why, REGISTER_WHY_MAX, "family %.*s has its labels-max of %u keys: new "
+			 "ones count in %.*s{talea=\"other\"}. fix: [counter %.*s] labels-max = "
+			 "%llu", n->base_len, n->text, q->labels_max, n->base_len, n->text,
+			 n->base_len, n->text, 2ull * q->labels_max);
+		return -EDQUOT;
+	}
+	/* Slots of members that went come again, but not at once, and not for keys of every length. */
+	if (space_slots_nr(space) / SLOTS_PER_COUNTER >= q->ns->counters_max + SLOTS_SPARE) {
+		snprintf(why, REGISTER_WHY_MAX, "namespace %s has used up %u slots for counters-max = "
+			 "%u: members come and go faster than their slots can be used again; new ones "
+			 "count in overflow. see: talea status", space->name,
+			 space_slots_nr(space), q->ns->counters_max);
+		return -EDQUOT;
+	}
+	if (space->quota_nr >= q->ns->counters_max) {
+		snprintf(why, REGISTER_WHY_MAX, "namespace %s has its counters-max of %u: new ones "
+			 "count in overflow. fix: [namespace %s] counters-max = %llu", space->name,
+			 q->ns->counters_max, space->name, 2ull * q->ns->counters_max);
+		return -EDQUOT;
+	}
+	if (!count)
+		return -ENOMEM;
+	if (count->nr >= q->ns->counters_max_per_uid) {
+		snprintf(why, REGISTER_WHY_MAX, "uid %u has its counters-max-per-uid of %u in "
+			 "namespace %s: new ones count in overflow. fix: [namespace %s] "
+			 "counters-max-per-uid = %llu", (unsigned int)c->uid,
+			 q->ns->counters_max_per_uid, space->name, space->name,
+			 2ull * q->ns->counters_max_per_uid);
+		return -EDQUOT;
+	}
+	return 0;
+}

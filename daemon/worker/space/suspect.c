@@ -1,0 +1,150 @@
+/* See suspect.h. */
+#include "daemon/worker/space/suspect.h"
+
+#include <errno.h>
+
+#include "daemon/link/log.h"
+#include "daemon/worker/space/changes.h"
+#include "daemon/worker/space/heat.h"
+#include "daemon/worker/space/owners.h"
+
+static struct log_limit fell_limit, stray_limit;
+
+static bool type_only_rises(const struct space *space, uint32_t slot)
+{
+	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
+
+	if (name_type(name) == SHM_OTHER || name_type(name) == SHM_REMOVED)
+		name = shm_count_read(&space_slot(space, dir_member(space->d, name)->family)->name);
+	return name_type(name) == SHM_COUNTER || name_type(name) == SHM_FAMILY ||
+	       name_type(name) == SHM_MEMBER;
+}
+
+/* The low half of the epoch that the fold under way, or the next one, publishes. */
+static uint32_t next_epoch(const struct space *space)
+{
+	return (uint32_t)shm_count_read(&space->t->epoch) + 1;
+}
+
+/* A cold cell of nobody's holds something. */
+static void cell_judge(struct space *space, uint32_t slot, uint64_t sum)
+{
+	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
+	const struct shards_shm *head = (const struct shards_shm *)space->s;
+
+	if (slot < space_slots_nr(space) && name_is_member(name) &&
+	    shm_count_read(&head->fallback_used)) {
+		if (space->late_nr < SPACE_LATE_MAX) /* the others at the next fold */
+			space->late[space->late_nr++] = slot;
+		return;
+	}
+	suspect_stray(space, slot, SHM_ROW_NONE, (int64_t)sum);
+	/* Looked at once: whoever gets the slot begins from what its cell holds then. */
+	if (slot < space_slots_nr(space))
+		owners_commit(space, slot, -(int64_t)sum, SHM_ROW_NONE);
+	else
+		space_apart_add(space, slot, -(int64_t)sum);
+}
+
+static void freeze(struct space *space, uint32_t slot, uint64_t sum, uint64_t published)
+{
+	const struct change_shm change = {
+		.slot = slot, .kind = SHM_CHANGE_SUSPECT, .row = owners_row(space, slot),
+		.before = (int64_t)published, .value = (int64_t)sum,
+	};
+	uint8_t *state = &space_states(space)[slot];
+
+	shm_set8(state, (uint8_t)((*state & ~SHM_T_STATE) | SHM_T_SUSPECT));
+	space->suspects_nr++;
+	changes_put(space, &change);
+	log_limited(&fell_limit, "namespace %s: a counter (slot %u) fell from %lld to %lld without "
+		    "a correction: it is frozen at its last good value, suspect. fix: talea history, "
+		    "then talea accept NAME --apply", space->name, slot, (long long)published,
+		    (long long)sum);
+}
+
+uint64_t suspect_judge(struct space *space, uint32_t slot, uint64_t sum, uint64_t published)
+{
+	int64_t delta = (int64_t)(sum - published);
+
+	switch (space_states(space)[slot] & SHM_T_STATE) {
+	case SHM_T_UNUSED:
+		if (space_is_owned(space, slot))
+			return sum;
+		if (sum)
+			cell_judge(space, slot, sum);
+		return 0;
+	case SHM_T_SUSPECT:
+		return published;
+	}
+	if (delta < 0 && type_only_rises(space, slot)) {
+		if (space->heat[slot].may_fall != next_epoch(space)) {
+			freeze(space, slot, sum, published);
+			return published;
+		}
+	}
+	heat_offer(space, slot, delta);
+	return sum;
+}
+
+void suspect_stray(struct space *space, uint32_t slot, uint32_t row, int64_t n)
+{
+	const struct change_shm change = {
+		.slot = slot, .kind = SHM_CHANGE_STRAY, .row = row, .value = n,
+	};
+
+	/* A client that scribbles everywhere must not wash the history away. */
+	if (space->t->strays_nr < SHM_CHANGES_NR / 8)
+		changes_put(space, &change);
+	shm_count_set(&space->t->strays_nr, space->t->strays_nr + 1);
+	log_limited(&stray_limit, "namespace %s: a cell that nobody owns changed by %lld (%s %u): some "
+		    "client writes where it must not; the namespace is suspect, its counters go on. "
+		    "fix: talea clients, end the culprit, then talea accept --apply", space->name,
+		    (long long)n, row == SHM_ROW_NONE ? "slot" : "row",
+		    row == SHM_ROW_NONE ? slot : row);
+}
+
+void suspect_may_fall(struct space *space, uint32_t slot)
+{
+	space->heat[slot].may_fall = next_epoch(space);
+}
+
+int suspect_accept(struct space *space, uint32_t slot, uint32_t uid)
+{
+	uint64_t *totals = space_totals(space, shm_count_read(&space->t->epoch) & 1);
+	struct change_shm change = {
+		.slot = slot, .kind = SHM_CHANGE_ACCEPTED, .uid = uid, .row = SHM_ROW_NONE,
+	};
+	uint8_t *state = &space_states(space)[slot];
+
+	if (slot == SHM_SLOT_NONE) {
+		change.before = (int64_t)space->t->strays_nr;
+		if (!change.before)
+			return -EINVAL;
+		shm_count_set(&space->t->strays_nr, 0);
+	} else {
+		if ((*state & SHM_T_STATE) != SHM_T_SUSPECT)
+			return -EINVAL;
+		change.before = (int64_t)totals[slot];
+		change.value = suspect_sum(space, slot);
+		suspect_may_fall(space, slot);
+		shm_set8(state, (uint8_t)((*state & ~SHM_T_STATE) | SHM_T_OK));
+		space->suspects_nr--;
+	}
+	changes_put(space, &change);
+	return 0;
+}
+
+int64_t suspect_sum(const struct space *space, uint32_t slot)
+{
+	uint32_t row = owners_row(space, slot);
+	uint64_t sum = (uint64_t)space->apart[slot] +
+		       shm_count_read((const uint64_t *)(space->s + shards_cold(slot)));
+
+	return (int64_t)(sum + (row == SHM_ROW_NONE ? 0 : owners_row_sum(space, row)));
+}
+
+void suspect_recover(struct space *space, uint32_t slot)
+{
+	space->suspects_nr += (space_states(space)[slot] & SHM_T_STATE) == SHM_T_SUSPECT;
+}
