@@ -315,7 +315,7 @@ struct wire_probe {
 };
 
 /*
- * PROBE: what an admin does to probes; the text has no NUL. ATTACH: a spec as in daemon/spec/probe_spec.h; a
+ * PROBE: what an admin does to probes; the text has no NUL. ATTACH: a spec as in spec/probe_spec.h; a
  * repeated one finds it done. DETACH, REPLACE: a probe's name. COST: no text; ms of statistics, and the
  * answer comes when they are over. The answer is an ANSWER with what WIRE_PROBES and the probe's record
  * (COST: none), or an ERROR with why and what to do.

@@ -1,6 +1,6 @@
 /*
  * Why the worker's threads share their names by RCU: a scrape walks all of them, and the fold thread,
- * which looks names up and adds some meanwhile, must not wait for it. daemon/worker/registry.c is compiled in
+ * which looks names up and adds some meanwhile, must not wait for it. worker/registry.c is compiled in
  * here a second time so that a rwlock can take RCU's place: the control, in which the fold lags by
  * most of a walk. Only figures of one run are compared.
  */

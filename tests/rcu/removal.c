@@ -1,6 +1,6 @@
 /*
  * Why a record that is removed waits for a grace period: a reader that found it before still reads it.
- * daemon/worker/registry.c is compiled in here with AddressSanitizer, whatever the rest is built with, and so
+ * worker/registry.c is compiled in here with AddressSanitizer, whatever the rest is built with, and so
  * that its callback can be made to run at once: the control, in which the reader's read is reported.
  * Each scenario runs in a process of its own, because a report ends it.
  */
