@@ -65,7 +65,7 @@ test_programs :=
 include shm/dir.mk client/dir.mk bpf/dir.mk daemon/dir.mk tools/dir.mk tests/dir.mk \
 	tests/model/model.mk tests/fuzz/fuzz.mk
 
-src := $(shm_src) $(client_src) $(daemon_src) $(tools_src) $(try_src) $(harness_src) $(test_src) \
+src := $(shm_src) $(base_src) $(client_src) $(daemon_src) $(tools_src) $(try_src) $(harness_src) $(test_src) \
 	$(helper_src) $(plugin_src) $(bench_src) $(bench_lib_src)
 obj = $(patsubst %.c,$(BUILD)/%.o,$1)
 products := $(libs) $(programs) $(man_pages)

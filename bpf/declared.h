@@ -1,7 +1,7 @@
 /*
  * What a declared probe is made of: the constants that talead sets before it loads one of the
- * objects of bpf/declared, and, for those, the one body that they share. All that is decided by
- * constants costs nothing at run time but reading them: the verifier removes what they make unreachable.
+ * objects of bpf/declared, and, for those, the one body that they share. What constants decide costs
+ * nothing at run time but reading them: the verifier removes what they make unreachable.
  * Included by the objects, and for the layout of the constants by daemon/keeper/probe/declared*.c.
  */
 #ifndef BPF_DECLARED_H

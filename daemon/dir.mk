@@ -12,6 +12,6 @@ $(versioned:%=$(BUILD)/%.o): client/include/talea.h
 
 $(daemon_obj): | $(skeletons)
 
-$(BUILD)/talead: $(daemon_obj) $(patsubst %.c,$(BUILD)/%.o,$(shm_src))
+$(BUILD)/talead: $(daemon_obj) $(patsubst %.c,$(BUILD)/%.o,$(shm_src)) $(base_lib)
 	$(call say,LD)
 	$(call link,$(daemon_libs))

@@ -9,7 +9,7 @@ man_pages := $(patsubst tools/man/%.scd,$(BUILD)/man/%,$(wildcard tools/man/*.sc
 man_path = $(MANDIR)/man$(patsubst .%,%,$(suffix $1))/$(notdir $1)
 
 # The shared sources are linked once more: those inside libtalea.a are local to it.
-$(BUILD)/talea: $(tools_obj) $(patsubst %.c,$(BUILD)/%.o,$(shm_src)) $(BUILD)/libtalea.a
+$(BUILD)/talea: $(tools_obj) $(patsubst %.c,$(BUILD)/%.o,$(shm_src)) $(BUILD)/libtalea.a $(base_lib)
 	$(call say,LD)
 	$(call link,-ljansson -lm)
 

@@ -5,7 +5,7 @@ FUZZ_CC ?= $(firstword $(shell command -v clang-14 clang) clang-14)
 fuzz_src := $(wildcard tests/fuzz/*.c)
 fuzz_programs := $(patsubst %.c,$(BUILD)/%,$(fuzz_src))
 # Everything but the programs' own main; a target takes from it what it names.
-fuzz_inside := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(shm_src) $(client_src) \
+fuzz_inside := $(patsubst %.c,$(BUILD)/fuzz/%.o,$(shm_src) $(base_src) $(client_src) \
 	$(filter-out daemon/main.c,$(daemon_src)))
 fuzz_flags := -std=gnu11 -fwrapv -pthread -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all \
 	-fsanitize=address,undefined,fuzzer-no-link $(warnings)
@@ -36,4 +36,4 @@ endif
 fuzz: $(fuzz_programs) ## run the fuzz targets; FUZZ_SECONDS= each
 	@TALEA_BUILD=$(abspath $(BUILD)) tests/fuzz/run
 
--include $(patsubst %.c,$(BUILD)/fuzz/%.d,$(shm_src) $(client_src) $(daemon_src) $(fuzz_src))
+-include $(patsubst %.c,$(BUILD)/fuzz/%.d,$(shm_src) $(base_src) $(client_src) $(daemon_src) $(fuzz_src))
