@@ -28,7 +28,7 @@
 #include "bpf/talea_kernel.h"
 #include "daemon/keeper/probe/probe.h"
 #include "daemon/worker/space/rows.h"
-#include "tests/bench/bpf/pack/percpu.skel.h"
+#include "tests/bench/bpf/percpu.skel.h"
 #include "tests/bench/lib/bench.h"
 
 #define ROUNDS	    5000u /* few, so that little else changes meanwhile */
