@@ -4,10 +4,10 @@ public_headers := talea.h talea_add.h talea.hpp
 bpf_headers := talea.bpf.h
 
 # Position-independent, but calls inside the library stay direct.
-pic_src := $(shm_src) $(client_src)
+pic_src := $(lib_shm_src) $(client_src)
 pic_flags := -fPIC -fno-semantic-interposition
 
-lib_obj := $(patsubst %.c,$(BUILD)/%.o,$(shm_src) $(client_src))
+lib_obj := $(patsubst %.c,$(BUILD)/%.o,$(lib_shm_src) $(client_src))
 lib_so := $(BUILD)/libtalea.so.$(VERSION)
 libs += $(BUILD)/libtalea.a $(lib_so)
 

@@ -36,7 +36,8 @@ helpers := $(patsubst %.c,$(BUILD)/%,$(helper_src))
 bench_programs := $(patsubst %.c,$(BUILD)/%,$(bench_program_src))
 plugins := $(patsubst %.c,$(BUILD)/%.so,$(plugin_src))
 
-inside_obj := $(lib_obj) $(patsubst %.c,$(BUILD)/%.o,$(base_src)) $(filter-out $(BUILD)/daemon/main.o,$(daemon_obj))
+inside_obj := $(patsubst %.c,$(BUILD)/%.o,$(shm_src) $(base_src) $(client_src) \
+	$(filter-out daemon/main.c,$(daemon_src)))
 harness_obj := $(patsubst %.c,$(BUILD)/%.o,$(harness_src))
 
 # ThreadSanitizer does not see into liburcu: it is told what these calls promise.

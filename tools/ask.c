@@ -82,7 +82,7 @@ static int wait_for(struct ask *a, enum wire_kind kind)
 		return (int)got;
 	if (got == 0)
 		return -ECONNRESET;
-	rc = wire_check(a->in, (size_t)got);
+	rc = wire_admin_check(a->in, (size_t)got);
 	if (rc)
 		return rc;
 	if (a->in->head.kind == WIRE_RESUME) {

@@ -17,7 +17,7 @@
 #include <talea.h>
 
 #include "shm/names.h"
-#include "shm/wire.h"
+#include "shm/wire_admin.h"
 
 #define CLI_SCHEMA 1
 

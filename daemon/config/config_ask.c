@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "names.h"
-#include "wire.h"
+#include "wire_admin.h"
 
 /* Rules that do not set a key are passed over before their glob is tried: that is what costs. */
 uint32_t config_labels_max(const struct config *c, const char *name)

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "daemon/spec/probe_spec.h"
-#include "wire.h"
+#include "wire_admin.h"
 
 /* Every probe: its constant, and its name in the configuration, of its object and its program. */
 #define PROBE_LIST(X)                                       \

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "shm/wire.h"
+#include "shm/wire_admin.h"
 #include "tests/fuzz/fuzz.h"
 
 static volatile uint64_t sink;
@@ -37,7 +37,7 @@ static void entries(const struct wire_register *m)
 		fuzz_check(wire_entry_put(copy, e, e->bytes, help, help + e->help_bytes) == 0);
 	}
 	fuzz_check(!err && nr == m->nr && copy->head.length == m->head.length);
-	fuzz_check(wire_check(copy, copy->head.length) == 0);
+	fuzz_check(wire_admin_check(copy, copy->head.length) == 0);
 	free(copy);
 }
 
@@ -170,7 +170,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		*m = good;
 		m->kind = data[0] % 32;
 	}
-	err = wire_check(m, size);
+	err = wire_admin_check(m, size);
 	fuzz_check(err == 0 || err == -EPROTO || err == -EMSGSIZE || err == -EPROTONOSUPPORT);
 	if (!err)
 		read_checked(m);

@@ -12,7 +12,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include "shm/wire.h"
+#include "shm/wire_admin.h"
 
 #define HARNESS_OTHER_UID 65533 /* a uid that is neither root nor the worker's */
 

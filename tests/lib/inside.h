@@ -7,7 +7,7 @@
 #define TESTS_LIB_INSIDE_H
 
 #include "daemon/worker/space/space.h"
-#include "shm/wire.h"
+#include "shm/wire_admin.h"
 
 struct inside {
 	struct region_fds fds;

@@ -5,7 +5,7 @@
 #ifndef TESTS_LIB_MESSAGES_H
 #define TESTS_LIB_MESSAGES_H
 
-#include "shm/wire.h"
+#include "shm/wire_admin.h"
 
 extern char buffer[WIRE_MAX]; /* 8-byte aligned */
 

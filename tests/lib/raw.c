@@ -67,7 +67,7 @@ static int expect(int sock, uint16_t kind, void *buf, size_t size, int *fds, uns
 
 	if (n <= 0)
 		return n ? (int)n : -ECONNRESET;
-	if (wire_check(buf, (size_t)n))
+	if (wire_admin_check(buf, (size_t)n))
 		return -EPROTO;
 	if (head->kind == WIRE_ERROR)
 		return ((const struct wire_error *)buf)->err;

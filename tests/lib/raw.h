@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "shm/wire.h"
+#include "shm/wire_admin.h"
 
 /* Connects; the socket waits at most 5 s in each call. -errno when nobody listens. */
 int raw_connect(const char *socket);

@@ -154,7 +154,7 @@ static int answer_to(int sock, const void *msg, size_t bytes)
 	if (n == 0 || n == -ECONNRESET)
 		return 0;
 	assert_true(n > 0);
-	assert_int_equal(wire_check(buffer, (size_t)n), 0);
+	assert_int_equal(wire_admin_check(buffer, (size_t)n), 0);
 	assert_int_equal(e->head.kind, WIRE_ERROR);
 	return e->err;
 }

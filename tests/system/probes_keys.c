@@ -51,7 +51,7 @@ static int order_by(int sock, uint32_t op, const char *text, uint32_t is_checked
 	assert_int_equal(wire_send(sock, m, NULL, 0, 0), 0);
 	got = raw_recv(sock, buf, sizeof(buf));
 	assert_true(got > 0);
-	assert_int_equal(wire_check(buf, (size_t)got), 0);
+	assert_int_equal(wire_admin_check(buf, (size_t)got), 0);
 	assert_int_equal(m->head.number, 7);
 	if (m->head.kind == WIRE_ERROR) {
 		if (words)

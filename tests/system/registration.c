@@ -70,7 +70,7 @@ static const struct wire_registered *exchange(int sock)
 	assert_int_equal(wire_send(sock, m, NULL, 0, 0), 0);
 	n = raw_recv(sock, reply, sizeof(reply));
 	assert_true(n > 0);
-	assert_int_equal(wire_check(reply, (size_t)n), 0);
+	assert_int_equal(wire_admin_check(reply, (size_t)n), 0);
 	assert_int_equal(r->head.kind, WIRE_REGISTERED);
 	assert_int_equal(r->head.number, m->head.number);
 	assert_int_equal(r->nr, m->nr);

@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shm/wire.h"
+#include "shm/wire_admin.h"
 #include "tests/lib/messages.h"
 
 static int check(void)
 {
-	return wire_check(buffer, ((struct wire_head *)(void *)buffer)->length);
+	return wire_admin_check(buffer, ((struct wire_head *)(void *)buffer)->length);
 }
 
 static void well_formed_messages_pass(void **state)
@@ -230,13 +230,13 @@ static void cut_off_messages_of_every_kind_are_refused(void **state)
 		}
 		whole = h->length;
 		for (uint32_t cut = 0; cut < whole; cut++) {
-			assert_int_equal(wire_check(buffer, cut), -EMSGSIZE);
+			assert_int_equal(wire_admin_check(buffer, cut), -EMSGSIZE);
 			h->length = cut;
-			assert_true(cut < sizeof(*h) || wire_check(buffer, cut) < 0);
+			assert_true(cut < sizeof(*h) || wire_admin_check(buffer, cut) < 0);
 			h->length = whole;
 		}
-		assert_int_equal(wire_check(buffer, whole), 0);
-		assert_int_equal(wire_check(buffer, whole + 1), -EMSGSIZE);
+		assert_int_equal(wire_admin_check(buffer, whole), 0);
+		assert_int_equal(wire_admin_check(buffer, whole + 1), -EMSGSIZE);
 	}
 }
 

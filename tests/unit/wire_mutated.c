@@ -1,6 +1,6 @@
 /*
- * Messages spoilt at random: what wire_check passes is read as a receiver reads it, with the end of
- * the message at the end of a page.
+ * Messages spoilt at random: what wire_admin_check passes is read as a receiver reads it, with the
+ * end of the message at the end of a page.
  */
 #include "tests/lib/test.h"
 
@@ -137,7 +137,7 @@ static void mutated_messages_are_refused_or_read_inside_their_bounds(void **stat
 		msg = area + ((room - got) & ~7ull);
 		/* A tail of up to 7 bytes would hide an overrun: only whole words are tried there. */
 		memcpy(msg, buffer, got);
-		if (wire_check(msg, got)) {
+		if (wire_admin_check(msg, got)) {
 			refused++;
 			continue;
 		}

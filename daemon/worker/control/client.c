@@ -304,7 +304,7 @@ void client_receive(struct control *c, struct client *client)
 		/* No fd is ever taken from a client. */
 		got = wire_recv(client->fd, r->message, WIRE_MAX, NULL, 0, NULL,
 				MSG_DONTWAIT);
-		err = got <= 0 ? (int)got : wire_check(r->message, (size_t)got);
+		err = got <= 0 ? (int)got : wire_admin_check(r->message, (size_t)got);
 		if (got == 0 || (got < 0 && got != -EAGAIN && got != -EMSGSIZE))
 			control_end(c, client);
 		else if (err && err != -EAGAIN)

@@ -8,7 +8,7 @@
 #define WORKER_ORDERS_H
 
 #include "daemon/link/link.h"
-#include "shm/wire.h"
+#include "shm/wire_admin.h"
 
 struct client;
 struct control;

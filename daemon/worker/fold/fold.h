@@ -12,7 +12,7 @@
 
 #include "daemon/worker/kernel/kernel.h"
 #include "daemon/worker/space/space.h"
-#include "shm/wire.h"
+#include "shm/wire_admin.h"
 
 enum request_kind {
 	REQUEST_REGISTER,  /* message; the reply is begun: results of what is found are set */

@@ -9,7 +9,7 @@
 #define SPACE_HEAT_H
 
 #include "daemon/worker/space/space.h"
-#include "shm/wire.h"
+#include "shm/wire_admin.h"
 
 #define HEAT_UP	     100000.0 /* adds a second */
 #define HEAT_DOWN    10000.0

@@ -72,7 +72,7 @@ static const void *control_wait(struct control *c, enum wire_kind kind, int *fds
 
 	if (got <= 0)
 		bench_die("the daemon's socket", got ? strerror((int)-got) : "end of file");
-	if (wire_check(in, (size_t)got))
+	if (wire_admin_check(in, (size_t)got))
 		bench_die("the daemon's socket", "a message that does not check");
 	if (head->kind == WIRE_ERROR)
 		bench_die("the daemon refused", e->text);

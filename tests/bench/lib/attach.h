@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "shm/wire.h"
+#include "shm/wire_admin.h"
 #include "talea.h"
 
 /* Attaches to a namespace and says on stderr if adds there are not what they should be. */
