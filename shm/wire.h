@@ -67,6 +67,11 @@ struct wire_head {
 	uint32_t length; /* of the whole message */
 };
 
+static inline struct wire_head wire_head_of(enum wire_kind kind, uint32_t number, size_t length)
+{
+	return (struct wire_head){ WIRE_MAGIC, WIRE_VERSION, (uint16_t)kind, number, (uint32_t)length };
+}
+
 struct wire_hello {
 	struct wire_head head;
 	uint32_t abi;

@@ -21,7 +21,7 @@
 #include "daemon/worker/space/owners.h"
 #include "daemon/worker/space/remove.h"
 #include "daemon/worker/space/totals.h"
-#include "daemon/worker/control/message.h"
+#include "daemon/worker/control/serve.h"
 #include "shm/names.h"
 #include "shm/region.h"
 #include "tests/fuzz/fuzz.h"
@@ -237,7 +237,7 @@ static void add(struct input *in)
 
 /* --- messages --------------------------------------------------------------------------------- */
 
-static void reply_check(const struct request *r)
+static void reply_check(const struct client_request *r)
 {
 	const struct wire_registered *reply = r->reply;
 	const struct wire_result *result = reply->results;
@@ -253,24 +253,24 @@ static void reply_check(const struct request *r)
 	}
 }
 
-/* As client.c and fold.c do with a message that passed. */
+/* As message.c and fold.c do with a message that passed. */
 static void handle(const struct wire_head *head, uid_t uid)
 {
-	struct request r = {
+	struct client_request r = {
 		.space = space, .uid = uid, .message = (struct wire_head *)(uintptr_t)head,
 		.reply = (struct wire_registered *)(void *)reply_buf,
 	};
 	const struct wire_query *q = (const struct wire_query *)(const void *)head;
 
 	if (head->kind == WIRE_REGISTER) {
-		if (message_look(&r))
-			message_register(&r, &config);
+		if (serve_begin(&r))
+			serve_register(NULL, &r.request, &config);
 	} else if (head->kind == WIRE_CHANGE) {
-		message_change(&r, &config);
+		serve_change(NULL, &r.request, &config);
 	} else if (head->kind == WIRE_QUERY && (q->what == WIRE_EXPLAIN || q->what == WIRE_LANES)) {
-		message_query(&r, &config);
+		serve_query(NULL, &r.request, &config);
 		if (r.err) {
-			fuzz_check(strlen(r.words) < WIRE_TEXT_MAX);
+			fuzz_check(strlen(r.text) < WIRE_TEXT_MAX);
 			return;
 		}
 	} else {

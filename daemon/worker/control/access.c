@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -90,25 +89,23 @@ static bool may_read(const struct peer *p, const struct config *config,
 }
 
 int access_check(int sock, const struct config *config, const struct config_namespace *ns,
-		 uint32_t access, struct access_peer *ret, char *why, size_t why_size)
+		 uint32_t access, struct access_peer *ret, struct why *why)
 {
 	bool is_write = access & WIRE_WRITE;
 	struct peer peer = { .groups = NULL };
 	int err = peer_init(&peer, sock);
 
-	if (err) {
-		snprintf(why, why_size, "the credentials of this connection cannot be read: %s",
-			 strerror(-err));
-		return err;
-	}
+	if (err)
+		return why_set(why, err, "the credentials of this connection cannot be read: %s",
+			       strerror(-err));
 	if (is_write ? !may_write(&peer, config, ns) : !may_read(&peer, config, ns)) {
-		snprintf(why, why_size, "uid %u may not %s namespace %s%s. fix: in %s, section "
-			 "[namespace %s], name %u in `%s =`, then SIGHUP to talead",
-			 (unsigned int)peer.who.uid, is_write ? "add to" : "read",
-			 ns->name, ns->users_set || ns->groups_nr ? "" :
-			 " (only root and talead's own user may)", config->file, ns->name,
-			 (unsigned int)peer.who.uid, is_write ? "users" : "read-users");
-		err = -EACCES;
+		err = why_set(why, -EACCES, "uid %u may not %s namespace %s%s",
+			      (unsigned int)peer.who.uid, is_write ? "add to" : "read", ns->name,
+			      ns->users_set || ns->groups_nr ? "" :
+			      " (only root and talead's own user may)");
+		why_fix(why, "in %s, section [namespace %s], name %u in `%s =`, then SIGHUP to talead",
+			config->file, ns->name, (unsigned int)peer.who.uid,
+			is_write ? "users" : "read-users");
 	}
 	*ret = peer.who;
 	free(peer.groups);

@@ -1,287 +1,217 @@
 /* See message.h. */
+#define _GNU_SOURCE
 #include "daemon/worker/control/message.h"
 
 #include <errno.h>
-#include <math.h>
-#include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-#include "daemon/link/log.h"
-#include "daemon/worker/space/heat.h"
-#include "daemon/worker/space/owners.h"
-#include "daemon/worker/space/quota.h"
-#include "daemon/worker/space/register.h"
-#include "daemon/worker/space/remove.h"
-#include "daemon/worker/space/suspect.h"
-#include "shm/names.h"
+#include "daemon/worker/control/control.h"
+#include "daemon/worker/control/query.h"
+#include "daemon/worker/control/serve.h"
+#include "shm/base/why.h"
 
-_Static_assert(WIRE_NAME_MAX == NAME_DISPLAY_MAX, "the wire knows how long a name may be");
+/* --- HELLO ------------------------------------------------------------------------------------ */
 
-/* --- REGISTER --------------------------------------------------------------------------------- */
-
-static const struct wire_register *message_of(const struct request *r)
+static void hello_welcome(struct control *c, struct connection *conn,
+			  const struct wire_hello *hello)
 {
-	return (const struct wire_register *)r->message;
-}
-
-static void claim_of(const struct wire_entry *e, uid_t uid, struct claim *ret)
-{
-	*ret = (struct claim){
-		.type = e->type, .key_kind = e->key_kind, .origin = SHM_ORIGIN_USER, .uid = uid,
-		.name = e->bytes, .name_len = e->name_bytes,
-		.help = e->bytes + e->name_bytes, .help_len = e->help_bytes,
-		.label = e->bytes + e->name_bytes + e->help_bytes, .label_len = e->label_bytes,
-		.family = e->family, .family_generation = e->family_generation,
+	const struct space *space = conn->space;
+	struct wire_welcome m = {
+		.head = wire_head_of(WIRE_WELCOME, hello->head.number, sizeof(m)),
+		.abi = SHM_ABI, .access = conn->access, .fingerprint = shm_fingerprint(),
+		.incarnation = c->start->incarnation, .fds_nr = REGION_PARTS,
 	};
-	/* What a message says and its type does not have is not part of the name. */
-	if (ret->type != SHM_FAMILY && ret->type != SHM_LEVEL_FAMILY) {
-		ret->key_kind = 0;
-		ret->label_len = 0;
-	}
-}
-
-static void reply_begin(struct request *r, uint32_t nr)
-{
-	*r->reply = (struct wire_registered){ .head = *r->message, .nr = nr };
-	r->reply->head.kind = WIRE_REGISTERED;
-	r->reply->head.length = (uint32_t)(sizeof(*r->reply) + nr * sizeof(r->reply->results[0]));
-}
-
-uint32_t message_look(struct request *r)
-{
-	const struct wire_register *m = message_of(r);
-	const struct wire_entry *e;
-	uint32_t i = 0, missing = 0;
-	char why[REGISTER_WHY_MAX];
-	struct claim c;
-	size_t at = 0;
-	int err;
-
-	reply_begin(r, m->nr);
-	for (; i < m->nr && (e = wire_entry_next(m, &at, &err)); i++) {
-		struct wire_result *result = &r->reply->results[i];
-
-		claim_of(e, r->uid, &c);
-		if (register_find(r->space, &c, result, why) == 1)
-			continue;
-		/* Refusals are counted in D, which is the fold thread's. */
-		*result = (struct wire_result){ .slot = SHM_SLOT_NONE };
-		missing++;
-	}
-	return missing;
-}
-
-/* Appends an explanation; the same as the last one is sent once, and so is the last that fits. */
-static uint32_t text_put(struct wire_registered *reply, const char *why, uint32_t last_at)
-{
-	char *texts = (char *)&reply->results[reply->nr];
-	uint32_t len = (uint32_t)strlen(why) + 1, at = reply->text_bytes;
-
-	if (at && strcmp(texts + last_at, why) == 0)
-		return last_at;
-	if (reply->head.length + len > WIRE_MAX)
-		return last_at;
-	memcpy(texts + at, why, len);
-	reply->text_bytes += len;
-	reply->head.length += len;
-	return at;
-}
-
-void message_register(struct request *r, const struct config *config)
-{
-	const struct wire_register *m = message_of(r);
-	uint32_t last_at = 0;
-	const struct wire_entry *e;
-	char why[REGISTER_WHY_MAX];
-	struct quota quota;
-	struct claim c;
-	size_t at = 0;
-	int err;
-
-	quota_init(&quota, r->space, config);
-	for (uint32_t i = 0; i < m->nr && (e = wire_entry_next(m, &at, &err)); i++) {
-		struct wire_result *result = &r->reply->results[i];
-
-		if (result->slot != SHM_SLOT_NONE)
-			continue;
-		claim_of(e, r->uid, &c);
-		register_claim(r->space, &quota, &c, result, why);
-		if (result->err)
-			result->text_at = last_at = text_put(r->reply, why, last_at);
-	}
-}
-
-/* --- CHANGE ----------------------------------------------------------------------------------- */
-
-static int change_pin(struct request *r, const struct config *config, enum wire_hot_rule pin,
-		      uint32_t slot, char *why)
-{
-	return heat_pin(r->space, config, slot, pin, r->uid, why, REGISTER_WHY_MAX);
-}
-
-/* Does it to one slot; on an error with words in why. */
-static int change_one(struct request *r, const struct config *config, uint32_t slot, char *why)
-{
-	const struct wire_change *m = (const struct wire_change *)r->message;
-	int err;
-
-	switch (m->op) {
-	case WIRE_PIN_HOT:
-		return change_pin(r, config, WIRE_RULE_YES, slot, why);
-	case WIRE_PIN_COLD:
-		return change_pin(r, config, WIRE_RULE_NO, slot, why);
-	case WIRE_UNPIN:
-		return change_pin(r, config, WIRE_RULE_AUTO, slot, why);
-	case WIRE_FORGET:
-		if ((space_states(r->space)[slot] & SHM_T_STATE) == SHM_T_SUSPECT) {
-			snprintf(why, REGISTER_WHY_MAX, "it is suspect: its cells say less than is "
-				 "shown, and the family's sum would fall. fix: talea accept first");
-			return -EINVAL;
-		}
-		if (remove_is_counted(r->space, slot)) {
-			snprintf(why, REGISTER_WHY_MAX, "the kernel counts it: it goes when its "
-				 "process or cgroup has ended. fix: talea detach its probe first");
-			return -EINVAL;
-		}
-		err = remove_begin(r->space, slot, SHM_WHY_FORGET, r->uid);
-		if (err)
-			snprintf(why, REGISTER_WHY_MAX, "only members of families can be removed: "
-				 "counters and levels live as long as their namespace");
-		return err;
-	}
-	/* One that is not suspect was accepted before: a repeated request finds it done. */
-	err = suspect_accept(r->space, slot, r->uid);
-	return err == -EINVAL ? 0 : err;
-}
-
-void message_change(struct request *r, const struct config *config)
-{
-	const struct wire_change *m = (const struct wire_change *)r->message;
-	static const char *const ops[] = {
-		[WIRE_PIN_HOT] = "pin hot", [WIRE_PIN_COLD] = "pin cold", [WIRE_UNPIN] = "unpin",
-		[WIRE_FORGET] = "forget", [WIRE_ACCEPT] = "accept",
+	int fds[REGION_PARTS] = {
+		space->fds.ro[REGION_D],
+		conn->access & WIRE_WRITE ? space->fds.rw[REGION_S] : space->fds.ro[REGION_S],
+		space->fds.ro[REGION_T],
 	};
-	const char *name = m->names;
-	char why[REGISTER_WHY_MAX];
-	uint32_t last_at = 0;
 
-	/* The history has all of them, for a while; the log has who gave the order. */
-	why[0] = '\0';
-	if (m->nr > 1)
-		snprintf(why, sizeof(why), " and %u more", m->nr - 1);
-	log_line("namespace %s: uid %u: %s %s%s", r->space->name, r->uid, ops[m->op],
-		 *name ? name : "the namespace itself", why);
-	reply_begin(r, m->nr);
-	for (uint32_t i = 0; i < m->nr; i++, name += strlen(name) + 1) {
-		struct wire_result *result = &r->reply->results[i];
-
-		*result = (struct wire_result){ .slot = SHM_SLOT_NONE };
-		why[0] = '\0';
-		if (*name)
-			result->slot = name_find(r->space->d, name, &result->generation);
-		if (result->slot != SHM_SLOT_NONE || (!*name && m->op == WIRE_ACCEPT)) {
-			result->err = change_one(r, config, result->slot, why);
-		} else {
-			result->err = -ENOENT;
-			snprintf(why, sizeof(why), "there is no such counter");
-		}
-		if (result->err)
-			result->text_at = last_at = text_put(r->reply, why, last_at);
-	}
+	memcpy(m.region_id, space->d->region_id, sizeof(m.region_id));
+	if (hello->has_fds && !memcmp(hello->region_id, m.region_id, sizeof(m.region_id)))
+		m.fds_nr = 0;
+	connection_send(c, conn, &m, fds, m.fds_nr);
 }
 
-/* --- QUERY ------------------------------------------------------------------------------------ */
-
-/* What the last full second was like, if the slot is among the busiest. */
-static void explain_rate(const struct space *space, struct wire_explain *e)
+/* Which namespace this HELLO may have; 0, or -errno with the sentence. */
+static int hello_check(struct control *c, struct connection *conn, const struct wire_hello *m,
+		       struct space **ret_space, struct access_peer *ret_peer, struct why *why)
 {
-	uint64_t tick = shm_count_read(&space->t->busy_tick);
-	const struct busy_shm *b = (const struct busy_shm *)(const void *)
-		((const char *)space->t + SHM_T_BUSY + (tick & 1) * SHM_T_BUSY_BYTES);
+	const struct config *config = registry_config(c->registry);
+	const struct config_namespace *ns;
+	struct space *space;
 
-	/* In the list of all that changed, one that is not in it did not. */
-	e->rate = b->all ? 0 : NAN;
-	for (uint32_t i = 0; i < b->nr && i < SHM_BUSY_NR; i++) {
-		if (b->slot[i] != e->slot || b->generation[i] != e->generation)
-			continue;
-		e->rate = b->rates[i][0];
-		e->imbalance = b->imbalance[i];
-		e->lanes_nr = b->lanes[i];
+	if (m->abi != SHM_ABI || m->fingerprint != shm_fingerprint()) {
+		why_set(why, 0, "libtalea has ABI %u with layout %016llx, talead has ABI %u with "
+			"layout %016llx", m->abi, (unsigned long long)m->fingerprint, SHM_ABI,
+			(unsigned long long)shm_fingerprint());
+		why_fix(why, "install library and daemon of one version");
+		return -EPROTONOSUPPORT;
+	}
+	ns = config_namespace_find(config, m->name_space);
+	space = control_space(c, m->name_space);
+	if (!ns || !space) {
+		why_set(why, 0, "there is no namespace %s", m->name_space);
+		why_fix(why, "add a section [namespace %s] to %s", m->name_space, config->file);
+		return -ENOENT;
+	}
+	*ret_space = space;
+	return access_check(conn->fd, config, ns, m->access, ret_peer, why);
+}
+
+static void message_hello(struct control *c, struct connection *conn, const struct wire_hello *m)
+{
+	struct access_peer peer;
+	char text[WIRE_TEXT_MAX];
+	struct why why;
+	struct space *space;
+	int err;
+
+	registry_read_begin();
+	err = hello_check(c, conn, m, &space, &peer, &why);
+	registry_read_end();
+	if (err) {
+		connection_refuse(c, conn, m->head.number, err, "%s",
+				  why_text(&why, text, sizeof(text)));
 		return;
 	}
+	conn->space = space;
+	conn->peer = peer;
+	conn->access = m->access;
+	memcpy(conn->app, m->app, sizeof(conn->app));
+	conn->state = CONNECTION_GREETED;
+	hello_welcome(c, conn, m);
 }
 
-static uint32_t idle_s(const struct space *space, uint32_t slot)
+/* --- REGISTER, CHANGE and QUERY ---------------------------------------------------------------- */
+
+static void request_finish(struct control *c, struct request *request)
 {
-	struct timespec now;
+	struct client_request *r = (struct client_request *)request;
+	struct connection *conn = r->connection;
 
-	if (!space->changed_s[slot])
-		return UINT32_MAX;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint32_t)now.tv_sec - space->changed_s[slot];
+	connection_release(c, conn);
+	if (conn->state != CONNECTION_ENDED && r->err)
+		connection_deny(c, conn, r->message->number, r->err, "%s", r->text);
+	else if (conn->state != CONNECTION_ENDED)
+		connection_send(c, conn, r->reply, NULL, 0);
+	client_request_put(&c->requests, r);
 }
 
-static void explain(const struct space *space, const struct config *config, const char *name,
-		    struct wire_explain *e)
+static void request_begin(struct connection *conn, struct client_request *r, request_serve *serve)
 {
-	uint64_t epoch = shm_count_read(&space->t->epoch);
-	uint8_t type = name_type(shm_count_read(&space_slot(space, e->slot)->name));
-
-	heat_explain(space, config, e->slot, e);
-	explain_rate(space, e);
-	e->is_suspect = (shm_read8(&space_states(space)[e->slot]) & SHM_T_STATE) == SHM_T_SUSPECT;
-	e->frozen = (int64_t)shm_count_read(&space_totals(space, epoch & 1)[e->slot]);
-	e->summed = e->is_suspect ? suspect_sum(space, e->slot) : e->frozen;
-	if (type == SHM_MEMBER || type == SHM_LEVEL_MEMBER)
-		e->ttl_s = config_ttl_s(config, name);
-	e->idle_s = idle_s(space, e->slot);
+	r->request.serve = serve;
+	r->request.finish = request_finish;
+	r->err = 0;
+	r->connection = conn;
+	r->space = conn->space;
+	r->uid = conn->peer.uid;
 }
 
-static size_t lanes(const struct space *space, uint32_t row, struct wire_lanes *l)
+/* A connection has one request at a time: it is not read from until this one is answered. */
+static void request_ask(struct control *c, struct connection *conn, struct client_request *r)
 {
-	uint32_t cpus_nr = shm_read32(&space->d->cpus_nr);
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	l->mono_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	l->cold = shm_count_read((const uint64_t *)(space->s + shards_cold(l->slot)));
-	l->row = row;
-	l->cpus_nr = row == SHM_ROW_NONE ? 0 : cpus_nr;
-	for (uint32_t cpu = 0; cpu < l->cpus_nr; cpu++)
-		l->lanes[cpu] = shm_count_read(
-			(const uint64_t *)(space->s + shards_lane(cpu) + row * 8ull));
-	return sizeof(*l) + l->cpus_nr * sizeof(l->lanes[0]);
+	connection_hold(c, conn);
+	fold_ask(c->fold, &r->request);
 }
 
-void message_query(struct request *r, const struct config *config)
+/* As message_take, and so the next two. */
+static bool message_register(struct control *c, struct connection *conn, struct client_request *r)
+{
+	uint32_t missing;
+
+	if (!(conn->access & WIRE_WRITE)) {
+		connection_deny(c, conn, r->message->number, -EACCES, "this connection is read-only: "
+			    "it cannot register counters");
+		return false;
+	}
+	request_begin(conn, r, serve_register);
+	conn->registered_nr += ((const struct wire_register *)r->message)->nr;
+	registry_read_begin();
+	missing = serve_begin(r);
+	registry_read_end();
+	if (!missing) {
+		connection_send(c, conn, r->reply, NULL, 0);
+		return false;
+	}
+	request_ask(c, conn, r);
+	return true;
+}
+
+/* May it do what is only for admins? Sends the others why not. */
+static bool message_is_allowed(struct control *c, struct connection *conn, uint32_t number,
+			       const char *what)
+{
+	char file[CONFIG_PATH_MAX];
+	bool is_admin;
+
+	registry_read_begin();
+	is_admin = config_is_admin(registry_config(c->registry), conn->peer.uid);
+	memcpy(file, registry_config(c->registry)->file, sizeof(file));
+	registry_read_end();
+	if (!is_admin)
+		connection_deny(c, conn, number, -EACCES, "uid %u may not change %s (only root, who "
+			    "started talead, and its admins may). fix: in %s, section [daemon], "
+			    "name %u in `admins =`, then SIGHUP to talead",
+			    (unsigned int)conn->peer.uid, what, file,
+			    (unsigned int)conn->peer.uid);
+	return is_admin;
+}
+
+static bool message_change(struct control *c, struct connection *conn, struct client_request *r)
+{
+	if (!message_is_allowed(c, conn, r->message->number, "counters"))
+		return false;
+	request_begin(conn, r, serve_change);
+	request_ask(c, conn, r);
+	return true;
+}
+
+static bool message_query(struct control *c, struct connection *conn, struct client_request *r)
 {
 	const struct wire_query *q = (const struct wire_query *)r->message;
-	struct wire_answer *a = r->answer;
-	uint32_t slot, generation = 0;
-	char name[WIRE_NAME_MAX];
+	int err;
 
-	memcpy(name, q->name, q->name_bytes);
-	name[q->name_bytes] = '\0';
-	slot = *name ? name_find(r->space->d, name, &generation) : SHM_SLOT_NONE;
-	if (slot == SHM_SLOT_NONE) {
-		r->err = -ENOENT;
-		snprintf(r->words, WIRE_TEXT_MAX, "there is no counter %.400s", name);
-		return;
+	/* What only the fold thread knows. */
+	if (q->what == WIRE_EXPLAIN || q->what == WIRE_LANES) {
+		request_begin(conn, r, serve_query);
+		request_ask(c, conn, r);
+		return true;
 	}
-	*a = (struct wire_answer){ .head = q->head, .what = q->what, .nr = 1 };
-	a->head.kind = WIRE_ANSWER;
-	a->head.length = sizeof(*a);
-	if (q->what == WIRE_EXPLAIN) {
-		struct wire_explain *e = (struct wire_explain *)(void *)a->records;
+	err = query_answer(c, conn, q, r->answer);
+	if (err)
+		connection_deny(c, conn, q->head.number, err, "question %u is not known to this "
+			    "version", q->what);
+	else
+		connection_send(c, conn, r->answer, NULL, 0);
+	return false;
+}
 
-		*e = (struct wire_explain){ .slot = slot, .generation = generation };
-		explain(r->space, config, name, e);
-		a->head.length += sizeof(*e);
+bool message_take(struct control *c, struct connection *conn, struct client_request *r)
+{
+	const struct wire_head *head = r->message;
+
+	if (head->kind == WIRE_HELLO) {
+		message_hello(c, conn, (const struct wire_hello *)head);
+	} else if (conn->state == CONNECTION_INHERITED) {
+		/* Meant for the former worker: the client repeats it after its HELLO. */
+	} else if (head->kind >= WIRE_RING && head->kind <= WIRE_KIND_RESERVED_LAST) {
+		connection_deny(c, conn, head->number, -EOPNOTSUPP, "request kind %u belongs to a "
+			    "later version of talead", head->kind);
+	} else if (conn->state != CONNECTION_GREETED) {
+		connection_refuse(c, conn, head->number, -EPROTO, "the first message must be HELLO");
+	} else if (head->kind == WIRE_REGISTER) {
+		return message_register(c, conn, r);
+	} else if (head->kind == WIRE_QUERY) {
+		return message_query(c, conn, r);
+	} else if (head->kind == WIRE_CHANGE) {
+		return message_change(c, conn, r);
+	} else if (head->kind == WIRE_PROBE) {
+		if (message_is_allowed(c, conn, head->number, "probes"))
+			order_take(c, conn, (const struct wire_probe_change *)head);
 	} else {
-		struct wire_lanes *l = (struct wire_lanes *)(void *)a->records;
-
-		*l = (struct wire_lanes){ .slot = slot, .generation = generation };
-		a->head.length += (uint32_t)lanes(r->space, owners_row(r->space, slot), l);
+		connection_refuse(c, conn, head->number, -EPROTO, "message kind %u is not a client's",
+			      head->kind);
 	}
+	return false;
 }

@@ -8,12 +8,13 @@
 
 #include "daemon/link/log.h"
 #include "daemon/worker/control/control.h"
+#include "daemon/worker/control/query.h"
 #include "daemon/worker/kernel/key_names.h"
 #include "shm/directory.h"
 
 /* --- answering -------------------------------------------------------------------------------- */
 
-static void answer_record(struct control *c, struct client *client, uint32_t number,
+static void answer_record(struct control *c, struct connection *conn, uint32_t number,
 			  const struct wire_probe *record)
 {
 	_Alignas(8) char buf[sizeof(struct wire_answer) + sizeof(*record)];
@@ -26,7 +27,7 @@ static void answer_record(struct control *c, struct client *client, uint32_t num
 	};
 	if (record)
 		memcpy(a->records, record, sizeof(*record));
-	client_send(c, client, a, NULL, 0);
+	connection_send(c, conn, a, NULL, 0);
 }
 
 /* The place of a probe, PROBES_MAX: there is none. */
@@ -46,11 +47,11 @@ static void order_record(struct control *c, struct order *o)
 
 	if (o->op != WIRE_PROBE_DETACH) {
 		if (id < PROBES_MAX)
-			answer_probe(c, id, &o->record);
+			query_probe(c, id, &o->record);
 		return;
 	}
 	/* What it has counted to its end; the place may be another's by now. */
-	answer_probe(c, o->probe, &now);
+	query_probe(c, o->probe, &now);
 	o->record.state = WIRE_PROBE_OFF;
 	if (!c->probes[o->probe].live.origin || id == o->probe) {
 		o->record.events = now.events;
@@ -75,36 +76,49 @@ static void order_log(const struct order *o)
 	bool is_attach = o->op == WIRE_PROBE_ATTACH;
 
 	if (o->op != WIRE_PROBE_COST)
-		log_line("uid %u: %s %s%s%s", (unsigned int)o->client->peer.uid,
+		log_line("uid %u: %s %s%s%s", (unsigned int)o->conn->peer.uid,
 			 o->op == WIRE_PROBE_DETACH ? "detach" :
 			 is_attach		    ? "attach" : "attach --replace",
 			 is_attach ? o->record.attach : o->record.name,
 			 o->err ? ": not done: " : "", o->err ? o->words : "");
 }
 
-void order_finish(struct control *c, uint64_t id)
+static void order_finish(struct control *c, uint64_t id)
 {
 	struct order *o = order_find(c, id);
-	struct client *client;
+	struct connection *conn;
 
 	if (!o)
 		return;
-	client = o->client;
+	conn = o->conn;
 	o->id = 0;
 	order_log(o);
-	client->is_asking = false;
-	if (client->state == CLIENT_ENDED)
+	connection_release(c, conn);
+	if (conn->state == CONNECTION_ENDED)
 		return;
 	if (o->err) {
-		client_deny(c, client, o->number, o->err, "%s", o->words);
+		connection_deny(c, conn, o->number, o->err, "%s", o->words);
 	} else if (o->op == WIRE_PROBE_COST) {
-		answer_record(c, client, o->number, NULL);
+		answer_record(c, conn, o->number, NULL);
 	} else {
 		order_record(c, o);
-		answer_record(c, client, o->number, &o->record);
+		answer_record(c, conn, o->number, &o->record);
 	}
-	if (client->state != CLIENT_ENDED)
-		control_pause(c, client, false);
+}
+
+static void served(struct fold *f, struct request *r, const struct config *config)
+{
+	(void)f;
+	(void)r;
+	(void)config;
+}
+
+static void order_served(struct control *c, struct request *request)
+{
+	struct keeper_request *r = (struct keeper_request *)request;
+
+	order_finish(c, r->id);
+	keeper_request_free(r);
 }
 
 void order_answered(struct control *c, const struct link_msg *m)
@@ -118,13 +132,15 @@ void order_answered(struct control *c, const struct link_msg *m)
 	snprintf(o->words, sizeof(o->words), "%.*s", (int)sizeof(o->words) - 1,
 		 *m->text ? m->text : strerror(-o->err));
 	/* The counters that it is about are the fold thread's. */
-	control_ask(c, &(struct request){ .kind = REQUEST_ANSWER, .id = o->id });
+	keeper_request_ask(c, &(struct keeper_request){
+		.request = { .serve = served, .finish = order_served }, .id = o->id,
+	});
 }
 
 /* --- ordering --------------------------------------------------------------------------------- */
 
 /* Sends it to the keeper; the client waits. */
-static void order_give(struct control *c, struct client *client,
+static void order_give(struct control *c, struct connection *conn,
 		       const struct wire_probe_change *m, const struct wire_probe *record,
 		       uint32_t probe, struct link_msg *msg)
 {
@@ -136,17 +152,16 @@ static void order_give(struct control *c, struct client *client,
 	msg->id = c->orders.last_id + 1;
 	err = o ? link_send(c->start->link_fd, msg, NULL, 0) : -EAGAIN;
 	if (err && err != -EPIPE) {
-		client_deny(c, client, m->head.number, err, "talead has more orders about probes "
+		connection_deny(c, conn, m->head.number, err, "talead has more orders about probes "
 			    "under way than it takes at a time. fix: try again");
 		return;
 	}
 	/* Without a keeper there will be another worker in a moment, and the client asks that one. */
 	*o = (struct order){
-		.id = ++c->orders.last_id, .client = client, .number = m->head.number,
+		.id = ++c->orders.last_id, .conn = conn, .number = m->head.number,
 		.op = m->op, .probe = probe, .record = *record,
 	};
-	client->is_asking = true;
-	control_pause(c, client, true);
+	connection_hold(c, conn);
 }
 
 /* The request with a counter's name that says the keys, to be typed as it is. */
@@ -204,11 +219,11 @@ static void record_of(const struct probe_spec *spec, struct wire_probe *p)
 {
 	struct probe_live live = { .spec = *spec, .origin = PROBE_OF_COMMAND };
 
-	answer_custom(&live, p);
+	query_live(&live, p);
 	p->keys_max = spec->keys_nr ? spec->keys_max : 0;
 }
 
-static void take_attach(struct control *c, struct client *client,
+static void take_attach(struct control *c, struct connection *conn,
 			const struct wire_probe_change *m, const char *text)
 {
 	struct link_msg msg = { .kind = LINK_ATTACH };
@@ -219,18 +234,18 @@ static void take_attach(struct control *c, struct client *client,
 	if (!err)
 		err = name_check_free(c, &msg.spec, why, sizeof(why));
 	if (err) {
-		client_deny(c, client, m->head.number, err, "%s", why);
+		connection_deny(c, conn, m->head.number, err, "%s", why);
 		return;
 	}
 	record_of(&msg.spec, &record);
 	if (m->is_checked_only) {
-		answer_record(c, client, m->head.number, &record);
+		answer_record(c, conn, m->head.number, &record);
 		return;
 	}
-	order_give(c, client, m, &record, PROBES_MAX, &msg);
+	order_give(c, conn, m, &record, PROBES_MAX, &msg);
 }
 
-static void take_named(struct control *c, struct client *client,
+static void take_named(struct control *c, struct connection *conn,
 		       const struct wire_probe_change *m, const char *name)
 {
 	bool is_detach = m->op == WIRE_PROBE_DETACH;
@@ -239,16 +254,16 @@ static void take_named(struct control *c, struct client *client,
 	struct wire_probe record;
 
 	if (id == PROBES_MAX) {
-		client_deny(c, client, m->head.number, -ENOENT, "there is no probe %s. see: talea "
+		connection_deny(c, conn, m->head.number, -ENOENT, "there is no probe %s. see: talea "
 			    "probes", name);
 		return;
 	}
-	answer_probe(c, id, &record);
+	query_probe(c, id, &record);
 	snprintf(msg.text, sizeof(msg.text), "%s", name);
-	order_give(c, client, m, &record, id, &msg);
+	order_give(c, conn, m, &record, id, &msg);
 }
 
-void order_take(struct control *c, struct client *client, const struct wire_probe_change *m)
+void order_take(struct control *c, struct connection *conn, const struct wire_probe_change *m)
 {
 	struct link_msg cost = { .kind = LINK_COST, .nr = m->ms };
 	struct wire_probe none = { .name = "" };
@@ -258,12 +273,12 @@ void order_take(struct control *c, struct client *client, const struct wire_prob
 	text[m->bytes] = '\0';
 	switch (m->op) {
 	case WIRE_PROBE_ATTACH:
-		take_attach(c, client, m, text);
+		take_attach(c, conn, m, text);
 		break;
 	case WIRE_PROBE_COST:
-		order_give(c, client, m, &none, PROBES_MAX, &cost);
+		order_give(c, conn, m, &none, PROBES_MAX, &cost);
 		break;
 	default:
-		take_named(c, client, m, text);
+		take_named(c, conn, m, text);
 	}
 }

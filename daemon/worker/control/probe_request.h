@@ -10,14 +10,14 @@
 #include "daemon/link/link.h"
 #include "shm/wire_admin.h"
 
-struct client;
+struct connection;
 struct control;
 
 #define ORDERS_MAX 32u
 
 struct order {
 	uint64_t id; /* 0: none */
-	struct client *client;
+	struct connection *conn;
 	uint32_t number; /* of the client's request */
 	uint32_t op;	 /* enum wire_probe_op */
 	uint32_t probe;	 /* DETACH: its id */
@@ -32,10 +32,9 @@ struct orders {
 };
 
 /* An admin's PROBE message: answers it, or makes it an order. */
-void order_take(struct control *c, struct client *client, const struct wire_probe_change *m);
+void order_take(struct control *c, struct connection *conn, const struct wire_probe_change *m);
 
-/* The keeper's LINK_ANSWER; and when the fold thread has seen all that came before it. */
+/* The keeper's LINK_ANSWER: ends the order when the fold thread has seen all that came before it. */
 void order_answered(struct control *c, const struct link_msg *m);
-void order_finish(struct control *c, uint64_t id);
 
 #endif

@@ -1,8 +1,7 @@
-/*
- * What the worker tells about itself: the records of a QUERY's answer, but for those that only the
- * fold thread knows (message.c). Reads D, T and control's own state; changes nothing.
- */
+/* See query.h. */
 #define _GNU_SOURCE
+#include "daemon/worker/control/query.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,11 +48,11 @@ static void status_totals(const struct totals_shm *t, struct wire_status *s)
 	s->fold_duration_ns = shm_count_read(&t->fold_duration_ns);
 }
 
-static void status_fill(const struct control *c, const struct client *client,
+static void status_fill(const struct control *c, const struct connection *conn,
 			struct wire_status *s)
 {
 	const struct worker_start *ws = c->start;
-	const struct space *space = client->space;
+	const struct space *space = conn->space;
 	const struct shards_shm *head = (const struct shards_shm *)space->s;
 
 	*s = (struct wire_status){
@@ -65,7 +64,7 @@ static void status_fill(const struct control *c, const struct client *client,
 		.worker_pid = (uint32_t)getpid(),
 		.worker_restarts = ws->worker_restarts,
 		.keeper_takeovers = ws->keeper_takeovers,
-		.clients_nr = c->clients_nr,
+		.clients_nr = c->connections.nr,
 		.namespaces_nr = c->spaces_nr,
 		.rows_max = shm_read32(&space->d->rows_max),
 		.promotion = shm_read32(&space->d->promotion),
@@ -91,7 +90,7 @@ static void counters_add(struct wire_probe *p, const char *name)
 	snprintf(p->counters + used, sizeof(p->counters) - used, "%s%s", used ? " " : "", name);
 }
 
-void answer_custom(const struct probe_live *live, struct wire_probe *p)
+void query_live(const struct probe_live *live, struct wire_probe *p)
 {
 	const struct probe_spec *spec = &live->spec;
 
@@ -109,7 +108,7 @@ void answer_custom(const struct probe_live *live, struct wire_probe *p)
 		counters_add(p, spec->counter);
 }
 
-static void answer_table(enum probe_id id, const struct probe_live *live, struct wire_probe *p)
+static void query_table(enum probe_id id, const struct probe_live *live, struct wire_probe *p)
 {
 	const struct probe_type *type = &probe_types[id];
 
@@ -124,26 +123,26 @@ static void answer_table(enum probe_id id, const struct probe_live *live, struct
 		p->keys_max += live->sources[i].keys_max;
 }
 
-void answer_probe(const struct control *c, uint32_t id, struct wire_probe *p)
+void query_probe(const struct control *c, uint32_t id, struct wire_probe *p)
 {
-	const struct probe_word *word = &c->probes[id];
-	const struct probe_live *live = &word->live;
+	const struct probe_report *report = &c->probes[id];
+	const struct probe_live *live = &report->live;
 	struct source_look look;
 
 	if (id < PROBE_NR)
-		answer_table(id, live, p);
+		query_table(id, live, p);
 	else
-		answer_custom(live, p);
+		query_live(live, p);
 	kernel_look(&c->fold->kernel, id, &look);
 	p->state = live->state;
 	p->origin = live->origin ? live->origin : p->origin;
 	p->is_pinned = live->is_pinned;
 	p->is_adopted = live->is_adopted;
 	p->since_real_ns = live->since_real_ns;
-	p->cost_ms = word->cost_ms;
-	p->cost_runs = word->cost_ms ? word->cost.runs : 0;
-	p->cost_ns = word->cost_ms ? word->cost.ns : 0;
-	p->missed = word->missed;
+	p->cost_ms = report->cost_ms;
+	p->cost_runs = report->cost_ms ? report->cost.runs : 0;
+	p->cost_ns = report->cost_ms ? report->cost.ns : 0;
+	p->missed = report->missed;
 	p->keys_nr = (uint32_t)look.keys_nr;
 	p->events = look.kept + look.overflow + look.folded;
 	p->overflow = look.overflow;
@@ -171,21 +170,21 @@ static uint32_t probes_fill(const struct control *c, uint64_t from, struct wire_
 		if (from)
 			from--;
 		else
-			answer_probe(c, id, &ret[nr++]);
+			query_probe(c, id, &ret[nr++]);
 	}
 	return nr;
 }
 
 /* Those of the client's namespace, from the from-th on. */
-static uint32_t clients_fill(const struct control *c, const struct client *client, uint64_t from,
+static uint32_t clients_fill(const struct control *c, const struct connection *conn, uint64_t from,
 			     struct wire_client *ret)
 {
 	uint32_t nr = 0;
 
-	for (uint32_t i = 0; i < c->clients_nr && nr < WIRE_CLIENTS_MAX; i++) {
-		const struct client *one = c->clients[i];
+	for (uint32_t i = 0; i < c->connections.nr && nr < WIRE_CLIENTS_MAX; i++) {
+		const struct connection *one = c->connections.list[i];
 
-		if (one->state != CLIENT_GREETED || one->space != client->space)
+		if (one->state != CONNECTION_GREETED || one->space != conn->space)
 			continue;
 		if (from) {
 			from--;
@@ -201,7 +200,7 @@ static uint32_t clients_fill(const struct control *c, const struct client *clien
 	return nr;
 }
 
-int answer_query(const struct control *c, const struct client *client, const struct wire_query *q,
+int query_answer(const struct control *c, const struct connection *conn, const struct wire_query *q,
 		 struct wire_answer *ret)
 {
 	struct wire_changes *changes = (struct wire_changes *)(void *)ret->records;
@@ -210,7 +209,7 @@ int answer_query(const struct control *c, const struct client *client, const str
 	*ret = (struct wire_answer){ .head = q->head, .what = q->what };
 	switch (q->what) {
 	case WIRE_STATUS:
-		status_fill(c, client, (struct wire_status *)(void *)ret->records);
+		status_fill(c, conn, (struct wire_status *)(void *)ret->records);
 		ret->nr = 1;
 		bytes += sizeof(struct wire_status);
 		break;
@@ -219,14 +218,14 @@ int answer_query(const struct control *c, const struct client *client, const str
 		bytes += ret->nr * sizeof(struct wire_probe);
 		break;
 	case WIRE_CLIENTS:
-		ret->nr = clients_fill(c, client, q->from,
+		ret->nr = clients_fill(c, conn, q->from,
 				       (struct wire_client *)(void *)ret->records);
 		bytes += ret->nr * sizeof(struct wire_client);
 		break;
 	case WIRE_CHANGES:
-		ret->nr = changes_copy(client->space, q->from, changes->changes, WIRE_CHANGES_MAX,
+		ret->nr = changes_copy(conn->space, q->from, changes->changes, WIRE_CHANGES_MAX,
 				       &changes->first);
-		changes->changes_nr = shm_count_read(&client->space->t->changes_nr);
+		changes->changes_nr = shm_count_read(&conn->space->t->changes_nr);
 		bytes += sizeof(*changes) + ret->nr * sizeof(changes->changes[0]);
 		break;
 	default:

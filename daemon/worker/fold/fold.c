@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/link/log.h"
@@ -18,18 +17,14 @@
 #include "daemon/worker/space/remove.h"
 #include "daemon/worker/space/suspect.h"
 #include "daemon/worker/fold/grace.h"
-#include "daemon/worker/control/message.h"
 #include "daemon/worker/space/totals.h"
+#include "shm/base/clock.h"
 
-#define SECOND_NS 1000000000ull
 #define READ_SAMPLES 16
 
-static uint64_t clock_ns(clockid_t clock)
+static uint64_t thread_cpu_ns(void)
 {
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
+	return clock_read_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* --- folding ---------------------------------------------------------------------------------- */
@@ -41,32 +36,34 @@ static void read_sample(struct space *space)
 	uint32_t slot = space->owners_nr ? space->owners[0].slot : SHM_SLOT_OVERFLOW;
 	const uint64_t *totals;
 
-	begin = clock_ns(CLOCK_MONOTONIC);
+	begin = mono_ns();
 	for (int i = 0; i < READ_SAMPLES; i++)
 		value += (uint64_t)suspect_sum(space, slot);
-	shm_count_set(&ns[0], (clock_ns(CLOCK_MONOTONIC) - begin) / READ_SAMPLES);
-	begin = clock_ns(CLOCK_MONOTONIC);
+	shm_count_set(&ns[0], (mono_ns() - begin) / READ_SAMPLES);
+	begin = mono_ns();
 	for (int i = 0; i < READ_SAMPLES; i++) {
 		/* ORDER(epoch): as talea_read does; nobody publishes meanwhile. */
 		epoch = shm_take(&space->t->epoch);
 		totals = space_totals(space, epoch & 1);
 		value += shm_count_read(&totals[slot]) + shm_seq_read_retry(&space->t->epoch, epoch);
 	}
-	shm_count_set(&ns[1], (clock_ns(CLOCK_MONOTONIC) - begin) / READ_SAMPLES);
-	begin = clock_ns(CLOCK_MONOTONIC);
+	shm_count_set(&ns[1], (mono_ns() - begin) / READ_SAMPLES);
+	begin = mono_ns();
 	for (int i = 0; i < READ_SAMPLES; i++) {
 		epoch = shm_take(&space->t->epoch);
 		totals = space_totals(space, epoch & 1);
-		value += shm_count_read(&totals[slot]) + clock_ns(CLOCK_MONOTONIC);
+		value += shm_count_read(&totals[slot]) + mono_ns();
 	}
-	shm_count_set(&ns[2], (clock_ns(CLOCK_MONOTONIC) - begin) / READ_SAMPLES);
+	shm_count_set(&ns[2], (mono_ns() - begin) / READ_SAMPLES);
 	(void)value;
 }
 
 static void fold_second(struct fold *f, const struct config *config, uint64_t now_ns,
 			uint64_t cpu_ns)
 {
-	uint64_t elapsed_ns = now_ns - f->second_ns;
+	struct fold_schedule *s = &f->schedule;
+	uint64_t elapsed_ns = now_ns - s->second_ns;
+	uint32_t blocked = f->grace.thread ? grace_blocked(f->grace.thread) : 0;
 
 	for (uint32_t i = 0; i < f->spaces_nr; i++) {
 		struct space *space = f->spaces[i];
@@ -77,11 +74,11 @@ static void fold_second(struct fold *f, const struct config *config, uint64_t no
 		remove_second(space, config);
 		pages_lanes_check(space);
 		read_sample(space);
-		shm_set32(&space->t->grace_blocked_cpus, f->grace ? grace_blocked(f->grace) : 0);
+		shm_set32(&space->t->grace_blocked_cpus, blocked);
 	}
-	shm_set32(&f->cpu_permille, (uint32_t)((cpu_ns - f->second_cpu_ns) * 1000 / elapsed_ns));
-	f->second_ns = now_ns;
-	f->second_cpu_ns = cpu_ns;
+	shm_set32(&f->cpu_permille, (uint32_t)((cpu_ns - s->second_cpu_ns) * 1000 / elapsed_ns));
+	s->second_ns = now_ns;
+	s->second_cpu_ns = cpu_ns;
 }
 
 /* What a fold found that changes D: members' late adds, rows for what is hot. */
@@ -97,12 +94,12 @@ static void space_after(struct space *space, const struct config *config, uint64
 
 static void selftest_take(struct fold *f, const struct config *config)
 {
-	uint32_t result = grace_selftest_result(f->grace);
+	uint32_t result = grace_selftest_result(f->grace.thread);
 
 	if (result == UINT32_MAX)
 		return;
-	f->promotion = result;
-	f->is_selftest_taken = true;
+	f->grace.promotion = result;
+	f->grace.is_selftest_taken = true;
 	for (uint32_t i = 0; i < f->spaces_nr; i++) {
 		shm_set32(&f->spaces[i]->d->promotion, result);
 		heat_allowed(f->spaces[i], config);
@@ -116,57 +113,60 @@ static void grace_end(struct fold *f)
 
 	for (uint32_t i = 0; i < f->spaces_nr; i++)
 		is_all &= leave_end(f->spaces[i]);
-	f->is_grace_over = f->is_grace_under_way = !is_all;
+	f->grace.is_over = f->grace.is_under_way = !is_all;
 }
 
-static void grace_passed(struct fold *f)
+void fold_grace_passed(struct fold *f)
 {
 	for (uint32_t i = 0; i < f->spaces_nr; i++) {
 		struct totals_shm *t = f->spaces[i]->t;
 
 		shm_count_set(&t->graces_nr, t->graces_nr + 1);
-		shm_count_set(&t->grace_ns, grace_last_ns(f->grace));
+		shm_count_set(&t->grace_ns, grace_last_ns(f->grace.thread));
 	}
 	grace_end(f);
 }
 
-/* One grace for all that wait for one; who comes while it is under way waits for the next. */
+/* One grace period for all that wait for one; what comes during it waits for the next. */
 static void grace_begin(struct fold *f, const struct config *config)
 {
+	struct fold_grace *g = &f->grace;
 	uint32_t nr = 0;
 
-	if (!f->grace)
+	if (!g->thread)
 		return;
-	if (!f->is_selftest_taken)
+	if (!g->is_selftest_taken)
 		selftest_take(f, config);
-	if (f->is_grace_over)
+	if (g->is_over)
 		grace_end(f);
-	/* Where sections do not abort a visit proves nothing: who leaves goes on to count. */
-	if (f->is_grace_under_way || !f->is_selftest_taken || (f->promotion & SHM_REUSE_OFF))
+	/* Where the kernel does not abort sections a visit proves nothing: the rows and members
+	 * that wait go on counting. */
+	if (g->is_under_way || !g->is_selftest_taken || (g->promotion & SHM_REUSE_OFF))
 		return;
 	for (uint32_t i = 0; i < f->spaces_nr; i++)
 		nr += leave_begin(f->spaces[i]);
 	if (!nr)
 		return;
-	f->is_grace_under_way = true;
-	grace_ask(f->grace);
+	g->is_under_way = true;
+	grace_ask(g->thread);
 }
 
 /* --- a fold ----------------------------------------------------------------------------------- */
 
 static void fold_run(struct fold *f)
 {
+	struct fold_schedule *s = &f->schedule;
 	struct fold_times times = {
-		.mono_ns = clock_ns(CLOCK_MONOTONIC),
-		.real_ns = clock_ns(CLOCK_REALTIME),
-		.duration_ns = f->duration_ns,
-		.cpu_ns = f->folded_cpu_ns,
+		.mono_ns = mono_ns(),
+		.real_ns = real_ns(),
+		.duration_ns = s->duration_ns,
+		.cpu_ns = s->folded_cpu_ns,
 	};
 	const struct config *config;
 	uint64_t cpu_ns, cost_ns;
 
-	times.interval_ns = times.mono_ns - f->began_ns;
-	f->began_ns = times.mono_ns;
+	times.interval_ns = times.mono_ns - s->began_ns;
+	s->began_ns = times.mono_ns;
 	registry_read_begin();
 	config = registry_config(f->registry);
 	kernel_fold(&f->kernel, f->is_stopping);
@@ -175,40 +175,41 @@ static void fold_run(struct fold *f)
 		space_after(f->spaces[i], config, times.interval_ns);
 	}
 	kernel_folded(&f->kernel);
-	if (times.mono_ns - f->second_ns >= SECOND_NS)
+	if (times.mono_ns - s->second_ns >= NS_PER_S)
 		fold_second(f, config, times.mono_ns, times.cpu_ns);
 	grace_begin(f, config);
 	registry_read_end();
-	f->duration_ns = clock_ns(CLOCK_MONOTONIC) - times.mono_ns;
+	s->duration_ns = mono_ns() - times.mono_ns;
 
 	/* A fold costs what the thread used since the last one ended, wake-up included, without
 	 * what it spent on requests. */
-	cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-	cost_ns = cpu_ns - f->folded_cpu_ns - f->served_cpu_ns;
-	f->cost_ns = f->cost_ns ? (f->cost_ns * 7 + cost_ns) / 8 : cost_ns;
-	f->folded_cpu_ns = cpu_ns;
-	f->served_cpu_ns = 0;
+	cpu_ns = thread_cpu_ns();
+	cost_ns = cpu_ns - s->folded_cpu_ns - s->served_cpu_ns;
+	s->cost_ns = s->cost_ns ? (s->cost_ns * 7 + cost_ns) / 8 : cost_ns;
+	s->folded_cpu_ns = cpu_ns;
+	s->served_cpu_ns = 0;
 }
 
 /* When the next fold begins: on the configured raster, or later if that is over the CPU budget. */
 static uint64_t fold_next(const struct fold *f)
 {
+	const struct fold_schedule *s = &f->schedule;
 	const struct config *config;
-	uint64_t raster_ns, budget_ns;
+	uint64_t raster_ns, budget_ns, next_ns;
 
 	registry_read_begin();
 	config = registry_config(f->registry);
 	raster_ns = config->fold_ns;
-	budget_ns = config->fold_cpu_permille ? f->cost_ns * 1000 / config->fold_cpu_permille : 0;
+	budget_ns = config->fold_cpu_permille ? s->cost_ns * 1000 / config->fold_cpu_permille : 0;
 	registry_read_end();
-	return (f->began_ns / raster_ns + 1) * raster_ns < f->began_ns + budget_ns ?
-		f->began_ns + budget_ns : (f->began_ns / raster_ns + 1) * raster_ns;
+	next_ns = (s->began_ns / raster_ns + 1) * raster_ns;
+	return next_ns < s->began_ns + budget_ns ? s->began_ns + budget_ns : next_ns;
 }
 
 /* --- requests --------------------------------------------------------------------------------- */
 
-static int fold_space(struct fold *f, const struct region_fds *region,
-		      const struct config *config, struct space **ret)
+int fold_space_open(struct fold *f, const struct region_fds *region, const struct config *config,
+		    struct space **ret)
 {
 	int err;
 
@@ -221,98 +222,97 @@ static int fold_space(struct fold *f, const struct region_fds *region,
 		return err;
 	}
 	shm_count_set(&(*ret)->t->incarnation, f->incarnation);
-	if (f->is_selftest_taken)
-		shm_set32(&(*ret)->d->promotion, f->promotion);
+	if (f->grace.is_selftest_taken)
+		shm_set32(&(*ret)->d->promotion, f->grace.promotion);
 	f->spaces[f->spaces_nr++] = *ret;
 	return 0;
 }
 
-static void request_serve(struct fold *f, struct request *r)
+void fold_configure(struct fold *f, const struct config *config)
 {
-	const struct config *config;
+	for (uint32_t i = 0; i < f->spaces_nr; i++)
+		space_configure(f->spaces[i], config);
+	kernel_configure(&f->kernel, config);
+}
 
-	registry_read_begin();
-	config = registry_config(f->registry);
-	r->err = 0;
-	switch (r->kind) {
-	case REQUEST_REGISTER:
-		message_register(r, config);
-		break;
-	case REQUEST_CHANGE:
-		message_change(r, config);
-		break;
-	case REQUEST_QUERY:
-		message_query(r, config);
-		break;
-	case REQUEST_GRACE:
-		grace_passed(f);
-		break;
-	case REQUEST_CONFIGURE:
-		for (uint32_t i = 0; i < f->spaces_nr; i++)
-			space_configure(f->spaces[i], config);
-		kernel_configure(&f->kernel, config);
-		break;
-	case REQUEST_SPACE:
-		r->err = fold_space(f, &r->region, config, &r->space);
-		break;
-	case REQUEST_PROBE:
-		while (kernel_ends(&f->kernel, r->probe, r->live))
-			fold_run(f);
-		r->err = kernel_probe(&f->kernel, r->probe, r->live);
-		break;
-	case REQUEST_CGROUP:
-		kernel_cgroup(&f->kernel, r->id, r->text);
-		break;
-	case REQUEST_ANSWER:
-		break;
-	case REQUEST_STOP:
-		f->is_stopping = true;
-		break;
-	}
-	registry_read_end();
+int fold_probe(struct fold *f, uint32_t id, struct probe_live *live)
+{
+	while (kernel_ends(&f->kernel, id, live))
+		fold_run(f);
+	return kernel_probe(&f->kernel, id, live);
+}
+
+void fold_cgroup(struct fold *f, uint64_t id, const char *path)
+{
+	kernel_cgroup(&f->kernel, id, path);
+}
+
+void fold_stop(struct fold *f)
+{
+	f->is_stopping = true;
+}
+
+static int queue_init(struct fold_queue *q)
+{
+	__cds_wfcq_init(&q->head, &q->tail);
+	q->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return q->event < 0 ? -errno : 0;
+}
+
+static bool queue_is_empty(struct fold_queue *q)
+{
+	return cds_wfcq_empty(&q->head, &q->tail);
+}
+
+static void queue_put(struct fold_queue *q, struct request *r)
+{
+	cds_wfcq_node_init(&r->node);
+	cds_wfcq_enqueue(&q->head, &q->tail, &r->node);
+}
+
+static struct request *queue_take(struct fold_queue *q)
+{
+	struct cds_wfcq_node *node = __cds_wfcq_dequeue_blocking(&q->head, &q->tail);
+
+	return node ? caa_container_of(node, struct request, node) : NULL;
 }
 
 /* Serves what is there until the next fold is due: a flood of requests delays it by one. */
 static void requests_serve(struct fold *f, uint64_t next_ns)
 {
-	struct cds_wfcq_node *node;
+	struct request *r;
 	bool is_any = false;
 	uint64_t cpu_ns;
 
-	if (cds_wfcq_empty(&f->requests, &f->requests_tail))
+	if (queue_is_empty(&f->requests))
 		return;
-	cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-	while (clock_ns(CLOCK_MONOTONIC) < next_ns) {
-		struct request *r;
+	cpu_ns = thread_cpu_ns();
+	while (mono_ns() < next_ns && (r = queue_take(&f->requests)) != NULL) {
+		/* Read before: one that is not answered may be asked again by the time it is
+		 * served. */
+		bool is_answered = r->finish != NULL;
 
-		node = __cds_wfcq_dequeue_blocking(&f->requests, &f->requests_tail);
-		if (!node)
-			break;
-		r = caa_container_of(node, struct request, node);
-		request_serve(f, r);
-		if (r->kind == REQUEST_GRACE) /* the grace thread's own: it may be asked again */
-			continue;
-		cds_wfcq_node_init(&r->node);
-		cds_wfcq_enqueue(&f->done, &f->done_tail, &r->node);
-		is_any = true;
+		registry_read_begin();
+		r->serve(f, r, registry_config(f->registry));
+		registry_read_end();
+		if (is_answered)
+			queue_put(&f->done, r);
+		is_any |= is_answered;
 	}
 	if (is_any)
-		eventfd_write(f->done_event, 1);
-	f->served_cpu_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns;
+		eventfd_write(f->done.event, 1);
+	f->schedule.served_cpu_ns += thread_cpu_ns() - cpu_ns;
 }
 
 void fold_ask(struct fold *f, struct request *r)
 {
-	cds_wfcq_node_init(&r->node);
-	cds_wfcq_enqueue(&f->requests, &f->requests_tail, &r->node);
-	eventfd_write(f->requests_event, 1);
+	queue_put(&f->requests, r);
+	eventfd_write(f->requests.event, 1);
 }
 
 struct request *fold_answered(struct fold *f)
 {
-	struct cds_wfcq_node *node = __cds_wfcq_dequeue_blocking(&f->done, &f->done_tail);
-
-	return node ? caa_container_of(node, struct request, node) : NULL;
+	return queue_take(&f->done);
 }
 
 uint32_t fold_cpu_permille(const struct fold *f)
@@ -324,15 +324,15 @@ uint32_t fold_cpu_permille(const struct fold *f)
 
 static void fold_wait(struct fold *f, uint64_t next_ns)
 {
-	struct pollfd p = { .fd = f->requests_event, .events = POLLIN };
-	uint64_t now_ns = clock_ns(CLOCK_MONOTONIC), left_ns;
+	struct pollfd p = { .fd = f->requests.event, .events = POLLIN };
+	uint64_t now_ns = mono_ns(), left_ns;
 	struct timespec timeout;
 	eventfd_t nr;
 
 	left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
-	timeout = (struct timespec){ (time_t)(left_ns / SECOND_NS), (long)(left_ns % SECOND_NS) };
+	timeout = (struct timespec){ (time_t)(left_ns / NS_PER_S), (long)(left_ns % NS_PER_S) };
 	if (ppoll(&p, 1, &timeout, NULL) > 0)
-		eventfd_read(f->requests_event, &nr);
+		eventfd_read(f->requests.event, &nr);
 }
 
 static void *fold_thread(void *arg)
@@ -342,19 +342,19 @@ static void *fold_thread(void *arg)
 
 	prctl(PR_SET_NAME, "talea-fold");
 	registry_enter();
-	f->cost_ns = 0;
-	f->folded_cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-	f->second_cpu_ns = f->folded_cpu_ns;
+	f->schedule.cost_ns = 0;
+	f->schedule.folded_cpu_ns = thread_cpu_ns();
+	f->schedule.second_cpu_ns = f->schedule.folded_cpu_ns;
 	next_ns = fold_next(f);
 	while (!f->is_stopping) {
 		fold_wait(f, next_ns);
 		requests_serve(f, next_ns);
-		if (clock_ns(CLOCK_MONOTONIC) < next_ns)
+		if (mono_ns() < next_ns)
 			continue;
 		fold_run(f);
 		next_ns = fold_next(f);
-		if (!cds_wfcq_empty(&f->requests, &f->requests_tail))
-			eventfd_write(f->requests_event, 1);
+		if (!queue_is_empty(&f->requests))
+			eventfd_write(f->requests.event, 1);
 	}
 	fold_run(f);
 	registry_leave();
@@ -363,7 +363,7 @@ static void *fold_thread(void *arg)
 
 int fold_start(struct fold *f)
 {
-	int err = grace_open(&f->grace, f);
+	int err = grace_open(&f->grace.thread, f);
 
 	return err ? err : -pthread_create(&f->thread, NULL, fold_thread, f);
 }
@@ -371,7 +371,7 @@ int fold_start(struct fold *f)
 void fold_join(struct fold *f)
 {
 	pthread_join(f->thread, NULL);
-	grace_close(f->grace);
+	grace_close(f->grace.thread);
 }
 
 static int spaces_open(struct fold *f, const struct worker_start *ws)
@@ -381,7 +381,7 @@ static int spaces_open(struct fold *f, const struct worker_start *ws)
 	for (uint32_t i = 0; i < ws->regions_nr && !err; i++) {
 		struct space *space;
 
-		err = fold_space(f, &ws->regions[i], &ws->config, &space);
+		err = fold_space_open(f, &ws->regions[i], &ws->config, &space);
 	}
 	if (!err)
 		err = kernel_open(&f->kernel, f->spaces[0], ws->link_fd);
@@ -412,20 +412,18 @@ int fold_init(struct fold *f, struct worker_start *ws, struct registry *registry
 	memset(f, 0, sizeof(*f));
 	f->registry = registry;
 	f->incarnation = ws->incarnation;
-	__cds_wfcq_init(&f->requests, &f->requests_tail);
-	__cds_wfcq_init(&f->done, &f->done_tail);
-	f->requests_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	f->done_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (f->requests_event < 0 || f->done_event < 0)
-		return -errno;
-	err = spaces_open(f, ws);
+	err = queue_init(&f->requests);
+	if (!err)
+		err = queue_init(&f->done);
+	if (!err)
+		err = spaces_open(f, ws);
 	if (err)
 		return err;
 	probes_open(f, ws);
 	/* Rates go on from the totals of the former worker, so from their time. */
 	t = f->spaces[0]->t;
 	last_ns = shm_count_read(&t->fold_mono_ns[shm_count_read(&t->epoch) & 1]);
-	f->began_ns = f->second_ns = last_ns ? last_ns : clock_ns(CLOCK_MONOTONIC);
+	f->schedule.began_ns = f->schedule.second_ns = last_ns ? last_ns : mono_ns();
 	fold_run(f);
 	return 0;
 }
@@ -435,6 +433,6 @@ void fold_fini(struct fold *f)
 	kernel_close(&f->kernel);
 	for (uint32_t i = 0; i < f->spaces_nr; i++)
 		space_close(f->spaces[i]);
-	close(f->requests_event);
-	close(f->done_event);
+	close(f->requests.event);
+	close(f->done.event);
 }

@@ -1,7 +1,13 @@
 /*
  * The fold thread: the only writer of D, T and the registry's names. It folds on a fixed schedule,
- * stretched to its CPU budget, and serves control's requests at once in between. Owns the spaces
- * while it runs; a request belongs to whoever dequeued it last.
+ * stretched to its CPU budget, and serves the requests of other threads at once in between. Owns
+ * the spaces and the kernel's counters while it runs.
+ *
+ *   control ──fold_ask──►┐                                  ┌──► done ──fold_answered──► control
+ *                        ├──► requests ──► r->serve ────────┘
+ *   grace   ──fold_ask──►┘   (eventfd)    fold thread        (eventfd)
+ *      ▲                                  at each raster: kernel, spaces, each second the rest
+ *      └──────────grace_ask───────────────┘
  */
 #ifndef WORKER_FOLD_H
 #define WORKER_FOLD_H
@@ -12,67 +18,34 @@
 
 #include "daemon/worker/kernel/kernel.h"
 #include "daemon/worker/space/space.h"
-#include "shm/wire_admin.h"
 
-enum request_kind {
-	REQUEST_REGISTER,  /* message; the reply is begun: results of what is found are set */
-	REQUEST_CHANGE,	   /* message: what an admin does; reply */
-	REQUEST_QUERY,	   /* message: an explanation or lanes; answer */
-	REQUEST_GRACE,	   /* the grace thread's: the one that was asked for has passed; not answered */
-	REQUEST_CONFIGURE, /* the registry has a new configuration */
-	REQUEST_SPACE,	   /* region: opened into space */
-	REQUEST_PROBE,	   /* probe, live */
-	REQUEST_CGROUP,	   /* id, text: its path */
-	REQUEST_ANSWER,	   /* id: what was asked for before it has been done */
-	REQUEST_STOP,	   /* a last fold, then the thread ends */
-};
-
-struct client;
+struct control;
+struct fold;
 struct grace;
+struct request;
 
+typedef void request_serve(struct fold *f, struct request *r, const struct config *config);
+
+/*
+ * What a thread asks the fold thread for, in a struct of the asking thread's own. The fold thread
+ * owns it from fold_ask until fold_answered returns it.
+ */
 struct request {
 	struct cds_wfcq_node node;
-	enum request_kind kind;
-	int err;
-	struct client *client; /* control's; not touched by fold */
-	struct space *space;
-	uid_t uid;
-	struct region_fds region;
-	uint32_t probe;
-	struct probe_live *live; /* with whoever has the request */
-	uint64_t id;
-	char *text; /* likewise */
-	/* Those with a message: WIRE_MAX bytes each. The answer is the reply's buffer under another
-	 * name; r->err is for a WIRE_ERROR instead, and its text stands in the reply's buffer. */
-	struct wire_head *message;
-	union {
-		struct wire_registered *reply;
-		struct wire_answer *answer;
-		char *words;
-	};
+	request_serve *serve; /* by the fold thread, inside registry_read_begin */
+	/* By control, which dequeued it; NULL: it is not answered, and serve may ask again. */
+	void (*finish)(struct control *c, struct request *r);
 };
 
-struct fold {
-	struct registry *registry;
-	struct kernel kernel;
-	struct space *spaces[SPACES_MAX];
-	uint32_t spaces_nr;
-	uint64_t incarnation;
-	struct grace *grace;
-	bool is_grace_under_way; /* private to the thread, as the next three */
-	bool is_grace_over;	 /* and some that waited for it are still to be told */
-	bool is_selftest_taken;
-	uint32_t promotion; /* enum shm_promotion */
+/* Any thread enqueues, one dequeues. */
+struct fold_queue {
+	struct cds_wfcq_tail tail;
+	struct __cds_wfcq_head head;
+	int event; /* eventfd: something was enqueued */
+};
 
-	struct cds_wfcq_tail requests_tail;
-	struct __cds_wfcq_head requests;
-	int requests_event;
-	struct cds_wfcq_tail done_tail;
-	struct __cds_wfcq_head done;
-	int done_event;
-	pthread_t thread;
-
-	/* Private to the thread. */
+/* When to fold, and what folds cost. */
+struct fold_schedule {
 	uint64_t began_ns;	/* the last fold, CLOCK_MONOTONIC */
 	uint64_t duration_ns;	/* of the last fold */
 	uint64_t cost_ns;	/* CPU of one fold and its wake-up, smoothed */
@@ -80,9 +53,39 @@ struct fold {
 	uint64_t second_cpu_ns; /* the thread's CPU then */
 	uint64_t folded_cpu_ns; /* the thread's CPU after the last fold */
 	uint64_t served_cpu_ns; /* spent on requests since then */
+};
+
+/* What waits for a grace period. */
+struct fold_grace {
+	struct grace *thread;
+	bool is_under_way;
+	bool is_over; /* and the end of some deferred work is still to come */
+	bool is_selftest_taken;
+	uint32_t promotion; /* enum shm_promotion */
+};
+
+/*
+ *   field                       written by                    read by
+ *   requests                    control, grace                fold
+ *   done                        fold                          control
+ *   cpu_permille                fold                          control (fold_cpu_permille)
+ *   registry, incarnation       fold_init                     fold
+ *   all others                  fold_init, then fold          fold
+ */
+struct fold {
+	struct registry *registry;
+	struct kernel kernel;
+	struct space *spaces[SPACES_MAX];
+	uint32_t spaces_nr;
+	uint64_t incarnation;
+	pthread_t thread;
 	bool is_stopping;
 
-	uint32_t cpu_permille; /* over the last second; read by control */
+	struct fold_queue requests, done;
+	struct fold_schedule schedule;
+	struct fold_grace grace;
+
+	uint32_t cpu_permille; /* of one core, over the last second */
 };
 
 /* Opens the spaces and maps the probes, and folds once: the regions are live afterwards. The caller
@@ -91,12 +94,33 @@ int fold_init(struct fold *f, struct worker_start *ws, struct registry *registry
 void fold_fini(struct fold *f);
 
 int fold_start(struct fold *f);
-void fold_join(struct fold *f); /* after REQUEST_STOP */
+void fold_join(struct fold *f); /* after fold_stop was served */
 
-/* Control's ends of the two queues. */
+/* --- for other threads ------------------------------------------------------------------------ */
+
 void fold_ask(struct fold *f, struct request *r);
-struct request *fold_answered(struct fold *f); /* NULL: none now */
+struct request *fold_answered(struct fold *f); /* NULL: none now. Control alone. */
 
 uint32_t fold_cpu_permille(const struct fold *f);
+
+/* --- for serve: on the fold thread, inside registry_read_begin -------------------------------- */
+
+/* The registry has a new configuration. */
+void fold_configure(struct fold *f, const struct config *config);
+
+/* Opens a region that the keeper made. 0 or -errno. */
+int fold_space_open(struct fold *f, const struct region_fds *region, const struct config *config,
+		    struct space **ret);
+
+/* As kernel_probe; folds before, when sums of a probe that ends are to be published once more. */
+int fold_probe(struct fold *f, uint32_t id, struct probe_live *live);
+
+void fold_cgroup(struct fold *f, uint64_t id, const char *path);
+
+/* A last fold, then the thread ends. */
+void fold_stop(struct fold *f);
+
+/* The grace period that grace_ask began has passed. */
+void fold_grace_passed(struct fold *f);
 
 #endif

@@ -15,16 +15,16 @@
 
 #include "daemon/link/log.h"
 #include "daemon/worker/fold/fold.h"
+#include "shm/base/clock.h"
 
 #define ONLINE "/sys/devices/system/cpu/online"
-#define SECOND_NS 1000000000ull
-#define SPACING_NS (SECOND_NS / 100) /* each visit interrupts who runs there */
-#define CLOSE_NS (2 * SECOND_NS)
+#define SPACING_NS (NS_PER_S / 100) /* each visit interrupts who runs there */
+#define CLOSE_NS (2 * NS_PER_S)
 #define CLOSE_STEP_NS 200000
 
 struct grace {
 	struct fold *fold;
-	struct request answer;
+	struct request passed; /* served by the fold thread */
 	pthread_t thread;
 	sem_t asked;
 	int online_fd;
@@ -35,17 +35,9 @@ struct grace {
 	uint64_t last_ns;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
-}
-
 static void nap(uint64_t ns)
 {
-	struct timespec t = { (time_t)(ns / SECOND_NS), (long)(ns % SECOND_NS) };
+	struct timespec t = { (time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S) };
 
 	nanosleep(&t, NULL);
 }
@@ -91,8 +83,8 @@ uint32_t grace_visit(int online_fd)
 	cpu_set_t online;
 	uint32_t blocked = 0;
 
-	/* ORDER(grace): which CPUs are online is asked after the route was stored. One that comes later
-	 * began no section before that: what moves to it is aborted. */
+	/* ORDER(grace): which CPUs are online is asked after the route was stored. One that comes
+	 * later began no section before that: what moves to it is aborted. */
 	shm_fence();
 	if (online_read(online_fd, &online))
 		return SHM_CPUS_MAX;
@@ -115,9 +107,16 @@ static bool is_stopping(const struct grace *g)
 	return shm_read32(&g->is_stopping);
 }
 
+static void passed_serve(struct fold *f, struct request *r, const struct config *config)
+{
+	(void)r;
+	(void)config;
+	fold_grace_passed(f);
+}
+
 static void grace_run(struct grace *g)
 {
-	uint64_t begin_ns = now_ns();
+	uint64_t begin_ns = mono_ns();
 	uint32_t blocked;
 
 	while ((blocked = grace_visit(g->online_fd)) != 0 && !is_stopping(g)) {
@@ -125,15 +124,14 @@ static void grace_run(struct grace *g)
 			log_line("%u CPUs are online where talead may not run: no row and no cell is "
 				 "reused until it may. fix: widen the cpuset of talead", blocked);
 		shm_set32(&g->blocked, blocked);
-		nap(SECOND_NS);
+		nap(NS_PER_S);
 	}
 	sched_setaffinity(0, sizeof(g->home), &g->home);
 	if (blocked)
 		return; /* it ends unanswered: nothing was given back */
 	shm_set32(&g->blocked, 0);
-	shm_count_set(&g->last_ns, now_ns() - begin_ns);
-	g->answer.kind = REQUEST_GRACE;
-	fold_ask(g->fold, &g->answer);
+	shm_count_set(&g->last_ns, mono_ns() - begin_ns);
+	fold_ask(g->fold, &g->passed);
 }
 
 static uint32_t selftest_judge(int result)
@@ -165,7 +163,7 @@ static void *grace_thread(void *arg)
 	prctl(PR_SET_NAME, "talea-grace");
 	/* On a machine so busy that nothing is learnt it is tried again; nothing is reused before. */
 	while ((result = grace_selftest(1)) == -EAGAIN && !is_stopping(g))
-		nap(SECOND_NS);
+		nap(NS_PER_S);
 	if (result != -EAGAIN) /* else the end came first, and nothing was learnt */
 		shm_set32(&g->selftest, selftest_judge(result));
 	sched_setaffinity(0, sizeof(g->home), &g->home);
@@ -174,10 +172,10 @@ static void *grace_thread(void *arg)
 			;
 		if (is_stopping(g))
 			break;
-		begin_ns = now_ns();
+		begin_ns = mono_ns();
 		grace_run(g);
-		if (now_ns() - begin_ns < SPACING_NS)
-			nap(SPACING_NS - (now_ns() - begin_ns));
+		if (mono_ns() - begin_ns < SPACING_NS)
+			nap(SPACING_NS - (mono_ns() - begin_ns));
 	}
 	shm_set32(&g->has_ended, 1);
 	return NULL;
@@ -191,6 +189,7 @@ int grace_open(struct grace **ret, struct fold *fold)
 	if (!g)
 		return -ENOMEM;
 	g->fold = fold;
+	g->passed.serve = passed_serve;
 	g->selftest = UINT32_MAX;
 	g->online_fd = open(ONLINE, O_RDONLY | O_CLOEXEC);
 	if (g->online_fd < 0 || sched_getaffinity(0, sizeof(g->home), &g->home)) {
@@ -218,12 +217,12 @@ void grace_ask(struct grace *g)
 
 void grace_close(struct grace *g)
 {
-	uint64_t end_ns = now_ns() + CLOSE_NS;
+	uint64_t end_ns = mono_ns() + CLOSE_NS;
 
 	shm_set32(&g->is_stopping, 1);
 	sem_post(&g->asked);
 	/* Not by a join with a time limit: the only one that all tools know follows the wall clock. */
-	while (!shm_read32(&g->has_ended) && now_ns() < end_ns)
+	while (!shm_read32(&g->has_ended) && mono_ns() < end_ns)
 		nap(CLOSE_STEP_NS);
 	if (!shm_read32(&g->has_ended))
 		return; /* it waits for a CPU: memory and thread end with the process */

@@ -1,9 +1,8 @@
 /*
  * The grace thread: runs once on every online CPU after a store, so that every rseq section begun
- * before the store has aborted or committed (PROTOCOL 2). One grace at a time, at most 100 a second;
- * first of all the self-test that the kernel does abort sections. Owns its thread and nothing of a
- * space.
- * The fold thread asks; the answer comes to it as a REQUEST_GRACE.
+ * before the store has aborted or committed (PROTOCOL 2). One grace at a time, at most 100 a
+ * second; first of all the self-test that the kernel does abort sections. Owns its thread and
+ * nothing of a space. The fold thread asks; the answer comes to it as a REQUEST_GRACE.
  */
 #ifndef WORKER_GRACE_H
 #define WORKER_GRACE_H
@@ -36,8 +35,8 @@ void grace_close(struct grace *g);
  * visited. online_fd is /sys/devices/system/cpu/online. For the thread, tests and benchmarks. */
 uint32_t grace_visit(int online_fd);
 
-/* Do rseq sections abort when another thread runs on the CPU? is_armed false is the control, which must
- * say no. 0 yes, -1 no, -ENOSYS without rseq. */
+/* Do rseq sections abort when another thread runs on the CPU? is_armed false is the control, which
+ * must say no. 0 yes, -1 no, -ENOSYS without rseq. */
 int grace_selftest(int is_armed);
 
 #endif

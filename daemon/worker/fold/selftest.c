@@ -1,8 +1,8 @@
 /*
- * Does this kernel abort an rseq section when another thread runs on its CPU? Row and cell reuse rest
- * on it (PROTOCOL 2). One thread sits in a section and waits for a word; another, bound to the same
- * CPU, stores it. Who sees the word inside the section was preempted and not aborted. Owns nothing; the
- * grace thread calls it once.
+ * Does this kernel abort an rseq section when another thread runs on its CPU? Row and cell reuse
+ * rest on it (PROTOCOL 2). One thread sits in a section and waits for a word; another, bound to the
+ * same CPU, stores it. Who sees the word inside the section was preempted and not aborted. Owns
+ * nothing; the grace thread calls it once.
  */
 #define _GNU_SOURCE
 #include <errno.h>
