@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "tests/lib/test.h"
 
+#include "tests/lib/child.h"
 #include "tests/lib/declared.h"
 
 #include <bpf/bpf.h>
@@ -126,7 +127,7 @@ void declared_call(unsigned int times)
 
 void declared_in_child(void (*run)(void))
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 	int status;
 
 	assert_true(pid >= 0);

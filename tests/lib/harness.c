@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "tests/lib/test.h"
 
+#include "tests/lib/child.h"
 #include "tests/lib/harness.h"
 
 #include <errno.h>
@@ -86,7 +87,7 @@ static void start_guard(struct harness *h)
 	int ends[2];
 
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-	h->guard_pid = fork();
+	h->guard_pid = test_fork();
 	assert_true(h->guard_pid >= 0);
 	if (h->guard_pid == 0) {
 		pid_t group = 0;
@@ -182,7 +183,7 @@ void harness_launch(struct harness *h)
 	struct wire_status status;
 	int result;
 
-	h->pid = fork();
+	h->pid = test_fork();
 	assert_true(h->pid >= 0);
 	if (h->pid == 0)
 		exec_daemon(h);
@@ -325,7 +326,7 @@ static void client_note(pid_t from, pid_t to)
 
 pid_t harness_client(const struct harness *h, int (*run)(void *arg), void *arg)
 {
-	pid_t parent = getpid(), pid = fork();
+	pid_t parent = getpid(), pid = test_fork();
 
 	assert_true(pid >= 0);
 	if (pid) {

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "tests/lib/test.h"
 
+#include "tests/lib/child.h"
 #include "tests/lib/kernel.h"
 
 #include <stdlib.h>
@@ -113,7 +114,7 @@ uint64_t kernel_book(const char *path, const char *key, unsigned int numbers)
 
 void kernel_run(void (*load)(void))
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 	int status;
 
 	assert_true(pid >= 0);

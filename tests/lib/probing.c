@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "tests/lib/test.h"
 
+#include "tests/lib/child.h"
 #include "tests/lib/probing.h"
 
 #include <stdlib.h>
@@ -77,7 +78,7 @@ int probing_attach_by_comm(const struct pins *pins)
 
 void probing_run_true(void)
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 
 	assert_true(pid >= 0);
 	if (pid == 0) {

@@ -1,5 +1,6 @@
 /* See stepper.h. Owns the child, which does not outlive the call. */
 #define _GNU_SOURCE
+#include "tests/lib/child.h"
 #include "tests/lib/stepper.h"
 
 #include <signal.h>
@@ -39,7 +40,7 @@ static void step(pid_t pid, uint64_t max, const struct dir_shm *d, struct steppe
 void stepper_run(void (*body)(void *arg), void *arg, uint64_t max, const struct dir_shm *d,
 		 struct stepped *ret)
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 	int status;
 
 	if (pid == 0) {

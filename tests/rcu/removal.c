@@ -17,6 +17,7 @@
 
 #include "daemon/worker/registry.h"
 
+#include "tests/lib/child.h"
 #include "tests/lib/harness.h"
 
 static bool is_at_once;
@@ -212,7 +213,7 @@ static int run(void (*scenario)(void), bool at_once, char *said, size_t size)
 	int code;
 
 	assert_non_null(out);
-	pid = fork();
+	pid = test_fork();
 	assert_true(pid >= 0);
 	if (!pid) {
 		dup2(fileno(out), STDERR_FILENO);

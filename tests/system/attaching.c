@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "client/include/talea.h"
+#include "tests/lib/child.h"
 #include "tests/lib/client.h"
 #include "tests/lib/harness.h"
 
@@ -46,7 +47,7 @@ static int add_before_the_daemon(void *arg)
 	for (uint64_t key = 0; key < 10; key++)
 		talea_family_add(&f, &key, sizeof(key), key);
 	/* The child has its own private adds and none of its parent's. */
-	pid = fork();
+	pid = test_fork();
 	if (pid == 0) {
 		talea_add(c, 10);
 		CHECK(write(ready[1], &byte, 1) == 1);

@@ -17,6 +17,7 @@
 
 #include "client/include/talea.h"
 #include "shm/order.h"
+#include "tests/lib/child.h"
 #include "tests/lib/harness.h"
 
 static struct harness h;
@@ -243,7 +244,7 @@ static int cancel_a_waiting_thread(void *arg)
 	CHECK(kill(worker, SIGCONT) == 0);
 	CHECK(talea_counter(t, &c, "others_total", "Of a test.", NULL) == 0);
 	alarm(20);
-	pid = fork();
+	pid = test_fork();
 	if (pid == 0)
 		_exit(0);
 	CHECK(waitpid(pid, &status, 0) == pid && status == 0);

@@ -19,6 +19,7 @@
 
 #undef fail /* cmocka's; the library has its own */
 #include "client/internal.h"
+#include "tests/lib/child.h"
 #include "tests/lib/client.h"
 #include "tests/lib/raw.h"
 
@@ -185,7 +186,7 @@ static uint32_t slot_of(struct talea *t, const char *family, uint64_t key, uint3
 /* Makes members for the slots of the removed ones in another process. */
 static void make_elsewhere(const char *family)
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 	int status;
 
 	if (pid == 0) {

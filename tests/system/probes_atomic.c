@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "daemon/keeper/probe/probe.h"
+#include "tests/lib/child.h"
 #include "tests/lib/needs.h"
 
 #define CALLS 300000u
@@ -142,7 +143,7 @@ static uint64_t counted_by(int atomic, const int cpus[2])
 
 	assert_true(map >= 0 && prog >= 0 && link >= 0);
 	for (int i = 0; i < 2; i++) {
-		pids[i] = fork();
+		pids[i] = test_fork();
 		assert_true(pids[i] >= 0);
 		if (pids[i] == 0)
 			call_on(cpus[i]);

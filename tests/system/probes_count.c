@@ -23,6 +23,7 @@
 #include "daemon/keeper/probe/probe.h"
 #include "daemon/spec/probe_names.h"
 #include "order.h"
+#include "tests/lib/child.h"
 #include "tests/lib/needs.h"
 
 #define CALLS 20011u /* of each child that makes calls */
@@ -121,7 +122,7 @@ static int allowed_cpu(int nth)
 
 static pid_t run_pinned(int cpu, void (*load)(void))
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 	cpu_set_t set;
 
 	assert_true(pid >= 0);
@@ -268,7 +269,7 @@ static void ping_pong(void)
 
 	if (pipe(there) || pipe(back))
 		_exit(1);
-	if (fork() == 0) {
+	if (test_fork() == 0) {
 		for (int i = 0; i < 5000; i++)
 			if (read(there[0], &byte, 1) != 1 || write(back[1], &byte, 1) != 1)
 				_exit(1);

@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/lib/child.h"
 #include "tests/lib/declared.h"
 #include "tests/lib/needs.h"
 
@@ -53,7 +54,7 @@ static void a_million_calls_of_one_process_are_a_million_by_comm_and_by_tgid(voi
 	snprintf(declared, sizeof(declared), "tp_btf:sys_enter by tgid if arg1 == %d",
 		 (int)SYS_getppid);
 	declared_begin(declared, &by_tgid);
-	pid = fork();
+	pid = test_fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		million_calls();
@@ -227,7 +228,7 @@ static void flood(unsigned int part, unsigned int parts)
 
 static void flood_half(void)
 {
-	pid_t other = fork();
+	pid_t other = test_fork();
 	int status;
 
 	if (other < 0)

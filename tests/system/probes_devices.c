@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "tests/lib/child.h"
 #include "tests/lib/kernel.h"
 
 #define BLOCKS	   50
@@ -228,7 +229,7 @@ static void want_too_much(void)
 
 static void be_killed_for_memory(void)
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 	int status;
 
 	if (pid == 0)

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "daemon/keeper/probe/probe.h"
+#include "tests/lib/child.h"
 #include "tests/lib/needs.h"
 
 struct result {
@@ -67,7 +68,7 @@ static void attach_where(int (*prepare)(uint64_t arg), uint64_t arg)
 	pid_t pid;
 
 	memset(result, 0, sizeof(*result));
-	pid = fork();
+	pid = test_fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		result->prepared = prepare(arg) == 0;
@@ -357,7 +358,7 @@ static void nothing_is_left_of_a_process_that_was_killed(void **state)
 	(void)state;
 	test_needs_bpf();
 	assert_int_equal(pipe(ready), 0);
-	pid = fork();
+	pid = test_fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		struct probe_live live;

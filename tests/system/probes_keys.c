@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <talea.h>
 
+#include "tests/lib/child.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/needs.h"
 #include "tests/lib/raw.h"
@@ -139,7 +140,7 @@ static void calls(unsigned int nr)
 
 static pid_t caller(unsigned int nr)
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 
 	assert_true(pid >= 0);
 	if (pid)

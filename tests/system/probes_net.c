@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "tests/lib/child.h"
 #include "tests/lib/kernel.h"
 
 #define CONNECTIONS 50
@@ -265,7 +266,7 @@ static void send_over_a_bad_line(void)
 	peer = accept(server, NULL, NULL);
 	CHECK(peer >= 0);
 	drop_one_in_eight(peer);
-	pid = fork();
+	pid = test_fork();
 	CHECK(pid >= 0);
 	if (pid == 0)
 		_exit(write(fd, bytes, sizeof(bytes)) == sizeof(bytes) ? 0 : 1);

@@ -24,6 +24,7 @@
 #include "daemon/keeper/probe/probe.h"
 #include "daemon/worker/kernel/maps.h"
 #include "order.h"
+#include "tests/lib/child.h"
 #include "tests/lib/clock.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/keys.h"
@@ -187,7 +188,7 @@ static void a_process_keeps_its_key_until_it_has_been_waited_for(void **state)
 
 	(void)state;
 	begin_by(TALEA_KEY_TGID);
-	pid = fork();
+	pid = test_fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		pause();
@@ -214,7 +215,7 @@ static void who_gets_a_number_between_two_looks_keeps_its_key(void **state)
 
 	(void)state;
 	begin_by(TALEA_KEY_TGID);
-	pid = fork();
+	pid = test_fork();
 	assert_true(pid >= 0);
 	if (pid == 0)
 		_exit(0);
@@ -317,7 +318,7 @@ static void many_are_freed_in_short_calls_and_their_sum_is_exact(void **state)
 /* The claims of a child. */
 static void run_in_child(int (*run)(void))
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 
 	assert_true(pid >= 0);
 	if (pid == 0)
@@ -331,7 +332,7 @@ static int reap_in_a_pid_namespace(void)
 
 	CHECK(unshare(CLONE_NEWPID | CLONE_NEWNS) == 0);
 	CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
-	pid = fork();
+	pid = test_fork();
 	CHECK(pid >= 0);
 	if (pid)
 		return harness_wait(pid);

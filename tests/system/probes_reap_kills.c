@@ -22,6 +22,7 @@
 #include "daemon/keeper/probe/reap.h"
 #include "daemon/keeper/probe/probe.h"
 #include "daemon/worker/kernel/maps.h"
+#include "tests/lib/child.h"
 #include "tests/lib/clock.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/keys.h"
@@ -260,7 +261,7 @@ static void child_looks(unsigned int us)
 /* A process of its own, as a new keeper is: it knows nothing of the looks before it. */
 static void next_keeper_looks(void)
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
@@ -284,7 +285,7 @@ static void one_random_kill(unsigned int *seed, struct killed *k)
 		keys_store(&key, HELD + i);
 		sum += HELD + i;
 	}
-	pid = fork();
+	pid = test_fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		signal(SIGALRM, SIG_DFL);
@@ -363,7 +364,7 @@ static int sums_read(void *arg)
 static void processes(void)
 {
 	for (uint32_t i = 0; i < PROCESSES; i++) {
-		pid_t pid = fork();
+		pid_t pid = test_fork();
 
 		assert_true(pid >= 0);
 		if (pid == 0) {

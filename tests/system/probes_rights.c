@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "tests/lib/child.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/needs.h"
 #include "tests/lib/probing.h"
@@ -116,7 +117,7 @@ static int with_a_mount(void)
 
 static void run_child(int (*run)(void))
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 
 	assert_true(pid >= 0);
 	if (pid == 0)

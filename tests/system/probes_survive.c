@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "daemon/keeper/probe/pins.h"
+#include "tests/lib/child.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/needs.h"
 
@@ -88,7 +89,7 @@ static void end_daemon(int signal)
 static pid_t start(const char *program, const char *a, const char *b, const char *c)
 {
 	char path[256];
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
@@ -177,7 +178,7 @@ static void kills_at_the_start_leave_all_or_nothing_of_a_probe(void **state)
 	end_daemon(SIGKILL);
 	harness_configure(&daemon_of, "probes = syscalls forks execs exits softirqs signals", NULL);
 	for (unsigned int i = 0; i < 25; i++) {
-		pid_t pid = fork();
+		pid_t pid = test_fork();
 
 		assert_true(pid >= 0);
 		if (pid == 0) {

@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "tests/lib/child.h"
 #include "tests/lib/kernel.h"
 
 #define TASKS 40
@@ -64,7 +65,7 @@ static void start_tasks(void)
 	pthread_t thread;
 
 	for (int i = 0; i < TASKS; i++) {
-		pid_t pid = fork();
+		pid_t pid = test_fork();
 
 		CHECK(pid >= 0);
 		if (pid == 0) {
@@ -109,7 +110,7 @@ static void ping_pong(void)
 
 	pin(nth_cpu(0));
 	CHECK(pipe(there) == 0 && pipe(back) == 0);
-	pid = fork();
+	pid = test_fork();
 	for (int i = 0; i < ROUNDS; i++)
 		if (pid)
 			CHECK(write(there[1], &byte, 1) == 1 && read(back[0], &byte, 1) == 1);
@@ -166,7 +167,7 @@ static void compete_for_one_cpu(void)
 	pid_t pid;
 
 	pin(nth_cpu(0));
-	pid = fork();
+	pid = test_fork();
 	end = harness_now_ns() + 200000000;
 	while (harness_now_ns() < end)
 		;

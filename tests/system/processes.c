@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "tests/lib/child.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/raw.h"
 
@@ -173,7 +174,7 @@ static void a_second_talead_names_the_holder(void **state)
 	(void)state;
 	harness_status(&h, &s);
 	assert_int_equal(pipe(ends), 0);
-	pid = fork();
+	pid = test_fork();
 	if (pid == 0) {
 		dup2(ends[1], 1);
 		dup2(ends[1], 2);

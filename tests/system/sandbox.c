@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "tests/lib/child.h"
 #include "tests/lib/client.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/needs.h"
@@ -133,7 +134,7 @@ static int owner_is(pid_t pid, uid_t uid)
 /* A process of another uid that waits; dumpable, as one is that was started by it. */
 static pid_t dumpable_other(void)
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);

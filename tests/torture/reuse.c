@@ -24,6 +24,7 @@
 #include "daemon/worker/space/register.h"
 #include "daemon/worker/space/suspect.h"
 #include "daemon/worker/fold/grace.h"
+#include "tests/lib/child.h"
 #include "tests/lib/harness.h"
 
 #if defined(__x86_64__) && defined(__GLIBC__)
@@ -218,7 +219,7 @@ static void writers_start(pid_t *pids, enum how how)
 {
 	memset(ledger, 0, sizeof(*ledger));
 	for (int i = 0; i < WRITERS; i++) {
-		pids[i] = fork();
+		pids[i] = test_fork();
 		if (!pids[i])
 			writer(i, how);
 		assert_true(pids[i] > 0);
@@ -292,7 +293,7 @@ static void nor_from_writers_that_were_stopped_in_a_section(void **state)
 /* The daemon gets a fifth of a CPU: another process stops it for 4 ms of every 5. */
 static void nor_when_the_daemon_has_little_cpu(void **state)
 {
-	pid_t me = getpid(), limiter = fork();
+	pid_t me = getpid(), limiter = test_fork();
 	int status;
 
 	(void)state;
@@ -316,7 +317,7 @@ static void nor_when_the_daemon_has_little_cpu(void **state)
 static void nor_beside_a_real_time_task_that_never_sleeps(void **state)
 {
 	struct sched_param p = { .sched_priority = 1 };
-	pid_t hog = fork();
+	pid_t hog = test_fork();
 	int status;
 
 	(void)state;

@@ -18,6 +18,7 @@
 
 #include "shm/names.h"
 #include "shm/region.h"
+#include "tests/lib/child.h"
 #include "tests/lib/writer.h"
 
 #define STABLE_NR 500
@@ -442,7 +443,7 @@ static int read_a_scribbled_directory(void)
 
 static void a_scribbled_directory_never_faults_its_reader(void **state)
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 	int status;
 
 	(void)state;

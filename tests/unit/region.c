@@ -20,6 +20,8 @@
 #include "shm/layout.h"
 #include "shm/region.h"
 
+#include "tests/lib/child.h"
+
 static int rw, ro;
 
 static int make_directory(void **state)
@@ -97,7 +99,7 @@ static void a_read_only_descriptor_cannot_be_mapped_writable(void **state)
 /* What open(O_RDWR) through /proc gives to a process of another uid that inherited the fd. */
 static int reopen_as_another_uid(int fd)
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 	int status;
 
 	if (pid == 0) {
@@ -149,7 +151,7 @@ static void mapping_under_mlockall_commits_nothing(void **state)
 	if (getuid() != 0 && limit.rlim_cur != RLIM_INFINITY)
 		test_skip("needs RLIMIT_MEMLOCK to be unlimited");
 	control = unprotected_memfd(1 << 20);
-	pid = fork();
+	pid = test_fork();
 	if (pid == 0) {
 		void *map;
 

@@ -30,6 +30,7 @@
 #include <time.h>
 
 #include "daemon/worker/sandbox.h"
+#include "tests/lib/child.h"
 #include "tests/lib/harness.h"
 #include "tests/lib/needs.h"
 #include "tests/lib/raw.h"
@@ -60,7 +61,7 @@ static void enter(const char *mode)
 static int in_child(const char *mode, attempt_t attempt)
 {
 	const struct rlimit none = { 0, 0 };
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
@@ -163,7 +164,7 @@ static int try_exec(void)
 
 static int try_fork(void)
 {
-	pid_t pid = fork();
+	pid_t pid = test_fork();
 
 	if (pid == 0)
 		_exit(0);
