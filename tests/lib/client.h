@@ -1,6 +1,6 @@
 /*
- * What the client processes of tests do again and again with libtalea. Each of these ends the calling
- * process with 1 when it fails, as CHECK does; client_expect is for the test itself.
+ * What the client processes of tests do again and again with libtalea. Each of these ends the
+ * calling process with 1 when it fails, as CHECK does; client_expect is for the test itself.
  */
 #ifndef TESTS_LIB_CLIENT_H
 #define TESTS_LIB_CLIENT_H

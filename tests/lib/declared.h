@@ -1,6 +1,6 @@
 /*
- * For tests of declared probes: attaching what a text declares, without pins, and reading its maps as
- * the worker does. Root only: they skip the calling test elsewhere.
+ * For tests of declared probes: attaching what a text declares, without pins, and reading its maps
+ * as the worker does. Root only: they skip the calling test elsewhere.
  */
 #ifndef TESTS_LIB_DECLARED_H
 #define TESTS_LIB_DECLARED_H
@@ -11,7 +11,8 @@
 
 #define DECLARED_RARE SYS_sched_get_priority_max /* a system call that nobody makes */
 
-/* In what is declared, $SELF is this program's file, $TGID its number, $RARE that of the call above. */
+/* In what is declared, $SELF is this program's file, $TGID its number, $RARE that of the call
+ * above. */
 int declared_try(const char *declared, struct probe_live *live);
 
 /* The same; the test fails when it does not work. */

@@ -1,8 +1,8 @@
 /*
- * A private talead for one test: its own folder with socket, state, configuration and log, removed at
- * the end; and clients in processes of their own. Whatever ends the test, even SIGKILL, a guard process
- * ends the daemon and removes the folder. Called by system tests; a failure fails the calling test
- * and shows the daemon's log.
+ * A private talead for one test: its own folder with socket, state, configuration and log, removed
+ * at the end; and clients in processes of their own. Whatever ends the test, even SIGKILL, a guard
+ * process ends the daemon and removes the folder. Called by system tests; a failure fails the
+ * calling test and shows the daemon's log.
  */
 #ifndef TESTS_LIB_HARNESS_H
 #define TESTS_LIB_HARNESS_H
@@ -57,8 +57,8 @@ int harness_log_has(const struct harness *h, const char *text);
 void harness_log_show(const struct harness *h);
 
 /*
- * A client in a process of its own, killed when the test ends. run's result is the exit code; inside
- * it, CHECK instead of cmocka's assertions. TALEA_SOCKET is set to the daemon's.
+ * A client in a process of its own, killed when the test ends. run's result is the exit code;
+ * inside it, CHECK instead of cmocka's assertions. TALEA_SOCKET is set to the daemon's.
  */
 pid_t harness_client(const struct harness *h, int (*run)(void *arg), void *arg);
 

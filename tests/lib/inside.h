@@ -1,7 +1,7 @@
 /*
- * One namespace of a worker inside a test process: its region, its registry and the configuration that
- * the test may change. The test is the fold thread and, through `shards`, the client that adds. A
- * failure fails the calling test.
+ * One namespace of a worker inside a test process: its region, its registry and the configuration
+ * that the test may change. The test is the fold thread and, through `shards`, the client that
+ * adds. A failure fails the calling test.
  */
 #ifndef TESTS_LIB_INSIDE_H
 #define TESTS_LIB_INSIDE_H

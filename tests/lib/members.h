@@ -1,7 +1,7 @@
 /*
- * A namespace in the test's own process with one family, for tests of members: the test is the client
- * that adds, the fold thread and the grace. Fails the calling test where something is not as it must
- * be.
+ * A namespace in the test's own process with one family, for tests of members: the test is the
+ * client that adds, the fold thread and the grace. Fails the calling test where something is not as
+ * it must be.
  */
 #ifndef TESTS_LIB_MEMBERS_H
 #define TESTS_LIB_MEMBERS_H

@@ -1,6 +1,6 @@
 /*
- * For tests of probes and their pins without a daemon: one probe, and a folder of its own to pin it in.
- * Owned by the test program that uses it; root only where it attaches.
+ * For tests of probes and their pins without a daemon: one probe, and a folder of its own to pin it
+ * in. Owned by the test program that uses it; root only where it attaches.
  */
 #ifndef TESTS_LIB_PROBING_H
 #define TESTS_LIB_PROBING_H

@@ -24,9 +24,9 @@
 #endif
 
 /*
- * Between these the calling thread reads as a seqlock's reader does: whatever is there, and judges it
- * afterwards. ThreadSanitizer does not know the fence in that, and looks away; elsewhere than in a
- * test such a reader is another process than the writer, where it never looks.
+ * Between these the calling thread reads as a seqlock's reader does: whatever is there, and judges
+ * it afterwards. ThreadSanitizer does not know the fence in that, and looks away; elsewhere than in
+ * a test such a reader is another process than the writer, where it never looks.
  */
 #if TEST_IS_TSAN
 void AnnotateIgnoreReadsBegin(const char *file, int line);

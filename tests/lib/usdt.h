@@ -1,6 +1,6 @@
 /*
- * USDTs for test programs, without systemtap's header: a `nop`, and a note that says where it is, what
- * it is called and where its arguments are. As sys/sdt.h makes them.
+ * USDTs for test programs, without systemtap's header: a `nop`, and a note that says where it is,
+ * what it is called and where its arguments are. As sys/sdt.h makes them.
  */
 #ifndef TESTS_LIB_USDT_H
 #define TESTS_LIB_USDT_H

@@ -53,20 +53,20 @@ run_beside() { # run_beside EXIT FILE STAND-IN ARGUMENT...
 says() { grep -qF -- "$1" "$folder/err"; }
 json() { jq -e "$1" "$folder/out" >/dev/null; }
 
-# Switches, forks and softirqs for a while.
+# Switches, forks and softirqs, from before a command until it has ended: how many depends on the machine.
 load() {
-	local i
-	sleep 0.2
-	for ((i = 0; i < 200; i++)); do
+	until [ -e "$folder/enough" ]; do
 		/bin/true
 	done
 }
 under_load() {
 	local pid rc
+	rm -f "$folder/enough"
 	load &
 	pid=$!
 	"$@"
 	rc=$?
+	touch "$folder/enough"
 	wait "$pid"
 	return $rc
 }
@@ -102,10 +102,10 @@ fi
 # --- what agrees ----------------------------------------------------------------------------------
 
 forks() { under_load run 0 drift --json --interval=700ms kernel_forks_total && json '.counters | length == 1 and
-	(.[0] | .state == "ok" and .drift == 0 and .ours >= 200 and .source == "/proc/stat processes")'; }
+	(.[0] | .state == "ok" and .drift == 0 and .ours > 0 and .source == "/proc/stat processes")'; }
 at_last forks; ok forks_agree_with_the_kernel_s_own_book
 switches() { under_load run 0 drift --json --interval=700ms kernel_context_switches_total &&
-	json '.counters[0] | .state == "ok" and .ours >= 200 and .source_low <= .source_high'; }
+	json '.counters[0] | .state == "ok" and .ours > 0 and .source_low <= .source_high'; }
 at_last switches; ok context_switches_agree_with_the_kernel_s_own_book
 softirqs() { under_load run 0 drift --json --interval=700ms kernel_softirqs_total &&
 	json '(.counters | length) >= 8 and all(.counters[]; .state == "ok") and
@@ -136,15 +136,14 @@ doubling() {
 	double
 	(while sleep 0.01; do double; done) &
 	local writer=$!
-	load &
-	local loader=$!
-	run_beside 6 /proc/stat "$folder/double" drift --json --interval=1s kernel_forks_total
+	under_load run_beside 6 /proc/stat "$folder/double" drift --json --interval=1s kernel_forks_total
 	rc=$?
 	kill "$writer"
-	wait "$writer" "$loader" 2>/dev/null
+	wait "$writer" 2>/dev/null
 	return $rc
 }
-doubling && json '.counters[0] | .state == "drift" and .drift < -100'
+# The book is as old as the machine lets its writer be: half of what is lost is enough.
+doubling && json '.counters[0] | .state == "drift" and .drift < 0 and .ours > 0 and -.drift >= .ours / 2'
 ok a_counter_that_loses_half_is_drift
 
 # --- what is not known ----------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-/* A child that a test forks ends by its signal, whatever cmocka catches in the test (tests/lib/child.h). */
+/* A child that a test forks ends by its signal, whatever cmocka catches in the test
+ * (tests/lib/child.h). */
 #include "tests/lib/test.h"
 
 #include <signal.h>
