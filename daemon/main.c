@@ -6,7 +6,9 @@
 
 #include "daemon/config/config.h"
 #include "daemon/keeper/keeper.h"
+#include "daemon/keeper/stop.h"
 #include "daemon/link/log.h"
+#include "daemon/worker/worker.h"
 
 /* TALEA_VERSION comes from the build: talea.h is the library's. */
 const char *argp_program_version = "talead " TALEA_VERSION;
@@ -130,5 +132,5 @@ int main(int argc, char **argv)
 	case OPTION_DOCTOR:
 		return doctor_run(&config, stdout, a.is_json);
 	}
-	return keeper_run(&config, &a.source);
+	return keeper_run(&config, &a.source, worker_run);
 }

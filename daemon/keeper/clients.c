@@ -1,95 +1,103 @@
-/*
- * The client sockets: accepted here, never read here, handed first to the spare and, when it has
- * said that it holds them, to the worker. Dropped when the connection has ended, which the worker
- * brings about with shutdown() and the client by going away.
- */
+/* See clients.h. */
 #define _GNU_SOURCE
+#include "daemon/keeper/clients.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/keeper/keeper.h"
 #include "daemon/link/log.h"
+#include "shm/base/clock.h"
 #include "wire.h"
 
-#define RETRY_NS 10000000ull	/* a full link, a full memory: both pass */
-#define ACCEPT_BATCH 64	/* then the rest of the loop has its turn */
+#define RETRY_NS (10 * NS_PER_MS) /* a full link, a full memory: both pass */
+#define ACCEPT_BATCH 64 /* then the rest of the loop has its turn */
 
-void clients_init(struct keeper *k)
+void clients_init(struct clients *c, struct loop *loop, uint32_t max)
 {
-	TAILQ_INIT(&k->free);
-	TAILQ_INIT(&k->pending);
-	TAILQ_INIT(&k->served);
+	c->loop = loop;
+	c->nr = 0;
+	c->max = max;
+	c->last_id = 0;
+	loop_timer_add(loop, &c->push, NULL, NULL);
+	TAILQ_INIT(&c->free);
+	TAILQ_INIT(&c->pending);
+	TAILQ_INIT(&c->served);
 	for (uint32_t i = 0; i < LINK_CLIENTS_MAX; i++) {
-		k->clients[i].fd = -1;
-		TAILQ_INSERT_TAIL(&k->free, &k->clients[i], entry);
+		c->all[i].fd = -1;
+		TAILQ_INSERT_TAIL(&c->free, &c->all[i], entry);
 	}
 }
 
-/* An index finds the entry, the id says whether it is still the same client's. */
-uint64_t client_data(const struct keeper *k, const struct client *c)
+static struct held_list *clients_list(struct clients *c, const struct held_client *h)
 {
-	return EVENT_CLIENT | (uint64_t)(c - k->clients) << 8 | c->id << 32;
+	return h->step == HELD_SERVED ? &c->served : &c->pending;
 }
 
-static struct client_list *list_of(struct keeper *k, const struct client *c)
+static void clients_hangup(void *owner, struct loop_watch *w)
 {
-	return c->at == CLIENT_SERVED ? &k->served : &k->pending;
+	struct clients *c = owner;
+	struct held_client *h = (struct held_client *)w;
+
+	loop_watch_remove(c->loop, w, h->fd);
+	close(h->fd);
+	h->fd = -1;
+	TAILQ_REMOVE(clients_list(c, h), h, entry);
+	TAILQ_INSERT_HEAD(&c->free, h, entry);
+	c->nr--;
 }
 
-int client_add(struct keeper *k, uint64_t id, int fd, enum client_at at)
+/* No event but the one that cannot be masked: EPOLLHUP, the end of both directions. */
+static int held_watch(struct clients *c, struct held_client *h)
 {
-	struct client *c = TAILQ_FIRST(&k->free);
+	h->watch = (struct loop_watch){ clients_hangup, c };
+	return loop_watch_add(c->loop, &h->watch, h->fd, 0);
+}
+
+int clients_watch(struct clients *c)
+{
+	struct held_list *lists[] = { &c->served, &c->pending };
+	struct held_client *h;
 	int err;
 
-	if (!c)
-		return -ENOSPC;
-	c->id = id;
-	c->fd = fd;
-	c->at = at;
-	/* No event but the one that cannot be masked: EPOLLHUP, the end of both directions. */
-	err = keeper_watch(k, fd, 0, client_data(k, c));
-	if (err) {
-		c->fd = -1;
-		return err;
-	}
-	TAILQ_REMOVE(&k->free, c, entry);
-	TAILQ_INSERT_TAIL(list_of(k, c), c, entry);
-	if (id > k->client_id)
-		k->client_id = id;
-	k->clients_nr++;
+	for (unsigned int i = 0; i < 2; i++)
+		TAILQ_FOREACH(h, lists[i], entry) {
+			err = held_watch(c, h);
+			if (err)
+				return err;
+		}
 	return 0;
 }
 
-void client_hangup(struct keeper *k, uint64_t data)
+int clients_add(struct clients *c, uint64_t id, int fd, enum held_step step)
 {
-	struct client *c = &k->clients[data >> 8 & 0xffffff];
+	struct held_client *h = TAILQ_FIRST(&c->free);
+	int err;
 
-	if (c->fd < 0 || client_data(k, c) != data)
-		return;
-	/* Others hold the same socket: only an explicit removal ends the watching. */
-	keeper_unwatch(k, c->fd);
-	close(c->fd);
-	c->fd = -1;
-	TAILQ_REMOVE(list_of(k, c), c, entry);
-	TAILQ_INSERT_HEAD(&k->free, c, entry);
-	k->clients_nr--;
-}
-
-static void client_settle(struct keeper *k, struct client *c)
-{
-	TAILQ_REMOVE(&k->pending, c, entry);
-	c->at = CLIENT_SERVED;
-	TAILQ_INSERT_TAIL(&k->served, c, entry);
+	if (!h)
+		return -ENOSPC;
+	h->id = id;
+	h->fd = fd;
+	h->step = step;
+	err = held_watch(c, h);
+	if (err) {
+		h->fd = -1;
+		return err;
+	}
+	TAILQ_REMOVE(&c->free, h, entry);
+	TAILQ_INSERT_TAIL(clients_list(c, h), h, entry);
+	if (id > c->last_id)
+		c->last_id = id;
+	c->nr++;
+	return 0;
 }
 
 /* --- accepting ------------------------------------------------------------------------------- */
 
-/* Words for one that cannot be served, and the end of its connection. */
-static void refuse(int fd)
+/* Sends the reason to a client that cannot be served, and ends its connection. */
+static void clients_refuse(int fd)
 {
 	static const char text[] = "talead serves as many clients as it can. fix: fewer processes, or "
 				   "a higher limit of open files (ulimit -n) for talead";
@@ -106,130 +114,130 @@ static void refuse(int fd)
 }
 
 /*
- * The fd table is full. Left alone, the waiting client would wake the loop for ever; so the reserve
- * is given up for it, it is refused, and the reserve taken back.
+ * The fd table is full. The waiting client would wake the loop again and again; so the listener
+ * gives up its reserve, the client is refused, and the listener takes the reserve back.
  */
-static bool refuse_with_reserve(struct keeper *k)
+static bool clients_refuse_with_reserve(struct listener *l)
 {
 	int fd = -1;
 
-	if (k->reserve_fd >= 0) {
-		close(k->reserve_fd);
-		fd = accept4(k->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	if (l->reserve_fd >= 0) {
+		close(l->reserve_fd);
+		fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
 		if (fd >= 0)
-			refuse(fd);
-		k->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+			clients_refuse(fd);
+		l->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	}
 	return fd >= 0;
 }
 
-static void listen_later(struct keeper *k)
-{
-	keeper_unwatch(k, k->listen_fd);
-	k->listen_ns = now_ns() + 10 * RETRY_NS;
-}
-
-static void accept_failed(struct keeper *k, int err)
+static void clients_accept_failed(struct listener *l, int err)
 {
 	static struct log_limit limit;
 
 	if (err == EAGAIN || err == EINTR || err == ECONNABORTED)
 		return;
-	if ((err == EMFILE || err == ENFILE) && refuse_with_reserve(k)) {
+	if ((err == EMFILE || err == ENFILE) && clients_refuse_with_reserve(l)) {
 		log_limited(&limit, "a client was refused: no file descriptor is left. fix: a higher "
 				    "limit of open files (ulimit -n)");
 		return;
 	}
 	log_limited(&limit, "no client can be accepted: %s", strerror(err));
-	listen_later(k);
+	listener_pause(l, 10 * RETRY_NS);
 }
 
-void clients_accept(struct keeper *k)
+void clients_accept(struct clients *c, struct listener *l)
 {
 	static struct log_limit limit;
 
 	for (int i = 0; i < ACCEPT_BATCH; i++) {
-		int fd = accept4(k->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
 		int err;
 
 		if (fd < 0) {
-			accept_failed(k, errno);
+			clients_accept_failed(l, errno);
 			return;
 		}
-		err = k->clients_nr < k->clients_max
-			      ? client_add(k, k->client_id + 1, fd, CLIENT_NEW) : -ENOSPC;
+		err = c->nr < c->max ? clients_add(c, c->last_id + 1, fd, HELD_NOT) : -ENOSPC;
 		if (!err)
 			continue;
-		refuse(fd);
-		log_limited(&limit, "a client was refused: %u are connected%s%s", k->clients_nr,
+		clients_refuse(fd);
+		log_limited(&limit, "a client was refused: %u are connected%s%s", c->nr,
 			    err == -ENOSPC ? "" : ", and ", err == -ENOSPC ? "" : strerror(-err));
 	}
 }
 
 /* --- handing over ---------------------------------------------------------------------------- */
 
-void clients_held(struct keeper *k, uint64_t id)
+static void clients_set_served(struct clients *c, struct held_client *h)
 {
-	struct client *c;
+	TAILQ_REMOVE(&c->pending, h, entry);
+	h->step = HELD_SERVED;
+	TAILQ_INSERT_TAIL(&c->served, h, entry);
+}
 
-	TAILQ_FOREACH(c, &k->pending, entry)
-		if (c->id == id && c->at == CLIENT_SENT) {
-			c->at = CLIENT_HELD;
+void clients_acknowledged(struct clients *c, uint64_t id)
+{
+	struct held_client *h;
+
+	TAILQ_FOREACH(h, &c->pending, entry)
+		if (h->id == id && h->step == HELD_SENT) {
+			h->step = HELD_TWICE;
 			return;
 		}
 }
 
-void clients_all_held(struct keeper *k)
+void clients_all_held(struct clients *c)
 {
-	struct client *c;
+	struct held_client *h;
 
-	TAILQ_FOREACH(c, &k->pending, entry)
-		c->at = CLIENT_HELD;
+	TAILQ_FOREACH(h, &c->pending, entry)
+		h->step = HELD_TWICE;
 }
 
-void clients_all_served(struct keeper *k)
+void clients_all_served(struct clients *c)
 {
-	struct client *c, *next;
+	struct held_client *h, *next;
 
-	for (c = TAILQ_FIRST(&k->pending); c; c = next) {
-		next = TAILQ_NEXT(c, entry);
-		if (c->at == CLIENT_HELD)
-			client_settle(k, c);
+	for (h = TAILQ_FIRST(&c->pending); h; h = next) {
+		next = TAILQ_NEXT(h, entry);
+		if (h->step == HELD_TWICE)
+			clients_set_served(c, h);
 	}
 }
 
-static int client_send(int link, const struct client *c)
+static int held_send(int link, const struct held_client *h)
 {
-	struct link_msg msg = { .kind = LINK_CLIENT, .id = c->id };
+	struct link_msg msg = { .kind = LINK_CLIENT, .id = h->id };
 
-	return link < 0 ? -EPIPE : link_send(link, &msg, &c->fd, 1);
+	return link < 0 ? -EPIPE : link_send(link, &msg, &h->fd, 1);
 }
 
 /* A link whose other end is gone is left alone: that child's death brings a successor that is born
  * with all clients. */
-void clients_push(struct keeper *k)
+void clients_push(struct clients *c, const struct child *standby, const struct child *worker)
 {
-	struct client *c, *next;
-	int spare_err = 0, worker_err = 0;
+	struct held_client *h, *next;
+	int standby_err = 0, worker_err = 0;
 
-	k->push_ns = NEVER;
-	for (c = TAILQ_FIRST(&k->pending); c; c = next) {
-		next = TAILQ_NEXT(c, entry);
-		if (c->at < CLIENT_HELD && !k->spare.pid)
-			c->at = CLIENT_HELD;
-		if (c->at == CLIENT_NEW && !spare_err) {
-			spare_err = client_send(k->spare.link, c);
-			if (!spare_err)
-				c->at = CLIENT_SENT;
+	loop_timer_set(&c->push, NEVER);
+	for (h = TAILQ_FIRST(&c->pending); h; h = next) {
+		next = TAILQ_NEXT(h, entry);
+		if (h->step < HELD_TWICE && !standby->pid)
+			h->step = HELD_TWICE;
+		if (h->step == HELD_NOT && !standby_err) {
+			standby_err = held_send(standby->link, h);
+			if (!standby_err)
+				h->step = HELD_SENT;
 		}
-		if (c->at == CLIENT_HELD && !worker_err) {
-			worker_err = client_send(k->worker.link, c);
+		if (h->step == HELD_TWICE && !worker_err) {
+			worker_err = held_send(worker->link, h);
 			if (!worker_err)
-				client_settle(k, c);
+				clients_set_served(c, h);
 		}
-		if (spare_err && worker_err)
+		if (standby_err && worker_err)
 			break;
 	}
-	if (spare_err == -EAGAIN || worker_err == -EAGAIN)
-		k->push_ns = now_ns() + RETRY_NS;
+	if (standby_err == -EAGAIN || worker_err == -EAGAIN)
+		loop_timer_after(&c->push, RETRY_NS);
 }

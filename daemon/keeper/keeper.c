@@ -1,123 +1,130 @@
 /*
- * The keeper: the started process. Its loop, its start and its end; what it holds and who does what
- * with it stands in keeper.h.
+ * The keeper's start, loop and end; keeper.h has the picture of what it holds and who owns which
+ * part.
  */
 #define _GNU_SOURCE
+#include "daemon/keeper/keeper.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/pidfd.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "daemon/keeper/keeper.h"
+#include "daemon/keeper/reload.h"
+#include "daemon/keeper/standby.h"
 #include "daemon/link/log.h"
+#include "shm/base/clock.h"
 
 #define FILES_WANTED 8192u
 #define FILES_OWN 768u /* kept from clients where there are few: regions, probes, links */
-#define EVENTS_NR 64
 #define MESSAGES_NR 16 /* of one child at a time */
 #define END_NS NS_PER_S
-#define STOP_SPARE_NS (2 * NS_PER_S)
+#define STOP_STANDBY_NS (2 * NS_PER_S)
 #define STOP_WORKER_NS (10 * NS_PER_S)
 #define LEFT_OVER_NS (15 * NS_PER_S)
 
-static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGCHLD };
-
-uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
-
-int keeper_watch(struct keeper *k, int fd, uint32_t events, uint64_t data)
-{
-	struct epoll_event ev = { .events = events, .data.u64 = data };
-
-	return epoll_ctl(k->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
-}
-
-void keeper_unwatch(struct keeper *k, int fd)
-{
-	epoll_ctl(k->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-}
-
 /* --- the end --------------------------------------------------------------------------------- */
 
-static void phase_to(struct keeper *k, enum phase phase, struct child *child, uint64_t ns)
+static void keeper_stop_child(struct keeper *k, enum phase phase, struct child *child, uint64_t ns)
 {
 	k->phase = phase;
 	if (!child->pid)
 		return;
-	child->kill_ns = now_ns() + ns;
-	child_tell(child, &(struct link_msg){ .kind = LINK_STOP }, NULL, 0);
+	child_end_within(child, ns);
+	child_send(child, &(struct link_msg){ .kind = LINK_STOP }, NULL, 0);
 }
 
-/* The spare first, or it would take the end of the keeper for its death. */
-static void stop_begin(struct keeper *k)
+/* The standby first, or it would take the end of the keeper for its death. */
+static void keeper_stop(struct keeper *k)
 {
 	if (k->phase != PHASE_RUN)
 		return;
-	keeper_unwatch(k, k->listen_fd); /* who comes now waits, and does not wake the loop */
-	k->listen_ns = NEVER;
-	phase_to(k, PHASE_STOP_SPARE, &k->spare, STOP_SPARE_NS);
+	listener_stop(&k->listener);
+	loop_timer_set(&k->children.worker.start, NEVER);
+	loop_timer_set(&k->children.standby.start, NEVER);
+	keeper_stop_child(k, PHASE_STOP_STANDBY, &k->children.standby, STOP_STANDBY_NS);
 }
 
-static void phase_step(struct keeper *k)
+static void keeper_stop_next(struct keeper *k)
 {
-	if (k->phase == PHASE_STOP_SPARE && !k->spare.pid)
-		phase_to(k, PHASE_STOP_WORKER, &k->worker, STOP_WORKER_NS);
-	if (k->phase == PHASE_STOP_WORKER && !k->worker.pid)
+	if (k->phase == PHASE_STOP_STANDBY && !k->children.standby.pid)
+		keeper_stop_child(k, PHASE_STOP_WORKER, &k->children.worker, STOP_WORKER_NS);
+	if (k->phase == PHASE_STOP_WORKER && !k->children.worker.pid)
 		k->phase = PHASE_END;
 }
 
 static void keeper_close(struct keeper *k)
 {
-	/* What is pinned counts on. */
+	/* What is pinned goes on counting. */
 	for (uint32_t i = 0; i < PROBES_MAX; i++)
-		probe_close(&k->probes[i]);
-	pins_close(&k->pins);
-	socket_remove(k);
-	if (k->lock_fd >= 0) {
-		state_write_pid(k->lock_fd, 0);
-		close(k->lock_fd);
+		probe_close(&k->probes.live[i]);
+	pins_close(&k->probes.pins);
+	listener_close(&k->listener, k->config.socket);
+	if (k->state.lock_fd >= 0) {
+		state_write_pid(k->state.lock_fd, 0);
+		close(k->state.lock_fd);
 	}
 }
 
-/* --- the loop -------------------------------------------------------------------------------- */
+/* --- what the loop calls --------------------------------------------------------------------- */
 
-static void take_signals(struct keeper *k)
+static void keeper_signal(void *owner, int signal)
 {
-	struct signalfd_siginfo si;
+	struct keeper *k = owner;
 
-	while (read(k->signal_fd, &si, sizeof(si)) == sizeof(si))
-		switch (si.ssi_signo) {
-		case SIGCHLD:
-			children_reap(k);
-			break;
-		case SIGHUP:
-			if (k->phase == PHASE_RUN)
-				reload(k);
-			break;
-		default:
-			stop_begin(k);
-		}
+	switch (signal) {
+	case SIGCHLD:
+		children_reap(k);
+		break;
+	case SIGHUP:
+		if (k->phase == PHASE_RUN)
+			reload(k);
+		break;
+	default:
+		keeper_stop(k);
+	}
 }
 
-static void take_link(struct keeper *k, struct child *child)
+static void keeper_accept(void *owner, struct loop_watch *w)
+{
+	struct keeper *k = owner;
+
+	(void)w;
+	clients_accept(&k->clients, &k->listener);
+}
+
+static bool standby_message(struct keeper *k, const struct link_msg *msg)
+{
+	if (msg->kind != LINK_HELD)
+		return false;
+	clients_acknowledged(&k->clients, msg->id);
+	return true;
+}
+
+static bool worker_message(struct keeper *k, const struct link_msg *msg)
+{
+	if (msg->kind == LINK_READY)
+		log_line("ready on %s (pid %d, worker %d)", k->config.socket, k->self.pid,
+			 k->children.worker.pid);
+	else if (msg->kind >= LINK_ATTACH && msg->kind <= LINK_CGROUP)
+		request_take(k, msg);
+	else
+		/* The keeper waits for the worker's end, which follows DONE. */
+		return msg->kind == LINK_DONE;
+	return true;
+}
+
+/* What is left wakes the loop again: a child that never stops sending keeps no other one waiting. */
+static void keeper_receive(struct keeper *k, struct child *child,
+			   bool (*take)(struct keeper *k, const struct link_msg *msg))
 {
 	int fds[LINK_FDS_MAX], got;
 	unsigned int fds_nr = 0;
 	struct link_msg msg;
 
-	/* What is left wakes the loop again: one that never stops asking keeps nobody else waiting. */
 	for (int nr = 0; nr < MESSAGES_NR && child->link >= 0; nr++) {
 		got = link_recv(child->link, &msg, fds, &fds_nr);
 		if (got == -EAGAIN)
@@ -125,152 +132,70 @@ static void take_link(struct keeper *k, struct child *child)
 		/* No fd is taken from a weaker process. */
 		for (unsigned int i = 0; got == 1 && i < fds_nr; i++)
 			close(fds[i]);
-		if (got == 1 && child == &k->spare && msg.kind == LINK_HELD) {
-			clients_held(k, msg.id);
-		} else if (got == 1 && child == &k->worker && msg.kind == LINK_READY) {
-			log_line("ready on %s (pid %d, worker %d)", k->config.socket, k->pid,
-				 child->pid);
-		} else if (got == 1 && child == &k->worker && msg.kind == LINK_DONE) {
-			continue; /* its end, which follows, is what is waited for */
-		} else if (got == 1 && child == &k->worker && msg.kind >= LINK_ATTACH &&
-			   msg.kind <= LINK_CGROUP) {
-			request_take(k, &msg);
-		} else {
-			/* Gone, or not speaking as it should: its successor has the whole set. A
-			 * link ends a moment before its process: that one gets its moment. */
-			child_unlink(k, child);
-			if (k->phase == PHASE_RUN)
-				child->kill_ns = now_ns() + END_NS;
-		}
+		if (got == 1 && take(k, &msg))
+			continue;
+		/* The child is gone or breaks the protocol: its successor has the whole set. A
+		 * link ends a moment before its process: that process gets its moment. */
+		child_unlink(child);
+		if (k->phase == PHASE_RUN)
+			child_end_within(child, END_NS);
 	}
 }
 
-static void dispatch(struct keeper *k, uint64_t data)
+static void worker_ready(void *owner, struct loop_watch *w)
 {
-	switch (data & 0xff) {
-	case EVENT_SIGNAL:
-		take_signals(k);
-		break;
-	case EVENT_LISTEN:
-		clients_accept(k);
-		break;
-	case EVENT_WORKER:
-		take_link(k, &k->worker);
-		break;
-	case EVENT_SPARE:
-		take_link(k, &k->spare);
-		break;
-	default:
-		client_hangup(k, data);
-	}
+	struct keeper *k = owner;
+
+	(void)w;
+	keeper_receive(k, &k->children.worker, worker_message);
 }
 
-static int timeout_ms(const struct keeper *k)
+static void standby_ready(void *owner, struct loop_watch *w)
 {
-	uint64_t now = now_ns(), next = NEVER;
-	const uint64_t times[] = {
-		k->phase == PHASE_RUN ? k->worker.start_ns : NEVER,
-		k->phase == PHASE_RUN ? k->spare.start_ns : NEVER,
-		k->worker.kill_ns, k->spare.kill_ns, k->listen_ns, k->push_ns, k->tick_ns,
-		k->cost.end_ns,
-	};
+	struct keeper *k = owner;
 
-	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
-		if (times[i] < next)
-			next = times[i];
-	if (next == NEVER)
-		return -1;
-	return next <= now ? 0 : (int)((next - now) / 1000000) + 1;
-}
-
-static void do_what_is_due(struct keeper *k)
-{
-	uint64_t now = now_ns();
-
-	if (now >= k->listen_ns && !keeper_watch(k, k->listen_fd, EPOLLIN, EVENT_LISTEN))
-		k->listen_ns = NEVER;
-	if (now >= k->tick_ns)
-		wanted_tick(k);
-	request_cost_due(k);
-	child_kill_due(&k->worker);
-	child_kill_due(&k->spare);
-	clients_push(k);
-	if (k->worker.link >= 0 && k->spare_told != k->spare.pid &&
-	    !link_say(k->worker.link, LINK_SPARE, (uint32_t)k->spare.pid, 0))
-		k->spare_told = k->spare.pid;
+	(void)w;
+	keeper_receive(k, &k->children.standby, standby_message);
 }
 
 static void keeper_loop(struct keeper *k)
 {
-	struct epoll_event events[EVENTS_NR];
-
 	while (k->phase != PHASE_END) {
-		int nr;
-
 		children_ensure(k);
-		if (k->is_spare) {
-			if (spare_wait(k))
+		if (k->self.is_standby) {
+			if (standby_run(k))
 				return;
 			continue;
 		}
-		/* Not before there is a spare: who kills the keeper that the file names must not
-		 * end everything. */
-		if (k->is_pid_due && !state_write_pid(k->lock_fd, k->pid))
-			k->is_pid_due = false;
-		do_what_is_due(k);
-		nr = epoll_wait(k->epoll_fd, events, EVENTS_NR, timeout_ms(k));
-		for (int i = 0; i < nr; i++)
-			dispatch(k, events[i].data.u64);
-		phase_step(k);
+		/* Not before there is a standby: a user who kills the keeper that the file names
+		 * must not end everything. */
+		if (k->state.is_pid_due && !state_write_pid(k->state.lock_fd, k->self.pid))
+			k->state.is_pid_due = false;
+		loop_run_timers(&k->loop);
+		request_cost_due(k);
+		clients_push(&k->clients, &k->children.standby, &k->children.worker);
+		children_send_standby(&k->children);
+		loop_wait(&k->loop);
+		keeper_stop_next(k);
 	}
 }
 
 /* --- the start ------------------------------------------------------------------------------- */
 
-int keeper_epoll_open(struct keeper *k)
+int keeper_serve(struct keeper *k)
 {
-	const struct client_list *lists[] = { &k->served, &k->pending };
-	const struct client *c;
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGCHLD };
 	int err;
 
-	k->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (k->epoll_fd < 0)
-		return -errno;
-	for (unsigned int i = 0; i < 2; i++)
-		TAILQ_FOREACH(c, lists[i], entry) {
-			err = keeper_watch(k, c->fd, 0, client_data(k, c));
-			if (err)
-				return err;
-		}
-	return 0;
-}
-
-int keeper_serve_open(struct keeper *k)
-{
-	sigset_t set;
-	int err;
-
-	sigemptyset(&set);
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
-		sigaddset(&set, signals[i]);
-	/* Blocked before they are no longer ignored: one in between waits for the signalfd. */
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
-		signal(signals[i], SIG_DFL);
 	signal(SIGPIPE, SIG_IGN);
-	k->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (k->signal_fd < 0)
-		return -errno;
-	err = keeper_watch(k, k->signal_fd, EPOLLIN, EVENT_SIGNAL);
-	if (!err)
-		err = keeper_watch(k, k->listen_fd, EPOLLIN, EVENT_LISTEN);
-	k->listen_ns = NEVER;
-	return err;
+	err = loop_signals_open(&k->loop, signals, sizeof(signals) / sizeof(signals[0]),
+				keeper_signal, k);
+	return err ? err : listener_start(&k->listener);
 }
 
 /*
- * Nothing that the starting shell left open is kept: it would live as long as the daemon. And where
- * 0, 1 or 2 is closed the next file opened would be taken for it.
+ * Closes what the starting shell left open: it would stay open as long as the daemon runs. And
+ * opens 0, 1 and 2 where they are closed: the next file opened would be taken for one of them.
  */
 static void std_open(void)
 {
@@ -284,32 +209,32 @@ static void std_open(void)
 		close(fd);
 }
 
-static void limits_raise(struct keeper *k)
+/* Raises the limit of open files. How many clients the keeper may hold. */
+static uint32_t limits_raise(void)
 {
 	struct rlimit limit = { 0 };
+	rlim_t max;
 
 	getrlimit(RLIMIT_NOFILE, &limit);
 	if (limit.rlim_cur < FILES_WANTED) {
 		limit.rlim_cur = limit.rlim_max < FILES_WANTED ? limit.rlim_max : FILES_WANTED;
 		setrlimit(RLIMIT_NOFILE, &limit);
 	}
-	k->clients_max = limit.rlim_cur > 2 * FILES_OWN ? (uint32_t)limit.rlim_cur - FILES_OWN
-							: (uint32_t)limit.rlim_cur / 2;
-	if (k->clients_max > LINK_CLIENTS_MAX)
-		k->clients_max = LINK_CLIENTS_MAX;
+	max = limit.rlim_cur > 2 * FILES_OWN ? limit.rlim_cur - FILES_OWN : limit.rlim_cur / 2;
+	return max < LINK_CLIENTS_MAX ? (uint32_t)max : LINK_CLIENTS_MAX;
 }
 
 static int keeper_lock(struct keeper *k)
 {
-	int err = state_open(&k->config, &k->state_fd);
+	int err = state_open(&k->config, &k->state.fd);
 	char who[32] = "";
 	pid_t pid;
 
 	if (err)
 		return err;
-	err = state_lock(k->state_fd, &k->lock_fd);
+	err = state_lock(k->state.fd, &k->state.lock_fd);
 	if (err == -EAGAIN) {
-		pid = state_holder(k->state_fd);
+		pid = state_holder(k->state.fd);
 		if (pid)
 			snprintf(who, sizeof(who), "talead pid %d", pid);
 		log_line("the state folder %s is in use by %s; one folder serves one talead. "
@@ -318,15 +243,15 @@ static int keeper_lock(struct keeper *k)
 	}
 	if (err)
 		return err;
-	err = state_write_pid(k->lock_fd, k->pid);
+	err = state_write_pid(k->state.lock_fd, k->self.pid);
 	if (err)
 		log_line("the state folder %s cannot be written: %s", k->config.state,
 			 strerror(-err));
 	if (!err)
-		err = state_worker_lock_make(k->state_fd, &k->config);
-	if (!err && state_worker_wait(k->state_fd, NS_PER_S / 5)) {
+		err = state_worker_lock_make(k->state.fd, &k->config);
+	if (!err && state_worker_wait(k->state.fd, NS_PER_S / 5)) {
 		log_line("waiting for the worker of a former talead to end");
-		err = state_worker_wait(k->state_fd, LEFT_OVER_NS);
+		err = state_worker_wait(k->state.fd, LEFT_OVER_NS);
 	}
 	if (err == -ETIMEDOUT) {
 		log_line("a worker of a former talead still has the state folder %s. fix: end that "
@@ -339,22 +264,20 @@ static int keeper_lock(struct keeper *k)
 
 static int keeper_open(struct keeper *k)
 {
-	struct timespec ts;
 	int err = keeper_lock(k);
 
 	if (!err)
-		err = regions_ensure(k);
+		err = regions_ensure(&k->regions, &k->config);
 	if (!err)
-		err = socket_listen(k);
+		err = listener_open(&k->listener, k->config.socket);
 	if (err)
 		return err;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	k->started_real_ns = (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-	k->self_pidfd = pidfd_open(k->pid, 0);
-	k->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	err = k->self_pidfd < 0 || k->reserve_fd < 0 ? -errno : keeper_epoll_open(k);
+	k->self.started_real_ns = real_ns();
+	k->self.pidfd = pidfd_open(k->self.pid, 0);
+	k->listener.reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	err = k->self.pidfd < 0 || k->listener.reserve_fd < 0 ? -errno : loop_open(&k->loop);
 	if (!err)
-		err = keeper_serve_open(k);
+		err = keeper_serve(k);
 	if (err)
 		log_line("the kernel refuses what every start needs: %s", strerror(-err));
 	else
@@ -362,29 +285,35 @@ static int keeper_open(struct keeper *k)
 	return err;
 }
 
-int keeper_run(const struct config *config, const struct config_source *source)
+static void keeper_init(struct keeper *k, worker_entry *worker)
+{
+	k->self = (struct identity){ .pid = getpid(), .pidfd = -1, .link = -1 };
+	k->state = (struct state){ .fd = -1, .lock_fd = -1 };
+	loop_init(&k->loop);
+	listener_init(&k->listener, &k->loop, keeper_accept, k);
+	wanted_init(k);
+	requests_init(k);
+	k->children.worker_run = worker;
+	child_init(&k->children.worker, "worker", &k->loop, worker_ready, k);
+	child_init(&k->children.standby, "standby", &k->loop, standby_ready, k);
+}
+
+int keeper_run(const struct config *config, const struct config_source *source,
+	       worker_entry *worker)
 {
 	static struct keeper keeper;
 	struct keeper *k = &keeper;
-	int err;
 
 	k->config = *config;
 	k->source = *source;
-	k->pid = getpid();
-	k->self_pidfd = k->epoll_fd = k->signal_fd = k->listen_fd = -1;
-	k->reserve_fd = k->state_fd = k->lock_fd = -1;
-	k->listen_ns = k->push_ns = k->tick_ns = NEVER;
-	wanted_init(k);
+	keeper_init(k, worker);
 	std_open();
-	limits_raise(k);
-	clients_init(k);
-	children_init(k);
-	err = keeper_open(k);
-	if (err)
+	clients_init(&k->clients, &k->loop, limits_raise());
+	if (keeper_open(k))
 		k->exit_code = 1;
 	else
 		keeper_loop(k);
-	if (!k->is_spare)
+	if (!k->self.is_standby)
 		keeper_close(k);
 	return k->exit_code;
 }

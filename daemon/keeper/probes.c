@@ -1,12 +1,12 @@
 /*
  * Which probes there are to be: those of the table that the configuration names, its [probe NAME],
- * and those of commands, which only the pins remember. Owns k->probes and k->pins; brings probes to
- * life and ends them, and tells each change to spare and worker, which are born with the rest. How
- * one is attached is daemon/probe's.
+ * and those of commands, which only the pins remember. Owns k->probes and k->probes.pins; brings
+ * probes to life and ends them, and tells each change to standby and worker, which are born with
+ * the rest. How one is attached is daemon/probe's.
  *
- * What the configuration no longer asks for ends, with its pins, at SIGHUP or at the next start. One
- * that it asks for in another form counts on as it did: another form would begin its counts again,
- * and that takes a request (wanted_replace).
+ * What the configuration no longer asks for ends, with its pins, at SIGHUP or at the next start.
+ * One that it asks for in another form counts on as it did: another form would begin its counts
+ * again, and that takes a request (wanted_replace).
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -17,32 +17,61 @@
 
 #include "daemon/keeper/keeper.h"
 #include "daemon/link/log.h"
+#include "shm/base/clock.h"
+
+/* --- each second ------------------------------------------------------------------------------ */
+
+/* Keys whose owner is gone, and events that were missed. */
+static void wanted_tick(void *owner)
+{
+	struct keeper *k = owner;
+	bool any = false;
+
+	for (uint32_t id = 0; id < PROBES_MAX; id++) {
+		struct probe_live *live = &k->probes.live[id];
+		uint64_t missed;
+
+		if (live->state != WIRE_PROBE_ATTACHED)
+			continue;
+		any = true;
+		if (live->sources_nr)
+			probe_reap(id, live);
+		if (k->children.worker.link < 0)
+			continue;
+		missed = probe_missed(live);
+		if (missed != k->probes.missed[id] &&
+		    !link_send_plain(k->children.worker.link, LINK_MISSED, id, missed))
+			k->probes.missed[id] = missed;
+	}
+	if (any)
+		loop_timer_after(&k->probes.tick, NS_PER_S);
+}
 
 /* --- the pins --------------------------------------------------------------------------------- */
 
 void wanted_init(struct keeper *k)
 {
 	for (uint32_t id = 0; id < PROBES_MAX; id++)
-		probe_live_init(&k->probes[id]);
-	k->pins = (struct pins){ .fd = -1 };
-	k->cost = (struct cost_window){ .fd = -1, .end_ns = NEVER };
+		probe_live_init(&k->probes.live[id]);
+	k->probes.pins = (struct pins){ .fd = -1 };
+	loop_timer_add(&k->loop, &k->probes.tick, wanted_tick, k);
 }
 
 /* Nothing is mounted before there is something to pin. */
 static void pins_ensure(struct keeper *k)
 {
-	if (k->pins.fd >= 0)
+	if (k->probes.pins.fd >= 0)
 		return;
 	if (k->config.bpf_auto && k->config.pin_auto)
-		pins_open(&k->pins, k->config.state);
+		pins_open(&k->probes.pins, k->config.state);
 	else
-		snprintf(k->pins.why, sizeof(k->pins.why), "pin = no");
+		snprintf(k->probes.pins.why, sizeof(k->probes.pins.why), "pin = no");
 }
 
 /* Is there a folder for pins from an earlier time? */
 static bool has_pins(const struct keeper *k)
 {
-	return faccessat(k->state_fd, "bpf", F_OK, 0) == 0;
+	return faccessat(k->state.fd, "bpf", F_OK, 0) == 0;
 }
 
 /* --- looking ---------------------------------------------------------------------------------- */
@@ -51,9 +80,9 @@ static struct probe_live *find(struct keeper *k, const char *name, uint32_t *ret
 {
 	*ret_id = PROBES_MAX;
 	for (uint32_t id = 0; id < PROBES_MAX; id++)
-		if (k->probes[id].origin && !strcmp(probe_name(id, &k->probes[id]), name)) {
+		if (k->probes.live[id].origin && !strcmp(probe_name(id, &k->probes.live[id]), name)) {
 			*ret_id = id;
-			return &k->probes[id];
+			return &k->probes.live[id];
 		}
 	return NULL;
 }
@@ -86,7 +115,7 @@ static bool is_configured(const struct keeper *k, const char *name)
 static int free_place(const struct keeper *k, uint32_t *ret_id)
 {
 	for (uint32_t id = PROBE_NR; id < PROBES_MAX; id++)
-		if (!k->probes[id].origin) {
+		if (!k->probes.live[id].origin) {
 			*ret_id = id;
 			return 0;
 		}
@@ -101,7 +130,7 @@ static void tell(struct keeper *k, uint32_t id)
 	static struct link_probe told;
 	int fds[1 + PROBE_FDS_MAX];
 
-	told.live = k->probes[id];
+	told.live = k->probes.live[id];
 	if (id < PROBE_NR)
 		probe_names_get(id, &told.names);
 	else
@@ -109,19 +138,19 @@ static void tell(struct keeper *k, uint32_t id)
 	fds[0] = link_pack(&told, sizeof(told));
 	if (fds[0] < 0)
 		goto out_killed;
-	child_tell(&k->spare, &msg, fds, 1 + probe_fds_get(&told.live, fds + 1));
+	child_send(&k->children.standby, &msg, fds, 1 + probe_fds_get(&told.live, fds + 1));
 	close(fds[0]);
 	probe_for_worker(&told.live);
 	fds[0] = link_pack(&told, sizeof(told));
 	if (fds[0] < 0)
 		goto out_killed;
-	child_tell(&k->worker, &msg, fds, 1 + probe_fds_get(&told.live, fds + 1));
+	child_send(&k->children.worker, &msg, fds, 1 + probe_fds_get(&told.live, fds + 1));
 	close(fds[0]);
 	return;
 
 out_killed: /* their successors are born with it */
-	child_kill(&k->spare);
-	child_kill(&k->worker);
+	child_kill(&k->children.standby);
+	child_kill(&k->children.worker);
 }
 
 int wanted_heard(struct keeper *k, const struct link_msg *msg, const int *fds, unsigned int fds_nr)
@@ -136,13 +165,13 @@ int wanted_heard(struct keeper *k, const struct link_msg *msg, const int *fds, u
 		return -EPROTO;
 	}
 	close(fds[0]);
-	live = &k->probes[msg->nr];
+	live = &k->probes.live[msg->nr];
 	probe_close(live);
 	*live = told.live;
 	if (msg->nr < PROBE_NR)
 		probe_names_set(msg->nr, &told.names);
 	if (live->state == WIRE_PROBE_ATTACHED)
-		k->tick_ns = 0;
+		loop_timer_set(&k->probes.tick, 0);
 	return 0;
 }
 
@@ -154,12 +183,12 @@ static void say_failed(const struct keeper *k, bool *failed)
 	char names[1024];
 
 	for (uint32_t i = 0; i < PROBES_MAX; i++) {
-		const struct probe_live *live = &k->probes[i];
+		const struct probe_live *live = &k->probes.live[i];
 		uint32_t alike = 0;
 		size_t used = 0;
 
 		for (uint32_t j = i; failed[i] && j < PROBES_MAX; j++) {
-			const struct probe_live *other = &k->probes[j];
+			const struct probe_live *other = &k->probes.live[j];
 
 			if (!failed[j] || strcmp(other->reason, live->reason) ||
 			    strcmp(other->fix, live->fix))
@@ -199,12 +228,12 @@ static int attach_at(struct keeper *k, uint32_t id, const struct probe_spec *spe
 {
 	struct probe_wish wish = { .id = id, .spec = spec, .origin = origin,
 				   .is_replacing = is_replacing };
-	struct probe_live *live = &k->probes[id];
+	struct probe_live *live = &k->probes.live[id];
 	int err;
 
 	pins_ensure(k);
-	err = probe_attach(&k->pins, &wish, live);
-	k->missed[id] = 0;
+	err = probe_attach(&k->probes.pins, &wish, live);
+	k->probes.missed[id] = 0;
 	if (!err) {
 		const char *why_not = probe_reap_why_not(live);
 
@@ -212,7 +241,7 @@ static int attach_at(struct keeper *k, uint32_t id, const struct probe_spec *spe
 			log_line("probe %s: keys whose owner is gone stay: %s. when all its room is "
 				 "taken, new ones count in `other`", probe_name(id, live), why_not);
 		say_swapped(id, live);
-		k->tick_ns = now_ns();
+		loop_timer_after(&k->probes.tick, 0);
 	}
 	tell(k, id);
 	return err;
@@ -220,15 +249,15 @@ static int attach_at(struct keeper *k, uint32_t id, const struct probe_spec *spe
 
 static void free_at(struct keeper *k, uint32_t id)
 {
-	probe_live_init(&k->probes[id]);
+	probe_live_init(&k->probes.live[id]);
 	tell(k, id);
 }
 
 /* One that failed because another layout is pinned has that pinned still. */
 static void end_at(struct keeper *k, uint32_t id)
 {
-	pins_remove(&k->pins, probe_name(id, &k->probes[id]));
-	probe_end(&k->pins, id, &k->probes[id]);
+	pins_remove(&k->probes.pins, probe_name(id, &k->probes.live[id]));
+	probe_end(&k->probes.pins, id, &k->probes.live[id]);
 	free_at(k, id);
 }
 
@@ -241,8 +270,8 @@ static bool has_label(const struct talea_counter_def *def, const char *label)
 }
 
 /*
- * A counter's labels stay while talead runs (I13). One probe in the place of another that counted in
- * the same counter by other keys would count, and be shown nowhere.
+ * A counter's labels stay while talead runs (I13). One probe in the place of another that counted
+ * in the same counter by other keys would count, and be shown nowhere.
  */
 static bool is_by_others(const struct probe_spec *spec, const struct probe_live *live)
 {
@@ -310,20 +339,21 @@ static void note_pinned(const struct pinned_probe *seen, void *arg)
 	*list = p;
 }
 
-/* Those of commands are gone on with; those that the configuration asked for and no longer does end. */
+/* Those of commands are gone on with; those that the configuration asked for and no longer does
+ * end. */
 static void ensure_pinned(struct keeper *k, bool *failed)
 {
 	struct pinned *list = NULL, *p;
 	char why[256];
 
-	pins_each(&k->pins, note_pinned, &list);
+	pins_each(&k->probes.pins, note_pinned, &list);
 	while ((p = list)) {
 		list = p->next;
 		if (is_configured(k, p->name)) {
 			/* attached with the rest of the configuration */
 		} else if (p->origin != PROBE_OF_COMMAND) {
 			log_line("probe %s ends: the configuration no longer asks for it", p->name);
-			pins_remove(&k->pins, p->name);
+			pins_remove(&k->probes.pins, p->name);
 		} else if (p->spec.event == SPEC_OBJECT || spec_check(&p->spec, why, sizeof(why))) {
 			log_line("probe %s is pinned and not gone on with: %s. fix: talead --unpin",
 				 p->name, p->spec.event == SPEC_OBJECT ? OBJECT_NAMED : why);
@@ -337,7 +367,7 @@ static void ensure_pinned(struct keeper *k, bool *failed)
 static void end_unconfigured(struct keeper *k)
 {
 	for (uint32_t id = 0; id < PROBES_MAX; id++) {
-		struct probe_live *live = &k->probes[id];
+		struct probe_live *live = &k->probes.live[id];
 		const char *name = probe_name(id, live);
 
 		if (!live->origin || live->origin == PROBE_OF_COMMAND || is_configured(k, name))
@@ -350,7 +380,7 @@ static void end_unconfigured(struct keeper *k)
 static void ensure_configured(struct keeper *k, bool *failed)
 {
 	for (uint32_t id = 0; id < PROBE_NR; id++)
-		if (k->config.probes >> id & 1 && k->probes[id].state != WIRE_PROBE_ATTACHED)
+		if (k->config.probes >> id & 1 && k->probes.live[id].state != WIRE_PROBE_ATTACHED)
 			failed[id] = attach_at(k, id, NULL, PROBE_OF_TABLE, false) != 0;
 	for (uint32_t i = 0; i < k->config.specs_nr; i++)
 		ensure_spec(k, &k->config.specs[i], PROBE_OF_CONFIG, failed);
@@ -391,60 +421,37 @@ static void note_seen(const struct pinned_probe *p, void *arg)
 }
 
 /*
- * The pins are the truth: the former keeper unpins before it tells, and pins before it tells. What it
- * did not come to tell of, and what it did not come to, is done here.
+ * The pins are the truth: the former keeper unpins before it tells, and pins before it tells. What
+ * it did not come to tell of, and what it did not come to, is done here.
  */
 void wanted_take_over(struct keeper *k)
 {
 	struct seen seen = { .k = k };
 	bool failed[PROBES_MAX] = { false };
 
-	if (k->pins.fd < 0 && !has_pins(k))
+	if (k->probes.pins.fd < 0 && !has_pins(k))
 		return;
-	pins_close(&k->pins);
+	pins_close(&k->probes.pins);
 	pins_ensure(k);
-	if (k->pins.fd < 0)
+	if (k->probes.pins.fd < 0)
 		return;
-	pins_each(&k->pins, note_seen, &seen);
+	pins_each(&k->probes.pins, note_seen, &seen);
 	for (uint32_t id = 0; id < PROBES_MAX; id++) {
-		if (!k->probes[id].is_pinned || seen.since_real_ns[id] == k->probes[id].since_real_ns)
+		if (!k->probes.live[id].is_pinned ||
+		    seen.since_real_ns[id] == k->probes.live[id].since_real_ns)
 			continue;
 		if (!seen.since_real_ns[id]) {
 			end_at(k, id);
 			continue;
 		}
 		/* Replaced: this one has ended, and the other is there to be gone on with. */
-		probe_close(&k->probes[id]);
+		probe_close(&k->probes.live[id]);
 		free_at(k, id);
 	}
 	end_unconfigured(k);
 	ensure_pinned(k, failed);
 	ensure_configured(k, failed);
 	say_failed(k, failed);
-}
-
-/* --- each second ------------------------------------------------------------------------------ */
-
-void wanted_tick(struct keeper *k)
-{
-	bool any = false;
-
-	for (uint32_t id = 0; id < PROBES_MAX; id++) {
-		struct probe_live *live = &k->probes[id];
-		uint64_t missed;
-
-		if (live->state != WIRE_PROBE_ATTACHED)
-			continue;
-		any = true;
-		if (live->sources_nr)
-			probe_reap(id, live);
-		if (k->worker.link < 0)
-			continue;
-		missed = probe_missed(live);
-		if (missed != k->missed[id] && !link_say(k->worker.link, LINK_MISSED, id, missed))
-			k->missed[id] = missed;
-	}
-	k->tick_ns = any ? now_ns() + NS_PER_S : NEVER;
 }
 
 /* --- on request ------------------------------------------------------------------------------- */
@@ -462,7 +469,7 @@ static int answer(char *text, int err, const char *format, ...)
 
 static int answer_failed(const struct keeper *k, uint32_t id, int err, char *text)
 {
-	const struct probe_live *live = &k->probes[id];
+	const struct probe_live *live = &k->probes.live[id];
 
 	return answer(text, err, "probe %s not loaded: %s%s%s", probe_name(id, live), live->reason,
 		      live->fix[0] ? ". fix: " : "", live->fix);
@@ -472,7 +479,7 @@ static int answer_failed(const struct keeper *k, uint32_t id, int err, char *tex
 static const char *feeder(const struct keeper *k, const char *counter)
 {
 	for (uint32_t id = 0; id < PROBES_MAX; id++) {
-		const struct probe_live *live = &k->probes[id];
+		const struct probe_live *live = &k->probes.live[id];
 
 		for (uint32_t i = 0; live->state == WIRE_PROBE_ATTACHED && i < live->sources_nr; i++)
 			if (!strcmp(live->sources[i].def.name, counter))
@@ -533,7 +540,7 @@ int wanted_detach(struct keeper *k, const char *name, char *text)
 	if (is_configured(k, name))
 		return answer(text, -EBUSY, "probe %s is asked for by the configuration (%s). fix: "
 					    "take it out there, and kill -HUP %d", name,
-			      k->config.file, k->pid);
+			      k->config.file, k->self.pid);
 	end_at(k, id);
 	return 0;
 }
@@ -559,7 +566,7 @@ int wanted_replace(struct keeper *k, const char *name, char *text)
 		return answer(text, -EEXIST, "the labels of %s stay while this talead runs, and it is "
 					     "counted by others. fix: give [probe %s] another counter "
 					     "=, and kill -HUP %d; or restart talead",
-			      configured->counter, name, k->pid);
+			      configured->counter, name, k->self.pid);
 	spec = configured ? *configured : live->spec;
 	origin = configured ? PROBE_OF_CONFIG : live->origin;
 	old = *live;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/keeper/keeper.h"
+#include "shm/base/clock.h"
 
 #define CGROUPS_PER_SECOND 10000u /* of paths looked up; more are called by their ids */
 
@@ -18,7 +19,7 @@ static void answer(struct keeper *k, uint64_t request, int err, const char *text
 	struct link_msg msg = { .kind = LINK_ANSWER, .nr = (uint32_t)err, .id = request };
 
 	snprintf(msg.text, sizeof(msg.text), "%s", text);
-	child_tell(&k->worker, &msg, NULL, 0);
+	child_send(&k->children.worker, &msg, NULL, 0);
 }
 
 /* --- probes ----------------------------------------------------------------------------------- */
@@ -61,6 +62,18 @@ static void take_named(struct keeper *k, const struct link_msg *msg)
 
 /* --- cost ------------------------------------------------------------------------------------- */
 
+void cost_window_init(struct cost_window *w)
+{
+	w->fd = -1;
+	loop_timer_set(&w->end, NEVER);
+}
+
+void requests_init(struct keeper *k)
+{
+	loop_timer_add(&k->loop, &k->cost.end, NULL, NULL);
+	cost_window_init(&k->cost);
+}
+
 static void take_cost(struct keeper *k, const struct link_msg *msg)
 {
 	struct cost_window *w = &k->cost;
@@ -75,7 +88,7 @@ static void take_cost(struct keeper *k, const struct link_msg *msg)
 					   "seconds");
 		return;
 	}
-	fd = cost_begin(k->probes, w->before);
+	fd = cost_begin(k->probes.live, w->before);
 	if (fd < 0) {
 		snprintf(text, sizeof(text), "the kernel gives no statistics of programs: %s%s",
 			 strerror(-fd), fd == -EPERM ? ". fix: run talead as root: CAP_SYS_ADMIN is "
@@ -84,10 +97,10 @@ static void take_cost(struct keeper *k, const struct link_msg *msg)
 		return;
 	}
 	w->fd = fd;
-	w->began_ns = now_ns();
-	w->end_ns = w->began_ns + ms * 1000000ull;
+	w->began_ns = mono_ns();
+	loop_timer_set(&w->end, w->began_ns + ms * NS_PER_MS);
 	w->request = msg->id;
-	w->worker = k->worker.pid;
+	w->worker = k->children.worker.pid;
 }
 
 void request_cost_due(struct keeper *k)
@@ -95,16 +108,16 @@ void request_cost_due(struct keeper *k)
 	struct link_msg msg = { .kind = LINK_COST };
 	static struct probe_cost cost[PROBES_MAX];
 	struct cost_window *w = &k->cost;
-	uint64_t now = now_ns();
+	uint64_t now = mono_ns();
 	int fd;
 
 	/* Who asked is gone: nobody waits, and statistics cost every program of this host. */
-	if (w->fd < 0 || (now < w->end_ns && k->worker.pid == w->worker))
+	if (w->fd < 0 || (now < w->end.due_ns && k->children.worker.pid == w->worker))
 		return;
-	cost_end(w->fd, k->probes, w->before, cost);
+	cost_end(w->fd, k->probes.live, w->before, cost);
 	w->fd = -1;
-	w->end_ns = NEVER;
-	if (k->worker.pid != w->worker)
+	loop_timer_set(&w->end, NEVER);
+	if (k->children.worker.pid != w->worker)
 		return;
 	fd = link_pack(cost, sizeof(cost));
 	if (fd < 0) {
@@ -112,7 +125,7 @@ void request_cost_due(struct keeper *k)
 		return;
 	}
 	msg.nr = (uint32_t)((now - w->began_ns) / 1000000);
-	child_tell(&k->worker, &msg, &fd, 1);
+	child_send(&k->children.worker, &msg, &fd, 1);
 	close(fd);
 	answer(k, w->request, 0, "");
 }
@@ -124,7 +137,7 @@ static void take_cgroup(struct keeper *k, const struct link_msg *msg)
 	static uint64_t second_ns;
 	static uint32_t nr;
 	struct link_msg back = { .kind = LINK_CGROUP, .id = msg->id };
-	uint64_t now = now_ns();
+	uint64_t now = mono_ns();
 
 	if (now - second_ns >= NS_PER_S) {
 		second_ns = now;
@@ -134,7 +147,7 @@ static void take_cgroup(struct keeper *k, const struct link_msg *msg)
 		return;
 	if (cgroup_path(msg->id, back.text, sizeof(back.text)))
 		back.text[0] = '\0';
-	child_tell(&k->worker, &back, NULL, 0);
+	child_send(&k->children.worker, &back, NULL, 0);
 }
 
 void request_take(struct keeper *k, const struct link_msg *msg)

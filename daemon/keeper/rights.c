@@ -1,8 +1,7 @@
-/*
- * What a worker must not have: every descriptor that was not given to it, and every right. Called
- * in the child alone, between fork and worker_run.
- */
+/* See rights.h. */
 #define _GNU_SOURCE
+#include "daemon/keeper/rights.h"
+
 #include <cap-ng.h>
 #include <errno.h>
 #include <grp.h>
@@ -11,33 +10,29 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "daemon/keeper/keeper.h"
 #include "daemon/link/log.h"
+#include "shm/base/array.h"
 
 void fd_list_add(struct fd_list *list, int fd)
 {
 	if (fd < 0)
 		return;
-	if (list->nr == list->room) {
-		list->room = list->room ? 2 * list->room : 256;
-		list->fds = realloc(list->fds, list->room * sizeof(int));
-		if (!list->fds)
-			_exit(1);
-	}
+	if (array_reserve(&list->fds, list->nr + 1, &list->max))
+		_exit(1);
 	list->fds[list->nr++] = fd;
 }
 
-static int by_number(const void *a, const void *b)
+static int fd_by_number(const void *a, const void *b)
 {
 	return *(const int *)a - *(const int *)b;
 }
 
-void fds_keep_only(struct fd_list *list)
+void fd_list_close_others(struct fd_list *list)
 {
 	unsigned int from = STDERR_FILENO + 1;
 
 	/* A list of what may stay, not of what must go: a new fd elsewhere is closed by default. */
-	qsort(list->fds, list->nr, sizeof(int), by_number);
+	qsort(list->fds, list->nr, sizeof(int), fd_by_number);
 	for (unsigned int i = 0; i < list->nr; i++) {
 		unsigned int fd = (unsigned int)list->fds[i];
 
@@ -51,7 +46,7 @@ void fds_keep_only(struct fd_list *list)
 	*list = (struct fd_list){ 0 };
 }
 
-static int failed(const char *what)
+static int rights_failed(const char *what)
 {
 	int err = errno ? -errno : -EPERM;
 
@@ -60,16 +55,16 @@ static int failed(const char *what)
 	return err;
 }
 
-static int drop_ids(const struct config *c)
+static int rights_drop_ids(const struct config *c)
 {
 	if (geteuid() != 0)
 		return 0;
 	if (setgroups(0, NULL))
-		return failed("setgroups");
+		return rights_failed("setgroups");
 	if (setresgid(c->group, c->group, c->group))
-		return failed("setresgid");
+		return rights_failed("setresgid");
 	if (setresuid(c->user, c->user, c->user))
-		return failed("setresuid");
+		return rights_failed("setresuid");
 	return 0;
 }
 
@@ -77,27 +72,28 @@ int rights_drop(const struct config *config)
 {
 	int err;
 
-	/* The bounding set first: emptying it takes CAP_SETPCAP, which goes with the uid. Who never
-	 * had that cannot empty it, and gains nothing from it under no_new_privs. */
+	/* The bounding set first: emptying it takes CAP_SETPCAP, which goes with the uid. A process
+	 * that never had CAP_SETPCAP cannot empty the set, and gains nothing from it under
+	 * no_new_privs. */
 	errno = 0;
 	capng_get_caps_process();
 	if (capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP)) {
 		capng_clear(CAPNG_SELECT_BOUNDS);
 		if (capng_apply(CAPNG_SELECT_BOUNDS))
-			return failed("bounding set");
+			return rights_failed("bounding set");
 	}
-	err = drop_ids(config);
+	err = rights_drop_ids(config);
 	if (err)
 		return err;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		return failed("no_new_privs");
+		return rights_failed("no_new_privs");
 	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
 	capng_clear(CAPNG_SELECT_CAPS);
 	if (capng_apply(CAPNG_SELECT_CAPS))
-		return failed("capabilities");
-	/* Not what was asked for, but what is. */
+		return rights_failed("capabilities");
+	/* Checks what the kernel did, not what was asked of it. */
 	capng_get_caps_process();
 	if (capng_have_capabilities(CAPNG_SELECT_CAPS) != CAPNG_NONE)
-		return failed("capabilities remain");
+		return rights_failed("capabilities remain");
 	return 0;
 }

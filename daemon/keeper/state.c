@@ -1,12 +1,7 @@
-/*
- * The state folder and its two locks. Owns their files' making, not their meaning: who may wait for
- * which lock is PROTOCOL 7's and stands in keeper.c and spare.c.
- *
- * A lock file is never removed: its name would then lock nothing for whoever opened it before. The
- * folder belongs to the keeper; the worker's uid owns worker.lock and may pass through, so that it
- * can lock that file and change nothing else.
- */
+/* See state.h. */
 #define _GNU_SOURCE
+#include "daemon/keeper/state.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,8 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/keeper/keeper.h"
+#include "daemon/link/link.h"
 #include "daemon/link/log.h"
+#include "shm/base/clock.h"
 
 #define KEEPER_LOCK "keeper.lock"
 
@@ -40,14 +36,14 @@ int path_make_parents(const char *path, mode_t mode)
 	return 0;
 }
 
-static int refuse(const char *path, const char *why, const char *fix)
+static int state_refuse(const char *path, const char *why, const char *fix)
 {
 	log_line("the state folder %s is not safe: %s. fix: %s", path, why, fix);
 	return -EPERM;
 }
 
 /* A folder that others may write, or above which anyone may put another, is nobody's to trust. */
-static int check_above(const char *path)
+static int state_check_above(const char *path)
 {
 	char part[CONFIG_PATH_MAX], why[CONFIG_PATH_MAX + 64];
 	struct stat st;
@@ -59,30 +55,30 @@ static int check_above(const char *path)
 		if (stat(part, &st) || !(st.st_mode & S_IWOTH) || st.st_mode & S_ISVTX)
 			continue;
 		snprintf(why, sizeof(why), "everyone may replace what is in %s", part);
-		return refuse(path, why, "chmod o-w that folder");
+		return state_refuse(path, why, "chmod o-w that folder");
 	}
 	return 0;
 }
 
-static int check_folder(const struct config *c, const char *path, int fd)
+static int state_check_folder(const struct config *c, const char *path, int fd)
 {
 	struct stat st;
 
 	if (fstat(fd, &st))
-		return refuse(path, strerror(errno), "another --state");
+		return state_refuse(path, strerror(errno), "another --state");
 	if (st.st_uid != 0 && st.st_uid != geteuid() && st.st_uid != c->user)
-		return refuse(path, "it belongs to another user", "another --state");
+		return state_refuse(path, "it belongs to another user", "another --state");
 	if (st.st_mode & 022)
-		return refuse(path, "others may write it", "chmod go-w it");
+		return state_refuse(path, "others may write it", "chmod go-w it");
 	/* Only the worker's uid needs to pass, and it is in no group of the folder. */
 	if (geteuid() == 0 && c->user != 0 && st.st_uid != c->user && !(st.st_mode & S_IXOTH)) {
 		if (faccessat(fd, KEEPER_LOCK, F_OK, 0) && st.st_nlink > 2)
-			return refuse(path, "the worker's user may not enter it",
+			return state_refuse(path, "the worker's user may not enter it",
 				      "chmod o+x it, or name a folder of talead's own");
 		if (fchmod(fd, (st.st_mode & 07777) | S_IXOTH))
-			return refuse(path, strerror(errno), "another --state");
+			return state_refuse(path, strerror(errno), "another --state");
 	}
-	return check_above(path);
+	return state_check_above(path);
 }
 
 int state_open(const struct config *config, int *ret_fd)
@@ -102,12 +98,12 @@ int state_open(const struct config *config, int *ret_fd)
 	if (fd < 0) {
 		err = -errno;
 		if (err == -ELOOP || err == -ENOTDIR)
-			return refuse(path, "it is not a folder", "another --state");
+			return state_refuse(path, "it is not a folder", "another --state");
 		log_line("the state folder %s cannot be opened: %s. fix: --state DIR", path,
 			 strerror(-err));
 		return err;
 	}
-	err = check_folder(config, path, fd);
+	err = state_check_folder(config, path, fd);
 	if (err)
 		goto out_fd;
 	/* O_PATH: the worker, which gets this fd, can name files in the folder but not list it. */
@@ -124,7 +120,7 @@ out_fd:
  * Opens (makes) a lock file. In a folder that the worker's uid owns, that uid could have put a link
  * there: a file with a second name, or of someone else, is not ours to write.
  */
-static int lock_file_open(int state_fd, const char *name, uid_t other)
+static int state_lock_open(int state_fd, const char *name, uid_t other)
 {
 	int fd = openat(state_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0600);
 	struct stat st;
@@ -148,7 +144,7 @@ static int lock_file_open(int state_fd, const char *name, uid_t other)
 int state_lock(int state_fd, int *ret_fd)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	int fd = lock_file_open(state_fd, KEEPER_LOCK, geteuid());
+	int fd = state_lock_open(state_fd, KEEPER_LOCK, geteuid());
 
 	if (fd < 0)
 		return fd;
@@ -205,7 +201,7 @@ int state_is_locked(int state_fd, const char *name)
 
 int state_worker_lock_make(int state_fd, const struct config *config)
 {
-	int fd = lock_file_open(state_fd, LINK_WORKER_LOCK, config->user);
+	int fd = state_lock_open(state_fd, LINK_WORKER_LOCK, config->user);
 	int err = 0;
 
 	if (fd < 0)
@@ -221,12 +217,12 @@ int state_worker_lock_make(int state_fd, const struct config *config)
 
 int state_worker_wait(int state_fd, uint64_t ns)
 {
-	static const struct timespec pause = { .tv_nsec = 1000000 };
-	uint64_t end = now_ns() + ns;
+	static const struct timespec pause = { .tv_nsec = NS_PER_MS };
+	uint64_t end = mono_ns() + ns;
 	int is_locked;
 
 	while ((is_locked = state_is_locked(state_fd, LINK_WORKER_LOCK)) > 0) {
-		if (now_ns() >= end)
+		if (mono_ns() >= end)
 			return -ETIMEDOUT;
 		nanosleep(&pause, NULL);
 	}

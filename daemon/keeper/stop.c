@@ -1,5 +1,7 @@
-/* talead --stop and --unpin: the end of a daemon, found by its lock, and of what it left counting. */
+/* See stop.h. */
 #define _GNU_SOURCE
+#include "daemon/keeper/stop.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -8,20 +10,22 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
-#include "daemon/keeper/keeper.h"
+#include "daemon/keeper/probe/probe.h"
+#include "daemon/keeper/state.h"
 #include "daemon/link/log.h"
+#include "shm/base/clock.h"
 
 #define STOP_PATIENCE_NS (20 * NS_PER_S)
 #define EXIT_NO_DAEMON 3
 
-static int say_none(const struct config *config)
+static int stop_log_none(const struct config *config)
 {
 	log_line("no talead runs on the state folder %s. fix: --state DIR, or the -c FILE that it "
 		 "was started with", config->state);
 	return EXIT_NO_DAEMON;
 }
 
-static int say_failed(const struct config *config, pid_t pid, int err)
+static int stop_log_failed(const struct config *config, pid_t pid, int err)
 {
 	log_line("talead pid %d on the state folder %s cannot be stopped: %s%s", pid, config->state,
 		 strerror(-err), err == -EPERM || err == -EACCES ? ". fix: as the user that started "
@@ -30,8 +34,8 @@ static int say_failed(const struct config *config, pid_t pid, int err)
 }
 
 /*
- * One keeper's end: 0, or -errno; -ESRCH when the lock changed hands meanwhile. The pid is used only
- * through a pidfd, and the lock is asked again after that was opened: then it is the holder's.
+ * One keeper's end: 0, or -errno; -ESRCH when the lock changed hands meanwhile. The pid is used
+ * only through a pidfd, and the lock is asked again after that was opened: then it is the holder's.
  */
 static int stop_one(int state_fd, pid_t pid, uint64_t end)
 {
@@ -45,8 +49,8 @@ static int stop_one(int state_fd, pid_t pid, uint64_t end)
 		err = -ESRCH;
 	else if (pidfd_send_signal(fd, SIGTERM, NULL, 0))
 		err = -errno;
-	now = now_ns();
-	if (!err && poll(&p, 1, now < end ? (int)((end - now) / 1000000) : 0) == 0)
+	now = mono_ns();
+	if (!err && poll(&p, 1, now < end ? (int)((end - now) / NS_PER_MS) : 0) == 0)
 		err = -ETIMEDOUT;
 	close(fd);
 	return err;
@@ -55,26 +59,26 @@ static int stop_one(int state_fd, pid_t pid, uint64_t end)
 int stop_run(const struct config *config)
 {
 	int fd = open(config->state, O_PATH | O_DIRECTORY | O_CLOEXEC), is_locked, err;
-	uint64_t end = now_ns() + STOP_PATIENCE_NS;
+	uint64_t end = mono_ns() + STOP_PATIENCE_NS;
 	pid_t pid = 0;
 
 	if (fd < 0)
-		return say_none(config);
-	/* Again while it is held: a spare may take over between the look and the signal. */
+		return stop_log_none(config);
+	/* Again while it is held: a standby may take over between the look and the signal. */
 	while ((is_locked = state_is_locked(fd, NULL)) > 0) {
 		pid_t holder = state_holder(fd);
 
 		err = holder ? stop_one(fd, holder, end) : -ESRCH;
 		if (holder)
 			pid = holder;
-		if ((err && err != -ESRCH) || now_ns() >= end)
-			return say_failed(config, pid, err ? err : -ETIMEDOUT);
+		if ((err && err != -ESRCH) || mono_ns() >= end)
+			return stop_log_failed(config, pid, err ? err : -ETIMEDOUT);
 		poll(NULL, 0, 1);
 	}
 	close(fd);
 	if (is_locked < 0)
-		return say_failed(config, pid, is_locked);
-	return pid ? 0 : say_none(config);
+		return stop_log_failed(config, pid, is_locked);
+	return pid ? 0 : stop_log_none(config);
 }
 
 int unpin_run(const struct config *config)
@@ -88,7 +92,7 @@ int unpin_run(const struct config *config)
 	if (fd >= 0)
 		close(fd);
 	if (is_locked)
-		return is_locked > 0 ? 1 : say_failed(config, 0, is_locked);
+		return is_locked > 0 ? 1 : stop_log_failed(config, 0, is_locked);
 	nr = pins_remove_all(config->state);
 	if (nr < 0)
 		log_line("what is pinned below %s cannot be removed: %s%s", config->state,

@@ -46,7 +46,7 @@ int link_send(int link, const struct link_msg *msg, const int *fds, unsigned int
 	return errno == ECONNRESET || errno == ENOTCONN ? -EPIPE : -errno;
 }
 
-int link_say(int link, enum link_kind kind, uint32_t nr, uint64_t id)
+int link_send_plain(int link, enum link_kind kind, uint32_t nr, uint64_t id)
 {
 	struct link_msg msg = { .kind = kind, .nr = nr, .id = id };
 

@@ -1,16 +1,16 @@
 /*
- * What keeper, spare and worker say to each other, and what a worker is born with. A link is a
+ * What keeper, standby and worker say to each other, and what a worker is born with. A link is a
  * SOCK_SEQPACKET socketpair; one packet is one struct link_msg and its fds. Both ends are ours and
  * were one program, so nothing is versioned; the keeper still trusts no byte that a worker sends
  * for more than "ready" and "done".
  *
- *   keeper ──► worker   CLIENT, CONFIG, PROBE, SPARE, MISSED, CGROUP, COST, ANSWER, STOP (GO before
+ *   keeper ──► worker   CLIENT, CONFIG, PROBE, STANDBY, MISSED, CGROUP, COST, ANSWER, STOP (GO before
  *                       worker_run)
  *   worker ──► keeper   READY, DONE, ATTACH, DETACH, REPLACE, CGROUP, COST
- *   keeper ──► spare    CLIENT, CONFIG, PROBE, WORKER, STOP
- *   spare  ──► keeper   HELD
+ *   keeper ──► standby  CLIENT, CONFIG, PROBE, WORKER, STOP
+ *   standby ──► keeper  HELD
  *
- * End of file on the worker's link: the keeper is gone. Either its spare kills this worker within
+ * End of file on the worker's link: the keeper is gone. Either its standby kills this worker within
  * moments, or nobody is left and the worker ends itself after 5 s.
  */
 #ifndef DAEMON_LINK_H
@@ -36,14 +36,14 @@ enum link_kind {
 	LINK_CONFIG,	 /* fds: memfd of a struct config, then for each of the nr new regions in
 			  * names[]: rw D, S, T, ro D, S, T */
 	LINK_PROBE,	 /* nr: the probe's id; fds: memfd of a struct link_probe, then those of
-			  * probe_fds_get: what live has for the spare, what probe_for_worker leaves
+			  * probe_fds_get: what live has for the standby, what probe_for_worker leaves
 			  * for the worker. Sent whenever a probe changes; origin 0: it ended. */
-	LINK_SPARE,	 /* nr: pid of the spare, 0 for none now */
+	LINK_STANDBY,	 /* nr: pid of the standby, 0 for none now */
 	LINK_MISSED,	 /* nr: the probe's id; id: what probe_missed() said */
-	LINK_STOP,	 /* worker: fold a last time, send DONE, end with 0. spare: end now */
+	LINK_STOP,	 /* worker: fold a last time, send DONE, end with 0. standby: end now */
 	LINK_WORKER,	 /* nr: pid of a new worker; fds: its pidfd */
-	LINK_GO,	 /* the spare knows of this worker: run */
-	LINK_HELD,	 /* id: the spare holds that client */
+	LINK_GO,	 /* the standby knows of this worker: run */
+	LINK_HELD,	 /* id: the standby holds that client */
 	LINK_READY,	 /* the regions are live */
 	LINK_DONE,	 /* after the last fold */
 
@@ -106,7 +106,7 @@ struct worker_start {
 			       * works where the folder's path may not be searchable */
 	uint64_t incarnation; /* microseconds REALTIME, higher than any before */
 	uint32_t keeper_pid;
-	uint32_t spare_pid; /* 0: none now */
+	uint32_t standby_pid; /* 0: none now */
 	uint32_t worker_restarts;
 	uint32_t keeper_takeovers;
 	uint64_t started_real_ns; /* when the regions were made */
@@ -115,11 +115,8 @@ struct worker_start {
 /* Made by the keeper, owned by the worker's uid, mode 0600. Locked with F_OFD_SETLK. */
 #define LINK_WORKER_LOCK "worker.lock"
 
-/*
- * The worker (daemon/worker/worker.c), called in the child with its rights already dropped. Its
- * result is the exit code: 0 after LINK_STOP.
- */
-int worker_run(struct worker_start *ws);
+/* The function that a worker runs: main.c hands worker_run to the keeper. */
+typedef int worker_entry(struct worker_start *ws);
 
 /* Makes a link; both ends CLOEXEC. 0 or -errno. */
 int link_open(int ret_ends[2]);
@@ -131,7 +128,7 @@ int link_open(int ret_ends[2]);
 int link_send(int link, const struct link_msg *msg, const int *fds, unsigned int fds_nr);
 
 /* A message that is only a kind, a number and an id. */
-int link_say(int link, enum link_kind kind, uint32_t nr, uint64_t id);
+int link_send_plain(int link, enum link_kind kind, uint32_t nr, uint64_t id);
 
 /*
  * Takes one message, never waiting: 1 with *ret and the fds (all CLOEXEC, now the caller's; room

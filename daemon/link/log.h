@@ -1,7 +1,7 @@
 /*
  * What the daemon says: one line on stderr per call, `talead: ` before it, written by one write(2)
- * so that lines of keeper, spare and worker never mix. A message says what failed, why, and what to
- * do. Called where the decision is made, never in a library part. MT-safe, keeps errno.
+ * so that lines of keeper, standby and worker never mix. A message says what failed, why, and what
+ * to do. Called where the decision is made, never in a library part. MT-safe, keeps errno.
  */
 #ifndef DAEMON_LOG_H
 #define DAEMON_LOG_H

@@ -1,9 +1,11 @@
 /*
- * The worker: takes its lock, enters its sandbox, makes the regions live, starts the fold thread and
- * becomes the control thread. Owns the order of these, and nothing else. The keeper calls it in the
- * child it forked.
+ * The worker: takes its lock, enters its sandbox, makes the regions live, starts the fold thread
+ * and becomes the control thread. Owns the order of these, and nothing else. The keeper calls it in
+ * the child it forked.
  */
 #define _GNU_SOURCE
+#include "daemon/worker/worker.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -11,7 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/link/link.h"
 #include "daemon/link/log.h"
 #include "daemon/worker/control/control.h"
 #include "daemon/worker/sandbox.h"
@@ -57,7 +58,7 @@ static int threads_run(struct worker_start *ws, struct registry *registry)
 		log_line("the fold thread cannot be started: %s", strerror(-err));
 		return err;
 	}
-	err = link_say(ws->link_fd, LINK_READY, 0, 0);
+	err = link_send_plain(ws->link_fd, LINK_READY, 0, 0);
 	if (!err || err == -EPIPE)
 		err = control_run(&control, ws, registry, &fold);
 	if (err) /* the fold thread still runs: the exit ends it, the regions need no last word */
@@ -65,7 +66,7 @@ static int threads_run(struct worker_start *ws, struct registry *registry)
 	fold_join(&fold);
 	registry_fini(registry);
 	fold_fini(&fold);
-	return link_say(ws->link_fd, LINK_DONE, 0, 0);
+	return link_send_plain(ws->link_fd, LINK_DONE, 0, 0);
 }
 
 int worker_run(struct worker_start *ws)

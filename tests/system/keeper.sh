@@ -44,22 +44,22 @@ within() { # within SECONDS COMMAND...: until it is true
 }
 logged() { grep -qF -- "$1" "$folder/log"; }
 says() { grep -qF -- "$1" "$folder/out"; }
-kill_all() { kill -KILL -- "-$leader" && within 5 all_gone; } # the group: no spare has its moment
+kill_all() { kill -KILL -- "-$leader" && within 5 all_gone; } # the group: no standby has its moment
 is_gone() { [ ! -e "/proc/$1" ] || grep -q '^State:.*[ZX]' "/proc/$1/status" 2>/dev/null; }
 all_gone() { [ -z "$(members)" ]; }
 holder() { cat "$folder/state/keeper.lock"; }
-# The processes that the last `ready` line names, and the spare: the other child of the keeper.
+# The processes that the last `ready` line names, and the standby: the other child of the keeper.
 keeper() { sed -n 's/.*ready on .*(pid \([0-9]*\), .*/\1/p' "$folder/log" | tail -n 1; }
 worker() { sed -n 's/.*ready on .*, worker \([0-9]*\)).*/\1/p' "$folder/log" | tail -n 1; }
-spare() { ps --ppid "$(keeper)" -o pid=,stat= | awk -v w="$(worker)" '$2 !~ /^Z/ && $1 != w { print $1 }'; }
+standby() { ps --ppid "$(keeper)" -o pid=,stat= | awk -v w="$(worker)" '$2 !~ /^Z/ && $1 != w { print $1 }'; }
 is_ready() { [ "$(grep -c 'ready on' "$folder/log")" -gt "$readies" ]; }
-# next COMMAND...: does it, then waits until one more worker is ready, beside a spare
+# next COMMAND...: does it, then waits until one more worker is ready, beside a standby
 next() {
 	readies=$(grep -c 'ready on' "$folder/log")
 	"$@"
-	within 30 is_ready && within 5 has_spare
+	within 30 is_ready && within 5 has_standby
 }
-has_spare() { [ -n "$(spare)" ]; }
+has_standby() { [ -n "$(standby)" ]; }
 answers() { "$build/talea" get demo_requests_total >"$folder/out" 2>&1 && [ "$(cat "$folder/out")" = "$1" ]; }
 
 configure() { printf '%s\n' '[daemon]' 'probes = none' "$@" >"$folder/talea.conf"; }
@@ -80,10 +80,10 @@ configure
 start
 result talead_says_when_it_is_ready_and_who_serves
 
-behead() { # kills keeper and spare, and no process between sees it
-	local spare
-	old=$(worker) spare=$(spare)
-	kill -STOP "$(keeper)" && kill -KILL "$spare" "$(keeper)"
+behead() { # kills keeper and standby, and no process between sees it
+	local standby
+	old=$(worker) standby=$(standby)
+	kill -STOP "$(keeper)" && kill -KILL "$standby" "$(keeper)"
 }
 
 # --- what each process has
@@ -111,14 +111,14 @@ cloexec() { # every fd of PID but 0, 1 and 2
 		[ -z "$flags" ] || [ $((8#$flags & 8#2000000)) != 0 ] || return 1
 	done
 }
-cloexec "$(keeper)" && cloexec "$(spare)" && cloexec "$(worker)"
+cloexec "$(keeper)" && cloexec "$(standby)" && cloexec "$(worker)"
 result every_descriptor_is_close_on_exec
 has() { find "/proc/$1/fd" -lname "$2" 2>/dev/null | grep -q .; }
 inode=$(awk -v path="$folder/sock" '$NF == path && $4 == "00010000" { print $7 }' /proc/net/unix)
 listener="socket:\[$inode\]"
-has "$(keeper)" "$listener" && has "$(spare)" "$listener" && has "$(keeper)" '*keeper.lock' &&
-	! has "$(worker)" "$listener" && ! has "$(worker)" '*keeper.lock' && ! has "$(spare)" '*keeper.lock'
-result worker_holds_neither_listener_nor_lock_and_the_spare_no_lock
+has "$(keeper)" "$listener" && has "$(standby)" "$listener" && has "$(keeper)" '*keeper.lock' &&
+	! has "$(worker)" "$listener" && ! has "$(worker)" '*keeper.lock' && ! has "$(standby)" '*keeper.lock'
+result worker_holds_neither_listener_nor_lock_and_the_standby_no_lock
 
 # --- a second one
 
@@ -137,14 +137,14 @@ old=$(worker)
 next kill -KILL "$(worker)" && [ "$(worker)" != "$old" ] &&
 	logged "the worker $old was killed by signal 9" && within 5 answers 5
 result killed_worker_is_replaced_and_keeps_the_totals
-old=$(keeper) heir=$(spare)
+old=$(keeper) heir=$(standby)
 next kill -KILL "$(keeper)" && [ "$(keeper)" = "$heir" ] && within 5 test "$(holder)" = "$heir" &&
-	logged "the keeper $old is gone; its spare $heir took over" && within 5 answers 5
-result spare_takes_over_from_a_killed_keeper
-old=$(spare)
-kill -KILL "$old" && within 5 logged "the spare $old was killed" && within 5 has_spare &&
+	logged "the keeper $old is gone; its standby $heir took over" && within 5 answers 5
+result standby_takes_over_from_a_killed_keeper
+old=$(standby)
+kill -KILL "$old" && within 5 logged "the standby $old was killed" && within 5 has_standby &&
 	next kill -KILL "$(keeper)" && within 5 answers 5
-result killed_spare_is_replaced_by_one_that_can_take_over
+result killed_standby_is_replaced_by_one_that_can_take_over
 # One that fails by itself is given time. (One killed from outside is not: see above.)
 for _ in 1 2 3; do
 	within 10 is_ready && worker=$(worker) && readies=$((readies + 1)) && kill -SEGV "$worker" &&
@@ -173,7 +173,7 @@ configure
 # --- the end
 
 kill -INT -- "-$leader" && within 15 all_gone && [ ! -e "$folder/sock" ]
-result ctrl_c_ends_a_keeper_that_was_a_spare_and_leaves_nothing
+result ctrl_c_ends_a_keeper_that_was_a_standby_and_leaves_nothing
 start && stop && all_gone && [ ! -e "$folder/sock" ] && wait "$leader"
 result stop_ends_everything_with_0_and_removes_the_socket
 stop
@@ -186,7 +186,7 @@ result worker_that_does_not_end_is_killed_in_time
 start && kill_all && [ -S "$folder/sock" ] && start && within 5 "$build/talea" status >"$folder/out" 2>&1
 result what_a_killed_talead_left_is_replaced
 behead && ! is_gone "$old" && within 8 is_gone "$old"
-result worker_without_keeper_and_spare_ends
+result worker_without_keeper_and_standby_ends
 start && behead && start && logged 'waiting for the worker of a former talead' && is_gone "$old"
 result new_talead_waits_for_the_worker_of_the_old
 stop

@@ -35,15 +35,16 @@ static int begin(void **state)
 	(void)state;
 	memset(&k, 0, sizeof(k));
 	k.config.bpf_auto = 1;
-	k.pid = getpid();
-	k.state_fd = -1;
-	k.tick_ns = NEVER;
+	k.self.pid = getpid();
+	k.state.fd = -1;
+	loop_init(&k.loop);
 	wanted_init(&k);
+	requests_init(&k);
 	if (link_open(ends))
 		return -1;
-	k.spare = (struct child){ .name = "spare", .pidfd = -1, .link = -1 };
-	k.worker = (struct child){ .name = "worker", .pid = getpid(), .pidfd = -1,
-				   .link = ends[0] };
+	k.children.standby = (struct child){ .name = "standby", .pidfd = -1, .link = -1 };
+	k.children.worker = (struct child){ .name = "worker", .pid = getpid(), .pidfd = -1,
+					    .link = ends[0] };
 	worker = ends[1];
 	return 0;
 }
@@ -52,10 +53,10 @@ static int end(void **state)
 {
 	(void)state;
 	for (uint32_t id = 0; id < PROBES_MAX; id++)
-		probe_close(&k.probes[id]);
+		probe_close(&k.probes.live[id]);
 	if (k.cost.fd >= 0)
 		close(k.cost.fd);
-	close(k.worker.link);
+	close(k.children.worker.link);
 	close(worker);
 	return 0;
 }
@@ -68,7 +69,7 @@ static void ask(const struct link_msg *msg)
 	unsigned int fds_nr;
 
 	assert_int_equal(link_send(worker, msg, NULL, 0), 0);
-	assert_int_equal(link_recv(k.worker.link, &taken, fds, &fds_nr), 1);
+	assert_int_equal(link_recv(k.children.worker.link, &taken, fds, &fds_nr), 1);
 	request_take(&k, &taken);
 }
 
@@ -109,7 +110,7 @@ static int answered(uint64_t id, struct link_msg *ret)
 static void nothing_is_attached(void)
 {
 	for (uint32_t id = 0; id < PROBES_MAX; id++)
-		assert_int_equal(k.probes[id].origin, 0);
+		assert_int_equal(k.probes.live[id].origin, 0);
 }
 
 static struct link_msg attach_of(const char *text)
@@ -260,7 +261,7 @@ static uint32_t attach_rare(void)
 	if (answered(m.id, &answer))
 		fail_msg("%s", answer.text);
 	for (uint32_t id = PROBE_NR; id < PROBES_MAX; id++)
-		if (k.probes[id].origin == PROBE_OF_COMMAND)
+		if (k.probes.live[id].origin == PROBE_OF_COMMAND)
 			return id;
 	fail_msg("answered, and not attached");
 	return 0;
@@ -272,11 +273,11 @@ static void what_is_asked_for_rightly_is_attached_once_and_ended(void **state)
 	struct link_msg m = { .kind = LINK_DETACH, .id = 11 }, answer;
 
 	(void)state;
-	assert_int_equal(k.probes[id].state, WIRE_PROBE_ATTACHED);
+	assert_int_equal(k.probes.live[id].state, WIRE_PROBE_ATTACHED);
 	assert_int_equal(attach_rare(), id);
 	for (uint32_t other = id + 1; other < PROBES_MAX; other++)
-		assert_int_equal(k.probes[other].origin, 0);
-	strcpy(m.text, k.probes[id].spec.name);
+		assert_int_equal(k.probes.live[other].origin, 0);
+	strcpy(m.text, k.probes.live[id].spec.name);
 	ask(&m);
 	assert_int_equal(answered(11, &answer), 0);
 	assert_string_equal(answer.text, "");
@@ -309,7 +310,7 @@ static int replaced(struct link_msg *answer)
 /* Its counter's labels stay: what replaced it would count, and be shown nowhere. */
 static void by_other_keys_it_is_replaced_in_another_counter_alone(void **state)
 {
-	const struct probe_live *live = &k.probes[PROBE_NR];
+	const struct probe_live *live = &k.probes.live[PROBE_NR];
 	struct link_msg answer;
 	int keys_fd;
 
@@ -338,8 +339,8 @@ static void by_other_keys_it_is_replaced_in_another_counter_alone(void **state)
  * attached all that the configuration asks for. */
 static void a_new_keeper_goes_on_with_what_is_pinned_and_attaches_what_is_wanting(void **state)
 {
-	const struct probe_live *live = &k.probes[PROBE_NR];
-	struct probe_live *told = &k.probes[PROBE_NR];
+	const struct probe_live *live = &k.probes.live[PROBE_NR];
+	struct probe_live *told = &k.probes.live[PROBE_NR];
 	char folder[] = "/tmp/talea-requests.XXXXXX";
 	uint64_t since;
 
@@ -347,7 +348,7 @@ static void a_new_keeper_goes_on_with_what_is_pinned_and_attaches_what_is_wantin
 	test_needs_bpf();
 	assert_non_null(mkdtemp(folder));
 	snprintf(k.config.state, sizeof(k.config.state), "%s", folder);
-	k.state_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	k.state.fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	k.config.pin_auto = 1;
 	configure("raw_tp:sys_enter by comm", "rare_total");
 	assert_true(live->is_pinned && !live->is_adopted);
@@ -359,13 +360,13 @@ static void a_new_keeper_goes_on_with_what_is_pinned_and_attaches_what_is_wantin
 	probe_close(told);
 	*told = (struct probe_live){ 0 };
 	probe_live_init(told);
-	pins_remove(&k.pins, "rare");
+	pins_remove(&k.probes.pins, "rare");
 	wanted_take_over(&k);
 	assert_int_equal(live->state, WIRE_PROBE_ATTACHED);
 	assert_true(live->is_pinned && !live->is_adopted);
-	pins_close(&k.pins);
+	pins_close(&k.probes.pins);
 	assert_int_equal(pins_remove_all(folder), 1);
-	close(k.state_fd);
+	close(k.state.fd);
 	rmdir(folder);
 }
 
@@ -381,7 +382,7 @@ static uint64_t runs(uint32_t id)
 	struct bpf_prog_info info = { 0 };
 	uint32_t bytes = sizeof(info);
 
-	assert_int_equal(bpf_obj_get_info_by_fd(k.probes[id].prog_fds[0], &info, &bytes), 0);
+	assert_int_equal(bpf_obj_get_info_by_fd(k.probes.live[id].prog_fds[0], &info, &bytes), 0);
 	return info.run_cnt;
 }
 
@@ -427,7 +428,7 @@ static void a_window_measures_what_ran_in_it_and_ends(void **state)
 			assert_int_equal(cost[other].runs, 0);
 	assert_int_equal(k.cost.fd, -1);
 	assert_int_equal(fcntl(window, F_GETFD), -1);
-	assert_true(k.cost.end_ns == NEVER);
+	assert_true(k.cost.end.due_ns == NEVER);
 	assert_true(is_off(id));
 }
 
@@ -439,7 +440,7 @@ static void one_window_at_a_time_and_none_is_longer_than_allowed(void **state)
 	(void)state;
 	test_needs_bpf();
 	ask_cost(5, UINT32_MAX);
-	assert_true(k.cost.end_ns - k.cost.began_ns <= LINK_COST_MS_MAX * 1000000ull);
+	assert_true(k.cost.end.due_ns - k.cost.began_ns <= LINK_COST_MS_MAX * 1000000ull);
 	ask_cost(6, 100);
 	assert_int_equal(answered(6, &m), -EBUSY);
 	assert_non_null(strstr(m.text, "fix: "));
@@ -466,7 +467,7 @@ static void a_window_ends_with_the_worker_that_asked_for_it(void **state)
 	window = k.cost.fd;
 	request_cost_due(&k);
 	assert_int_equal(k.cost.fd, window);
-	k.worker.pid++;
+	k.children.worker.pid++;
 	request_cost_due(&k);
 	assert_int_equal(k.cost.fd, -1);
 	assert_int_equal(fcntl(window, F_GETFD), -1);

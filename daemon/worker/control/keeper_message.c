@@ -190,8 +190,8 @@ static void message_apply(struct control *c, const struct link_msg *m, const int
 		if (fds_nr)
 			apply_probe(c, m, fds, fds_nr);
 		break;
-	case LINK_SPARE:
-		c->start->spare_pid = m->nr;
+	case LINK_STANDBY:
+		c->start->standby_pid = m->nr;
 		break;
 	case LINK_MISSED:
 		if (m->nr < PROBES_MAX)

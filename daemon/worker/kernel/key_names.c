@@ -114,7 +114,7 @@ static const char *cgroup_path(struct key_names *n, uint64_t id)
 	if (c->path)
 		return c->path;
 	if (!c->asked_ns) {
-		if (!link_say(n->link_fd, LINK_CGROUP, 0, id))
+		if (!link_send_plain(n->link_fd, LINK_CGROUP, 0, id))
 			c->asked_ns = now;
 		return NULL;
 	}

@@ -1,8 +1,7 @@
-/*
- * The listening socket: its file is made and removed here, and nowhere is a file removed that could
- * be another talead's. Accepting is clients.c's.
- */
+/* See listener.h. */
 #define _GNU_SOURCE
+#include "daemon/keeper/listener.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -10,10 +9,21 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "daemon/keeper/keeper.h"
+#include "daemon/keeper/state.h"
 #include "daemon/link/log.h"
+#include "shm/base/clock.h"
 
-static int in_use(const char *path, int probe)
+#define RESUME_NS (100 * NS_PER_MS) /* when the kernel refused to watch */
+
+static void listener_resume(void *owner)
+{
+	struct listener *l = owner;
+
+	if (listener_start(l))
+		loop_timer_after(&l->resume, RESUME_NS);
+}
+
+static int listener_in_use(const char *path, int probe)
 {
 	struct ucred peer = { 0 };
 	socklen_t size = sizeof(peer);
@@ -31,7 +41,7 @@ static int in_use(const char *path, int probe)
  * Removes what a former talead left. The caller holds keeper.lock, but another state folder may
  * have named the same socket: one that still answers is in use.
  */
-static int remove_stale(const struct sockaddr_un *name)
+static int listener_remove_stale(const struct sockaddr_un *name)
 {
 	const char *path = name->sun_path;
 	struct stat st;
@@ -49,16 +59,23 @@ static int remove_stale(const struct sockaddr_un *name)
 		return 0;
 	/* EAGAIN: it listens, and more wait than it takes. */
 	if (!connect(probe, (const struct sockaddr *)name, sizeof(*name)) || errno != ECONNREFUSED)
-		err = in_use(path, probe);
+		err = listener_in_use(path, probe);
 	else
 		unlink(path);
 	close(probe);
 	return err;
 }
 
-int socket_listen(struct keeper *k)
+void listener_init(struct listener *l, struct loop *loop,
+		   void (*ready)(void *owner, struct loop_watch *w), void *owner)
 {
-	const char *path = k->config.socket;
+	*l = (struct listener){ .loop = loop, .watch = { ready, owner }, .fd = -1,
+				.reserve_fd = -1 };
+	loop_timer_add(loop, &l->resume, listener_resume, l);
+}
+
+int listener_open(struct listener *l, const char *path)
+{
 	struct sockaddr_un name = { .sun_family = AF_UNIX };
 	struct stat st;
 	mode_t mask;
@@ -67,7 +84,7 @@ int socket_listen(struct keeper *k)
 	memcpy(name.sun_path, path, strnlen(path, sizeof(name.sun_path) - 1));
 	err = path_make_parents(path, 0755);
 	if (!err)
-		err = remove_stale(&name);
+		err = listener_remove_stale(&name);
 	if (err)
 		return err;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -84,21 +101,40 @@ int socket_listen(struct keeper *k)
 			close(fd);
 		return err;
 	}
-	k->listen_fd = fd;
-	k->socket_dev = st.st_dev;
-	k->socket_ino = st.st_ino;
+	l->fd = fd;
+	l->dev = st.st_dev;
+	l->ino = st.st_ino;
 	return 0;
 }
 
-void socket_remove(struct keeper *k)
+void listener_close(struct listener *l, const char *path)
 {
 	struct stat st;
 
-	if (k->listen_fd < 0)
+	if (l->fd < 0)
 		return;
-	close(k->listen_fd);
-	k->listen_fd = -1;
-	if (!lstat(k->config.socket, &st) && st.st_dev == k->socket_dev &&
-	    st.st_ino == k->socket_ino)
-		unlink(k->config.socket);
+	close(l->fd);
+	l->fd = -1;
+	if (!lstat(path, &st) && st.st_dev == l->dev && st.st_ino == l->ino)
+		unlink(path);
+}
+
+/* --- pauses ---------------------------------------------------------------------------------- */
+
+int listener_start(struct listener *l)
+{
+	loop_timer_set(&l->resume, NEVER);
+	return loop_watch_add(l->loop, &l->watch, l->fd, EPOLLIN);
+}
+
+void listener_stop(struct listener *l)
+{
+	loop_timer_set(&l->resume, NEVER);
+	loop_watch_remove(l->loop, &l->watch, l->fd);
+}
+
+void listener_pause(struct listener *l, uint64_t ns)
+{
+	listener_stop(l);
+	loop_timer_after(&l->resume, ns);
 }
