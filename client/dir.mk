@@ -1,6 +1,6 @@
 # libtalea: static (one object, only public names global) and shared.
 client_src := $(wildcard client/*.c)
-public_headers := talea.h talea_add.h talea.hpp
+public_headers := talea.h talea_add.h talea_rseq.h talea.hpp
 bpf_headers := talea.bpf.h
 
 # Position-independent, but calls inside the library stay direct.

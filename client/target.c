@@ -45,7 +45,7 @@ int64_t target_rseq_off(const char **ret_why)
 	const char *why = "";
 	int64_t off = 0;
 
-#if defined(__x86_64__) || defined(__aarch64__)
+#ifdef TALEA_RSEQ_
 	if (!&__rseq_offset || !&__rseq_size)
 		why = "this C library does not register rseq (glibc 2.35 or later does)";
 	else if (__rseq_size == 0)
@@ -154,61 +154,29 @@ static void member_add_fallback(struct bind *b, uint64_t n)
 
 enum section { ADDED, LATE, ABORTED, UNREGISTERED };
 
-#if defined(__x86_64__)
+#ifdef TALEA_RSEQ_
 static inline enum section member_section(const struct bind *b, int64_t off, uint64_t n)
 {
-	__asm__ goto(".pushsection __rseq_cs, \"aw?\"\n\t"
-		     ".balign 32\n"
-		     "3:\t.long 0, 0\n\t"
-		     ".quad 1f, 2f - 1f, 4f\n\t"
-		     ".popsection\n\t"
-		     ".pushsection __rseq_failure, \"ax?\"\n\t"
-		     ".byte 0x0f, 0xb9, 0x3d\n\t"
-		     ".long 0x53053053\n"
-		     "4:\tjmp %l[aborted]\n\t"
-		     ".popsection\n\t"
-		     "leaq 3b(%%rip), %%rax\n\t"
-		     "movq %%rax, %%fs:8(%[off])\n"
+	intptr_t rseq = talea_rseq_area_(off);
+
+#ifdef __x86_64__
+	__asm__ goto(TALEA_RSEQ_TABLE_("jmp %l[aborted]")
+		     TALEA_RSEQ_ARM_("rax")
 		     "1:\tmovl 4(%[word]), %%eax\n\t"
 		     "cmpl %[generation], %%eax\n\t"
 		     "jne %l[late]\n\t"
-		     "cmpl %[cpus], %%fs:4(%[off])\n\t"
+		     "cmpl %[cpus], %%fs:4(%[rseq])\n\t"
 		     "jae %l[unregistered]\n\t"
 		     "lock addq %[n], (%[cold])\n"
-		     "2:\tmovq $0, %%fs:8(%[off])\n\t"
+		     "2:\t" TALEA_RSEQ_CLEAR_
 		     :
-		     : [off] "r"(off), [word] "r"(b->word), [cold] "r"(b->cold),
+		     : [rseq] "r"(rseq), [word] "r"(b->word), [cold] "r"(b->cold),
 		       [generation] "r"(b->generation), [n] "er"(n), [cpus] "i"(SHM_CPUS_MAX)
 		     : "rax", "cc", "memory"
 		     : late, aborted, unregistered);
-	return ADDED;
-late:
-	__asm__ volatile("movq $0, %%fs:8(%[off])" : : [off] "r"(off) : "memory");
-	return LATE;
-aborted:
-	__asm__ volatile("movq $0, %%fs:8(%[off])" : : [off] "r"(off) : "memory");
-	return ABORTED;
-unregistered:
-	__asm__ volatile("movq $0, %%fs:8(%[off])" : : [off] "r"(off) : "memory");
-	return UNREGISTERED;
-}
-#elif defined(__aarch64__)
-static inline enum section member_section(const struct bind *b, int64_t off, uint64_t n)
-{
-	char *rseq = (char *)__builtin_thread_pointer() + off;
-
-	__asm__ goto(".pushsection __rseq_cs, \"aw?\"\n\t"
-		     ".balign 32\n"
-		     "3:\t.long 0, 0\n\t"
-		     ".quad 1f, 2f - 1f, 4f\n\t"
-		     ".popsection\n\t"
-		     ".pushsection __rseq_failure, \"ax?\"\n\t"
-		     ".inst 0xd428bc00\n"
-		     "4:\tb %l[aborted]\n\t"
-		     ".popsection\n\t"
-		     "adrp x9, 3b\n\t"
-		     "add x9, x9, :lo12:3b\n\t"
-		     "str x9, [%[rseq], #8]\n"
+#else
+	__asm__ goto(TALEA_RSEQ_TABLE_("b %l[aborted]")
+		     TALEA_RSEQ_ARM_("x9")
 		     "1:\tldar x9, [%[word]]\n\t"
 		     "lsr x9, x9, #32\n\t"
 		     "cmp w9, %w[generation]\n\t"
@@ -221,21 +189,22 @@ static inline enum section member_section(const struct bind *b, int64_t off, uin
 		     "add x9, x9, %[n]\n\t"
 		     "stxr w10, x9, [%[cold]]\n"
 		     "2:\tcbnz w10, %l[aborted]\n\t"
-		     "str xzr, [%[rseq], #8]\n\t"
+		     TALEA_RSEQ_CLEAR_
 		     :
 		     : [rseq] "r"(rseq), [word] "r"(b->word), [cold] "r"(b->cold),
 		       [generation] "r"(b->generation), [n] "r"(n), [cpus] "i"(SHM_CPUS_MAX)
 		     : "x9", "x10", "cc", "memory"
 		     : late, aborted, unregistered);
+#endif
 	return ADDED;
 late:
-	__asm__ volatile("str xzr, [%[rseq], #8]" : : [rseq] "r"(rseq) : "memory");
+	talea_rseq_clear_(rseq);
 	return LATE;
 aborted:
-	__asm__ volatile("str xzr, [%[rseq], #8]" : : [rseq] "r"(rseq) : "memory");
+	talea_rseq_clear_(rseq);
 	return ABORTED;
 unregistered:
-	__asm__ volatile("str xzr, [%[rseq], #8]" : : [rseq] "r"(rseq) : "memory");
+	talea_rseq_clear_(rseq);
 	return UNREGISTERED;
 }
 #endif
@@ -244,7 +213,7 @@ static uint64_t member_off; /* target_rseq_off(), set before the first member ex
 
 void member_add(struct bind *b, uint64_t n)
 {
-#if defined(__x86_64__) || defined(__aarch64__)
+#ifdef TALEA_RSEQ_
 	int64_t off = (int64_t)shm_count_read(&member_off);
 
 	/* An abort is a preemption, a migration or a signal: a few in a row are rare, and after

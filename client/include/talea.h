@@ -26,16 +26,18 @@
  * Cost classes: "wait-free" is a bounded handful of instructions with no system call, no lock and
  * no allocation; "may block" waits for the daemon up to timeout_ms.
  *
- * Caveats
- * - A handle is good for the life of the process, through talea_close, fork, dlclose of the code
+ * Caveats - A handle is good for the life of the process, through talea_close, fork, dlclose of the
+ * code
  *   that declared it, restarts and absence of the daemon. A zeroed handle is not a handle: use
  *   TALEA_COUNTER_INIT for one that is not declared yet.
  * - Do not add between vfork and exec, nor from a thread that shares another's thread-local storage
  *   (clone without CLONE_SETTLS): the kernel registers rseq per thread, and such an add may be lost.
- * - mlockall(MCL_CURRENT) after talea_open may commit the whole sparse reserve; MCL_FUTURE does not.
- * - A plug-in that is unloaded must use the shared library, which stays loaded for ever: targets that
+ * - mlockall(MCL_CURRENT) after talea_open may commit the whole sparse reserve; MCL_FUTURE does
+ * not. - A plug-in that is unloaded must use the shared library, which stays loaded for ever:
+ * targets that
  *   other threads may hold lie in it. A static copy inside the plug-in would be unmapped with it.
- * - gdb cannot single-step through an add (the kernel aborts the section at every stop; the add then
+ * - gdb cannot single-step through an add (the kernel aborts the section at every stop; the add
+ * then
  *   takes the out-of-line path and still counts). valgrind and ThreadSanitizer see only that path.
  * - After fork the child inherits every handle. Its adds count; its first other call gives it a
  *   connection of its own.
@@ -179,11 +181,11 @@ struct talea_key {
  * memory; a new one is one round trip with a deadline, past it -ETIMEDOUT and the handle counts
  * privately until it is carried over. -EDQUOT: the family is full, the handle counts in `other`.
  *
- * A member may be removed (`talea forget`, or its time to live) while handles are held. They stay safe:
- * what they add from then on counts in the family's {talea="removed"}, never for another member. The
- * next call that is not an add (talea_status, any declaring call, the helper thread) finds the name
- * again for a removed handle that was used: it makes the member anew when it was added to, and only
- * looks for it when it was read.
+ * A member may be removed (`talea forget`, or its time to live) while handles are held. They stay
+ * safe: what they add from then on counts in the family's {talea="removed"}, never for another
+ * member. The next call that is not an add (talea_status, any declaring call, the helper thread)
+ * finds the name again for a removed handle that was used: it makes the member anew when it was
+ * added to, and only looks for it when it was read.
  */
 int talea_family_get(struct talea_family *f, const void *value, size_t len,
 		     struct talea_counter *ret);
@@ -261,22 +263,22 @@ int talea_read_name(struct talea *t, const char *name_with_labels, enum talea_ho
 		    uint64_t max_age_ns, struct talea_total *ret);
 
 /*
- * Visits every counter whose name matches glob, in order of slots (that of registration until members
- * are removed); NULL or "*" is all. A glob without braces matches all label sets; labels may be globs:
- * likes_total{post="4*"}. visit returning non-zero stops, and is the result. The name and the total
- * belong to the library and last for the call of visit.
+ * Visits every counter whose name matches glob, in order of slots (that of registration until
+ * members are removed); NULL or "*" is all. A glob without braces matches all label sets; labels
+ * may be globs: likes_total{post="4*"}. visit returning non-zero stops, and is the result. The name
+ * and the total belong to the library and last for the call of visit.
  *
  * What is visited belongs together, and is read before the first visit: visit may be slow, and may
  * remove members. TALEA_COMPACTED: all values are of one epoch. TALEA_SUM: all are summed while no
- * member's sum moved to its family's {talea="removed"}; where members are removed all the while, for
- * 50 ms, the values are those of one epoch instead and `how` says TALEA_COMPACTED. Either way the sum
- * over a family is neither lowered nor raised by a removal: a member being removed is visited until its
- * sum has moved. Kernel counters are always compacted. -EAGAIN: the daemon was ahead all the while; try
- * again.
+ * member's sum moved to its family's {talea="removed"}; where members are removed all the while,
+ * for 50 ms, the values are those of one epoch instead and `how` says TALEA_COMPACTED. Either way
+ * the sum over a family is neither lowered nor raised by a removal: a member being removed is
+ * visited until its sum has moved. Kernel counters are always compacted. -EAGAIN: the daemon was
+ * ahead all the while; try again.
  *
- * Costs one copy of all totals (8 bytes a slot), one name read for each slot, and about 100 bytes of
- * memory for each match; TALEA_SUM in addition what talea_read costs for each match, more than once
- * beside removals. Allocates; not for signal handlers.
+ * Costs one copy of all totals (8 bytes a slot), one name read for each slot, and about 100 bytes
+ * of memory for each match; TALEA_SUM in addition what talea_read costs for each match, more than
+ * once beside removals. Allocates; not for signal handlers.
  */
 int talea_each(struct talea *t, const char *glob, enum talea_how how,
 	       int (*visit)(const char *name, const struct talea_total *total, void *arg),

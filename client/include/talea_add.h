@@ -5,6 +5,8 @@
 #ifndef TALEA_ADD_H
 #define TALEA_ADD_H
 
+#include "talea_rseq.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -19,9 +21,9 @@ extern "C" {
 
 /*
  * Where a handle adds: private to the process, immortal, one cache line. word, bias and lane0 are
- * copies of *bind, changed only while no section can be reading them. A target that is not bound has
- * a word that names no row, which the inline path turns away.
- * T is mapped at a multiple of TALEA_TOTALS_ALIGN_, so that one pointer names both T and the slot.
+ * copies of *bind, changed only while no section can be reading them. A target that is not bound
+ * has a word that names no row, which the inline path turns away. T is mapped at a multiple of
+ * TALEA_TOTALS_ALIGN_, so that one pointer names both T and the slot.
  */
 struct talea_target_ {
 	const uint64_t *word; /* the slot's route: generation:32 | row byte offset:32 */
@@ -51,19 +53,17 @@ static inline __attribute__((always_inline)) void talea_target_add_cold_(struct 
 }
 
 /*
- * The add of a hot counter: one restartable sequence (rseq). A thread that is preempted, migrated or
- * signalled between 1: and 2: goes on at 4:, so what was loaded there is still true when the last
- * instruction commits. Inside: the route (its generation and that it names a row, in one unsigned
- * compare), then the CPU number, whose bound also turns threads away that have no rseq.
- * ORDER(target): the word is loaded before bias and lane0.
- * The descriptor is taken back after the commit and on every way out: a thread asleep with it armed
- * would crash when the code is unloaded. Sections are "?" or C++ inline functions do not link.
+ * The add of a hot counter: one restartable sequence (rseq). The kernel resumes a thread that it
+ * preempted, migrated or signalled between 1: and 2: at 4:, so what the thread loaded there is
+ * still true when the last instruction commits. Inside: the route (its generation and that it names
+ * a row, in one unsigned compare), then the CPU number, whose bound also turns threads away that
+ * have no rseq. ORDER(target): the word is loaded before bias and lane0.
  *
  * __rseq_offset is glibc's constant, not a field of the target: compilers keep it in a register
  * (1.06 ns an add instead of 1.26). Other C libraries take the out-of-line path.
  */
 #if defined(__GLIBC__) && (__GLIBC__ > 2 || (__GLIBC__ == 2 && __GLIBC_MINOR__ >= 35)) && \
-	(defined(__x86_64__) || defined(__aarch64__)) && !defined(__ILP32__)
+	defined(TALEA_RSEQ_)
 #define TALEA_INLINE_ 1
 extern const ptrdiff_t __rseq_offset;
 #endif
@@ -72,19 +72,10 @@ extern const ptrdiff_t __rseq_offset;
 static inline __attribute__((always_inline)) void talea_target_add_(struct talea_target_ *t,
 								    uint64_t n)
 {
-	__asm__ goto(".pushsection __rseq_cs, \"aw?\"\n\t"
-		     ".balign 32\n"
-		     "3:\t.long 0, 0\n\t"
-		     ".quad 1f, 2f - 1f, 4f\n\t"
-		     ".popsection\n\t"
-		     ".pushsection __rseq_failure, \"ax?\"\n\t"
-		     ".byte 0x0f, 0xb9, 0x3d\n\t"
-		     ".long 0x53053053\n"
-		     "4:\tmovq $0, %%fs:8(%[rseq])\n\t"
-		     "jmp %l[slow]\n\t"
-		     ".popsection\n\t"
-		     "leaq 3b(%%rip), %%rdx\n\t"
-		     "movq %%rdx, %%fs:8(%[rseq])\n"
+	intptr_t rseq = talea_rseq_area_(__rseq_offset);
+
+	__asm__ goto(TALEA_RSEQ_TABLE_(TALEA_RSEQ_CLEAR_ "jmp %l[slow]")
+		     TALEA_RSEQ_ARM_("rdx")
 		     "1:\tmovl %%fs:4(%[rseq]), %%ecx\n\t"
 		     "cmpl %[cpus], %%ecx\n\t"
 		     "jae 4b\n\t"
@@ -97,9 +88,9 @@ static inline __attribute__((always_inline)) void talea_target_add_(struct talea
 		     "addq %c[lane0](%[t]), %%rdx\n\t"
 		     "addq %%rax, %%rdx\n\t"
 		     "addq %[n], (%%rdx)\n"
-		     "2:\tmovq $0, %%fs:8(%[rseq])\n\t"
+		     "2:\t" TALEA_RSEQ_CLEAR_
 		     :
-		     : [t] "r"(t), [rseq] "r"(__rseq_offset), [n] "er"(n),
+		     : [t] "r"(t), [rseq] "r"(rseq), [n] "er"(n),
 		       [cpus] "i"(TALEA_CPUS_MAX_), [stride] "i"(TALEA_LANE_STRIDE_),
 		       [word] "i"(offsetof(struct talea_target_, word)),
 		       [bias] "i"(offsetof(struct talea_target_, bias)),
@@ -110,25 +101,14 @@ static inline __attribute__((always_inline)) void talea_target_add_(struct talea
 slow:
 	talea_target_add_cold_(t, n);
 }
-#elif defined(TALEA_INLINE_) && defined(__aarch64__)
+#elif defined(TALEA_INLINE_)
 static inline __attribute__((always_inline)) void talea_target_add_(struct talea_target_ *t,
 								    uint64_t n)
 {
-	char *rseq = (char *)__builtin_thread_pointer() + __rseq_offset;
+	intptr_t rseq = talea_rseq_area_(__rseq_offset);
 
-	__asm__ goto(".pushsection __rseq_cs, \"aw?\"\n\t"
-		     ".balign 32\n"
-		     "3:\t.long 0, 0\n\t"
-		     ".quad 1f, 2f - 1f, 4f\n\t"
-		     ".popsection\n\t"
-		     ".pushsection __rseq_failure, \"ax?\"\n\t"
-		     ".inst 0xd428bc00\n"
-		     "4:\tstr xzr, [%[rseq], #8]\n\t"
-		     "b %l[slow]\n\t"
-		     ".popsection\n\t"
-		     "adrp x9, 3b\n\t"
-		     "add x9, x9, :lo12:3b\n\t"
-		     "str x9, [%[rseq], #8]\n"
+	__asm__ goto(TALEA_RSEQ_TABLE_(TALEA_RSEQ_CLEAR_ "b %l[slow]")
+		     TALEA_RSEQ_ARM_("x9")
 		     "1:\tldr x9, [%[t], %[word]]\n\t"
 		     "ldar x9, [x9]\n\t"
 		     "ldr x10, [%[t], %[bias]]\n\t"
@@ -144,9 +124,9 @@ static inline __attribute__((always_inline)) void talea_target_add_(struct talea
 		     "ldr x10, [x9]\n\t"
 		     "add x10, x10, %[n]\n\t"
 		     "str x10, [x9]\n"
-		     "2:\tstr xzr, [%[rseq], #8]\n\t"
+		     "2:\t" TALEA_RSEQ_CLEAR_
 		     "b 6f\n"
-		     "5:\tstr xzr, [%[rseq], #8]\n\t"
+		     "5:\t" TALEA_RSEQ_CLEAR_
 		     "b %l[slow]\n"
 		     "6:\n\t"
 		     :
@@ -201,8 +181,8 @@ int talea_peek_fn(struct talea_counter c, struct talea_stamp *ret);
 /*
  * The cheapest read: the newest fold's value of a counter, without a clock read. 0, or -ENOTCONN
  * before the counter's first attachment, -ENOENT for a member that was removed (then *ret is
- * untouched). Wait-free beside a fold but for one retry. Members of families are read out of line. A
- * counter of an older region reads its last value there.
+ * untouched). Wait-free beside a fold but for one retry. Members of families are read out of line.
+ * A counter of an older region reads its last value there.
  */
 static inline __attribute__((always_inline)) int talea_peek(struct talea_counter c,
 							    struct talea_stamp *ret)

@@ -10,7 +10,7 @@ installs() { make -s BUILD="$build" DESTDIR="$root" PREFIX=/opt/talea "$@" insta
 files() { find "$root" ! -type d -printf '%P\n' | sort; }
 all_there() {
 	local file
-	for file in include/talea.h include/talea_add.h include/talea.bpf.h lib/libtalea.a lib/libtalea.so lib/libtalea.so."$version" \
+	for file in include/talea.h include/talea_add.h include/talea_rseq.h include/talea.bpf.h lib/libtalea.a lib/libtalea.so lib/libtalea.so."$version" \
 		lib/pkgconfig/talea.pc bin/talea sbin/talead; do
 		[ -e "$root/opt/talea/$file" ] || {
 			echo "not installed: $file"

@@ -19,6 +19,7 @@
 #include "daemon/worker/fold/grace.h"
 #include "shm/layout.h"
 #include "shm/order.h"
+#include "talea_rseq.h"
 #include "tests/lib/harness.h"
 
 #if defined(__x86_64__) && defined(__GLIBC__)
@@ -42,21 +43,10 @@ enum section { ADDED, LATE, ABORTED };
 /* The cold add of client/target.c with a pause between compare and add. */
 static enum section long_add(uint32_t generation, uint32_t spins, bool is_armed)
 {
-	__asm__ goto(".pushsection __rseq_cs, \"aw?\"\n\t"
-		     ".balign 32\n"
-		     "3:\t.long 0, 0\n\t"
-		     ".quad 1f, 2f - 1f, 4f\n\t"
-		     ".popsection\n\t"
-		     ".pushsection __rseq_failure, \"ax?\"\n\t"
-		     ".byte 0x0f, 0xb9, 0x3d\n\t"
-		     ".long 0x53053053\n"
-		     "4:\tmovq $0, %%fs:8(%[off])\n\t"
-		     "jmp %l[aborted]\n\t"
-		     ".popsection\n\t"
+	__asm__ goto(TALEA_RSEQ_TABLE_(TALEA_RSEQ_CLEAR_ "jmp %l[aborted]")
 		     "testb %b[armed], %b[armed]\n\t"
 		     "jz 1f\n\t"
-		     "leaq 3b(%%rip), %%rax\n\t"
-		     "movq %%rax, %%fs:8(%[off])\n"
+		     TALEA_RSEQ_ARM_("rax")
 		     "1:\tmovl 4(%[word]), %%eax\n\t"
 		     "cmpl %[generation], %%eax\n\t"
 		     "jne 6f\n\t"
@@ -64,13 +54,13 @@ static enum section long_add(uint32_t generation, uint32_t spins, bool is_armed)
 		     "5:\tdecl %%ecx\n\t"
 		     "jnz 5b\n\t"
 		     "lock addq $1, (%[cell])\n"
-		     "2:\tmovq $0, %%fs:8(%[off])\n\t"
+		     "2:\t" TALEA_RSEQ_CLEAR_
 		     "jmp 7f\n"
-		     "6:\tmovq $0, %%fs:8(%[off])\n\t"
+		     "6:\t" TALEA_RSEQ_CLEAR_
 		     "jmp %l[late]\n"
 		     "7:\n\t"
 		     :
-		     : [off] "r"(__rseq_offset), [word] "r"(&member.route),
+		     : [rseq] "r"(__rseq_offset), [word] "r"(&member.route),
 		       [cell] "r"(&member.cell), [generation] "r"(generation),
 		       [spins] "r"(spins), [armed] "q"(is_armed)
 		     : "rax", "rcx", "cc", "memory"

@@ -23,8 +23,10 @@
 #include "daemon/worker/space/quota.h"
 #include "daemon/worker/space/register.h"
 #include "daemon/worker/space/suspect.h"
+#include "daemon/link/rseq_selftest.h"
 #include "daemon/worker/fold/grace.h"
 #include "tests/lib/child.h"
+#include "talea_rseq.h"
 #include "tests/lib/harness.h"
 
 #if defined(__x86_64__) && defined(__GLIBC__)
@@ -58,20 +60,9 @@ enum section { ADDED, NO_ROW, ABORTED };
 /* The add of talea_add.h with a pause before its last instruction. */
 static enum section long_add(const uint64_t *word, uint64_t bias, char *lane0, uint32_t spins)
 {
-	__asm__ goto(".pushsection __rseq_cs, \"aw?\"\n\t"
-		     ".balign 32\n"
-		     "3:\t.long 0, 0\n\t"
-		     ".quad 1f, 2f - 1f, 4f\n\t"
-		     ".popsection\n\t"
-		     ".pushsection __rseq_failure, \"ax?\"\n\t"
-		     ".byte 0x0f, 0xb9, 0x3d\n\t"
-		     ".long 0x53053053\n"
-		     "4:\tmovq $0, %%fs:8(%[off])\n\t"
-		     "jmp %l[aborted]\n\t"
-		     ".popsection\n\t"
-		     "leaq 3b(%%rip), %%rdx\n\t"
-		     "movq %%rdx, %%fs:8(%[off])\n"
-		     "1:\tmovl %%fs:4(%[off]), %%ecx\n\t"
+	__asm__ goto(TALEA_RSEQ_TABLE_(TALEA_RSEQ_CLEAR_ "jmp %l[aborted]")
+		     TALEA_RSEQ_ARM_("rdx")
+		     "1:\tmovl %%fs:4(%[rseq]), %%ecx\n\t"
 		     "movq (%[word]), %%rax\n\t"
 		     "subq %[bias], %%rax\n\t"
 		     "cmpq $0x7fffffff, %%rax\n\t"
@@ -83,13 +74,13 @@ static enum section long_add(const uint64_t *word, uint64_t bias, char *lane0, u
 		     "5:\tdecl %%ecx\n\t"
 		     "jnz 5b\n\t"
 		     "addq $1, (%%rdx)\n"
-		     "2:\tmovq $0, %%fs:8(%[off])\n\t"
+		     "2:\t" TALEA_RSEQ_CLEAR_
 		     "jmp 7f\n"
-		     "6:\tmovq $0, %%fs:8(%[off])\n\t"
+		     "6:\t" TALEA_RSEQ_CLEAR_
 		     "jmp %l[none]\n"
 		     "7:\n\t"
 		     :
-		     : [off] "r"(__rseq_offset), [word] "r"(word), [bias] "r"(bias),
+		     : [rseq] "r"(__rseq_offset), [word] "r"(word), [bias] "r"(bias),
 		       [lane0] "r"(lane0), [spins] "r"(spins), [stride] "i"(SHM_LANE_STRIDE)
 		     : "rax", "rcx", "rdx", "cc", "memory"
 		     : aborted, none);
@@ -357,8 +348,8 @@ static void the_self_test_knows_sections_that_abort_from_those_that_do_not(void 
 
 	(void)state;
 	assert_int_equal(sched_getaffinity(0, sizeof(home), &home), 0);
-	assert_int_equal(grace_selftest(1), 0);
-	assert_int_equal(grace_selftest(0), -1);
+	assert_int_equal(rseq_selftest(1), 0);
+	assert_int_equal(rseq_selftest(0), -1);
 	assert_int_equal(sched_setaffinity(0, sizeof(home), &home), 0);
 }
 

@@ -18,6 +18,7 @@
 
 #include "order.h"
 #include "layout.h"
+#include "talea_rseq.h"
 
 #if defined(__x86_64__) && defined(__GLIBC__)
 
@@ -36,24 +37,13 @@ struct work {
 /* One add of 1 to this CPU's cell. Returns false when the section was aborted. */
 static inline bool widened_add(uint64_t (*cells)[8], bool is_armed)
 {
-	intptr_t off = __rseq_offset;
+	intptr_t rseq = talea_rseq_area_(__rseq_offset);
 
-	__asm__ goto(".pushsection __rseq_cs, \"aw?\"\n\t"
-		     ".balign 32\n"
-		     "3:\t.long 0, 0\n\t"
-		     ".quad 1f, 2f - 1f, 4f\n\t"
-		     ".popsection\n\t"
-		     ".pushsection __rseq_failure, \"ax?\"\n\t"
-		     ".byte 0x0f, 0xb9, 0x3d\n\t"
-		     ".long 0x53053053\n"
-		     "4:\tmovq $0, %%fs:8(%[off])\n\t"
-		     "jmp %l[aborted]\n\t"
-		     ".popsection\n\t"
+	__asm__ goto(TALEA_RSEQ_TABLE_(TALEA_RSEQ_CLEAR_ "jmp %l[aborted]")
 		     "testb %b[armed], %b[armed]\n\t"
 		     "jz 1f\n\t"
-		     "leaq 3b(%%rip), %%rax\n\t"
-		     "movq %%rax, %%fs:8(%[off])\n"
-		     "1:\tmovl %%fs:4(%[off]), %%eax\n\t"
+		     TALEA_RSEQ_ARM_("rax")
+		     "1:\tmovl %%fs:4(%[rseq]), %%eax\n\t"
 		     "shlq $6, %%rax\n\t"
 		     "addq %[cells], %%rax\n\t"
 		     "movq (%%rax), %%rdx\n\t"
@@ -62,9 +52,9 @@ static inline bool widened_add(uint64_t (*cells)[8], bool is_armed)
 		     "jnz 5b\n\t"
 		     "incq %%rdx\n\t"
 		     "movq %%rdx, (%%rax)\n"
-		     "2:\tmovq $0, %%fs:8(%[off])\n\t"
+		     "2:\t" TALEA_RSEQ_CLEAR_
 		     :
-		     : [off] "r"(off), [cells] "r"(cells), [armed] "q"(is_armed)
+		     : [rseq] "r"(rseq), [cells] "r"(cells), [armed] "q"(is_armed)
 		     : "rax", "rcx", "rdx", "cc", "memory"
 		     : aborted);
 	return true;

@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #include "daemon/keeper/probe/symbols/types.h"
-#include "daemon/worker/fold/grace.h"
+#include "daemon/link/rseq_selftest.h"
 
 #define LOCKDOWN     "/sys/kernel/security/lockdown"
 #define PID_INIT_INO 0xeffffffcu /* the kernel's number of the first pid namespace */
@@ -396,7 +396,7 @@ static int selftest(void)
 	if (pid == 0) {
 		alarm(SELFTEST_S);
 		while (err == -EAGAIN)
-			err = grace_selftest(1);
+			err = rseq_selftest(1);
 		_exit(-err);
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)

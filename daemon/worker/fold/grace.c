@@ -1,4 +1,4 @@
-/* See grace.h. The self-test stands in selftest.c. */
+/* See grace.h. */
 #define _GNU_SOURCE
 #include "daemon/worker/fold/grace.h"
 
@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "daemon/link/log.h"
+#include "daemon/link/rseq_selftest.h"
 #include "daemon/worker/fold/fold.h"
 #include "shm/base/clock.h"
 
@@ -162,7 +163,7 @@ static void *grace_thread(void *arg)
 
 	prctl(PR_SET_NAME, "talea-grace");
 	/* On a machine so busy that nothing is learnt it is tried again; nothing is reused before. */
-	while ((result = grace_selftest(1)) == -EAGAIN && !is_stopping(g))
+	while ((result = rseq_selftest(1)) == -EAGAIN && !is_stopping(g))
 		nap(NS_PER_S);
 	if (result != -EAGAIN) /* else the end came first, and nothing was learnt */
 		shm_set32(&g->selftest, selftest_judge(result));

@@ -35,8 +35,4 @@ void grace_close(struct grace *g);
  * visited. online_fd is /sys/devices/system/cpu/online. For the thread, tests and benchmarks. */
 uint32_t grace_visit(int online_fd);
 
-/* Do rseq sections abort when another thread runs on the CPU? is_armed false is the control, which
- * must say no. 0 yes, -1 no, -ENOSYS without rseq. */
-int grace_selftest(int is_armed);
-
 #endif

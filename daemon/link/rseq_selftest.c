@@ -1,18 +1,16 @@
-/*
- * Does this kernel abort an rseq section when another thread runs on its CPU? Row and cell reuse
- * rest on it (PROTOCOL 2). One thread sits in a section and waits for a word; another, bound to the
- * same CPU, stores it. Who sees the word inside the section was preempted and not aborted. Owns
- * nothing; the grace thread calls it once.
- */
+/* See rseq_selftest.h. */
 #define _GNU_SOURCE
+#include "daemon/link/rseq_selftest.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <time.h>
 
-#include "daemon/worker/fold/grace.h"
 #include "shm/order.h"
+#include "talea_rseq.h"
 
 #if __has_include(<sys/rseq.h>)
 #include <sys/rseq.h>
@@ -22,93 +20,68 @@
 #define TRIES_MAX 50	  /* a busy machine may keep the other thread waiting */
 #define SPINS_MAX 2000000l /* some tens of milliseconds */
 
+#if defined(RSEQ_SIG) && defined(TALEA_RSEQ_)
 enum section { SAW, ABORTED, NEITHER };
 
-#if defined(RSEQ_SIG) && defined(__x86_64__)
 static enum section section_wait(uint32_t *word, int is_armed)
 {
-	__asm__ goto(".pushsection __rseq_cs, \"aw\"\n\t"
-		     ".balign 32\n"
-		     "3:\t.long 0, 0\n\t"
-		     ".quad 1f, 2f - 1f, 4f\n\t"
-		     ".popsection\n\t"
-		     ".pushsection __rseq_failure, \"ax\"\n\t"
-		     ".byte 0x0f, 0xb9, 0x3d\n\t"
-		     ".long 0x53053053\n"
-		     "4:\tjmp %l[aborted]\n\t"
-		     ".popsection\n\t"
-		     "leaq 3b(%%rip), %%rax\n\t"
+	intptr_t rseq = talea_rseq_area_(__rseq_offset);
+
+	/* A word that was there before the section says nothing: the first load. */
+#ifdef __x86_64__
+	__asm__ goto(TALEA_RSEQ_TABLE_("jmp %l[aborted]")
+		     TALEA_RSEQ_LOAD_("rax")
 		     "andq %[armed], %%rax\n\t"
 		     "movq %[spins], %%rcx\n\t"
-		     "movq %%rax, %%fs:8(%[off])\n"
+		     TALEA_RSEQ_STORE_("rax")
 		     "1:\tmovl (%[word]), %%eax\n\t"
 		     "testl %%eax, %%eax\n\t"
 		     "movl $0, %%eax\n\t"
-		     "jnz 2f\n" /* it came before the section: that says nothing */
+		     "jnz 2f\n"
 		     "5:\tmovl (%[word]), %%eax\n\t"
 		     "testl %%eax, %%eax\n\t"
 		     "jnz 2f\n\t"
 		     "pause\n\t"
 		     "decq %%rcx\n\t"
 		     "jnz 5b\n"
-		     "2:\tmovq $0, %%fs:8(%[off])\n\t"
+		     "2:\t" TALEA_RSEQ_CLEAR_
 		     "testl %%eax, %%eax\n\t"
 		     "jz %l[neither]\n\t"
 		     :
-		     : [off] "r"(__rseq_offset), [word] "r"(word), [spins] "r"(SPINS_MAX),
+		     : [rseq] "r"(rseq), [word] "r"(word), [spins] "r"(SPINS_MAX),
 		       [armed] "r"(is_armed ? -1l : 0l)
 		     : "rax", "rcx", "cc", "memory"
 		     : aborted, neither);
-	return SAW;
-neither:
-	return NEITHER;
-aborted:
-	__asm__ volatile("movq $0, %%fs:8(%[off])" : : [off] "r"(__rseq_offset) : "memory");
-	return ABORTED;
-}
-#elif defined(RSEQ_SIG) && defined(__aarch64__)
-static enum section section_wait(uint32_t *word, int is_armed)
-{
-	char *rseq = (char *)__builtin_thread_pointer() + __rseq_offset;
-	__asm__ goto(".pushsection __rseq_cs, \"aw\"\n\t"
-		     ".balign 32\n"
-		     "3:\t.long 0, 0\n\t"
-		     ".quad 1f, 2f - 1f, 4f\n\t"
-		     ".popsection\n\t"
-		     ".pushsection __rseq_failure, \"ax\"\n\t"
-		     ".inst 0xd428bc00\n"
-		     "4:\tb %l[aborted]\n\t"
-		     ".popsection\n\t"
-		     "adrp x9, 3b\n\t"
-		     "add x9, x9, :lo12:3b\n\t"
+#else
+	__asm__ goto(TALEA_RSEQ_TABLE_("b %l[aborted]")
+		     TALEA_RSEQ_LOAD_("x9")
 		     "and x9, x9, %[armed]\n\t"
 		     "mov x10, %[spins]\n\t"
-		     "str x9, [%[rseq], #8]\n"
+		     TALEA_RSEQ_STORE_("x9")
 		     "1:\tldr w11, [%[word]]\n\t"
 		     "mov w9, wzr\n\t"
-		     "cbnz w11, 2f\n" /* it came before the section: that says nothing */
+		     "cbnz w11, 2f\n"
 		     "5:\tldr w9, [%[word]]\n\t"
 		     "cbnz w9, 2f\n\t"
 		     "yield\n\t"
 		     "sub x10, x10, #1\n\t"
 		     "cbnz x10, 5b\n"
-		     "2:\tstr xzr, [%[rseq], #8]\n\t"
+		     "2:\t" TALEA_RSEQ_CLEAR_
 		     "cbz w9, %l[neither]\n\t"
 		     :
 		     : [rseq] "r"(rseq), [word] "r"(word), [spins] "r"(SPINS_MAX),
 		       [armed] "r"(is_armed ? -1l : 0l)
 		     : "x9", "x10", "x11", "cc", "memory"
 		     : aborted, neither);
+#endif
 	return SAW;
 neither:
 	return NEITHER;
 aborted:
-	__asm__ volatile("str xzr, [%[rseq], #8]" : : [rseq] "r"(rseq) : "memory");
+	talea_rseq_clear_(rseq);
 	return ABORTED;
 }
-#endif
 
-#if defined(RSEQ_SIG) && (defined(__x86_64__) || defined(__aarch64__))
 struct other {
 	uint32_t word;
 	uint32_t round; /* the one that it is to store the word for */
@@ -151,7 +124,7 @@ static int other_start(struct other *o, pthread_t *ret)
 	return err;
 }
 
-int grace_selftest(int is_armed)
+int rseq_selftest(int is_armed)
 {
 	struct other o = { 0 };
 	int aborted = 0, err;
@@ -178,7 +151,7 @@ int grace_selftest(int is_armed)
 	return is_seen ? -1 : aborted == ROUNDS_NR ? 0 : -EAGAIN;
 }
 #else
-int grace_selftest(int is_armed)
+int rseq_selftest(int is_armed)
 {
 	(void)is_armed;
 	return -ENOSYS;
