@@ -1,6 +1,8 @@
-# talea, the command line: tools/*.c, and a verb or a few a file in tools/verbs. tools/try/X.c is a program
-# of `make try` of its own, tools/man/X.scd the manual page X.
-tools_src := $(wildcard tools/*.c tools/verbs/*.c)
+# talea, the command line: tools/*.c, a verb or a few in each file of tools/verbs, what people see in
+# tools/show, what programs read in tools/expo. tools/try/X.c is a program of `make try`, tools/man/X.scd the
+# manual page X.
+expo_src := $(wildcard tools/expo/*.c)
+tools_src := $(wildcard tools/*.c tools/show/*.c tools/verbs/*.c) $(expo_src)
 try_src := $(wildcard tools/try/*.c)
 tools_obj := $(patsubst %.c,$(BUILD)/%.o,$(tools_src))
 try_programs := $(patsubst tools/try/%.c,$(BUILD)/try/%,$(try_src))

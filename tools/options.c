@@ -3,12 +3,18 @@
  * what is not known. Owns no verb. getopt is not used because `-5` is an argument of `talea add`,
  * because options may stand before the verb, and because each verb takes its own.
  */
-#include <errno.h>
-#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "shm/base/clock.h"
+#include "shm/base/near.h"
+#include "shm/base/text.h"
+#include "tools/cli.h"
+#include "tools/select.h"
+#include "tools/show/show.h"
+
+#define INTERVAL_LEAST_NS (10 * NS_PER_MS)
 
 const struct option_spec cli_options[OPTION_NR] = {
 	[OPTION_HELP] = { "help", 'h', NULL, "Say what talea, or the verb, does." },
@@ -37,43 +43,6 @@ const struct option_spec cli_options[OPTION_NR] = {
 	[OPTION_INTERVAL] = { "interval", 0, "TIME", "How long to compare; 2s if not said otherwise." },
 };
 
-size_t cli_distance(const char *a, const char *b)
-{
-	size_t n = strlen(a), m = strlen(b), width = m + 1;
-	size_t rows[3][128];
-
-	if (n >= 128 || m >= 128)
-		return SIZE_MAX;
-	for (size_t j = 0; j < width; j++)
-		rows[0][j] = j;
-	for (size_t i = 1; i <= n; i++) {
-		size_t *now = rows[i % 3], *before = rows[(i + 2) % 3], *older = rows[(i + 1) % 3];
-
-		now[0] = i;
-		for (size_t j = 1; j <= m; j++) {
-			size_t best = before[j - 1] + (a[i - 1] != b[j - 1]);
-
-			if (before[j] + 1 < best)
-				best = before[j] + 1;
-			if (now[j - 1] + 1 < best)
-				best = now[j - 1] + 1;
-			/* Two letters swapped are one slip of the hand. */
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-			    older[j - 2] + 1 < best)
-				best = older[j - 2] + 1;
-			now[j] = best;
-		}
-	}
-	return rows[n % 3][m];
-}
-
-bool cli_is_near(size_t distance, const char *word)
-{
-	size_t limit = strlen(word) / 3;
-
-	return distance <= (limit < 1 ? 1 : limit > 4 ? 4 : limit);
-}
-
 const struct verb *cli_verb_find(const char *name)
 {
 	for (size_t i = 0; i < cli_verbs_nr; i++)
@@ -85,12 +54,12 @@ const struct verb *cli_verb_find(const char *name)
 int cli_unknown_verb(const char *word)
 {
 	const char *nearest = NULL;
-	size_t best = SIZE_MAX;
+	uint32_t best = NEAR_FAR;
 
 	for (size_t i = 0; i < cli_verbs_nr; i++) {
-		size_t d = cli_distance(word, cli_verbs[i].name);
+		uint32_t d = near_distance(word, cli_verbs[i].name);
 
-		/* A word cut short is meant as its beginning. */
+		/* A word that was cut short stands for the verb that it begins. */
 		if (*word && !strncmp(word, cli_verbs[i].name, strlen(word)))
 			d = 0;
 		if (d < best) {
@@ -99,7 +68,7 @@ int cli_unknown_verb(const char *word)
 		}
 	}
 	fprintf(stderr, "talea: no verb %s", word);
-	if (cli_is_near(best, word))
+	if (near_is_meant(best, word))
 		fprintf(stderr, "; did you mean %s?\n", nearest);
 	else
 		fprintf(stderr, ". try: talea help\n");
@@ -116,15 +85,15 @@ static const char *verb_space(const struct cli *c)
 	return c->verb ? " " : "";
 }
 
-static int unknown_option(const struct cli *c, const char *word)
+static int option_unknown(const struct cli *c, const char *word)
 {
 	uint32_t allowed = c->verb ? c->verb->options | OPTIONS_GLOBAL : UINT32_MAX;
 	const char *name = word + strspn(word, "-");
 	const char *nearest = NULL;
-	size_t best = SIZE_MAX;
+	uint32_t best = NEAR_FAR;
 
 	for (int i = 0; i < OPTION_NR; i++) {
-		size_t d = cli_distance(name, cli_options[i].name);
+		uint32_t d = near_distance(name, cli_options[i].name);
 
 		if (!(allowed & OPTION_BIT(i)) || d >= best)
 			continue;
@@ -132,37 +101,17 @@ static int unknown_option(const struct cli *c, const char *word)
 		nearest = cli_options[i].name;
 	}
 	fprintf(stderr, "talea%s%s: no option %s", verb_space(c), verb_name(c), word);
-	if (cli_is_near(best, name))
+	if (near_is_meant(best, name))
 		fprintf(stderr, "; did you mean --%s?\n", nearest);
 	else
 		fprintf(stderr, ". try: talea help%s%s\n", verb_space(c), verb_name(c));
 	return CLI_USAGE;
 }
 
-int cli_duration(const char *text, uint64_t *ret_ns)
-{
-	static const struct {
-		const char *unit;
-		double ns;
-	} units[] = { { "ns", 1 }, { "us", 1e3 }, { "ms", 1e6 },  { "s", 1e9 },
-		      { "", 1e9 }, { "m", 60e9 }, { "h", 3600e9 } };
-	char *end;
-	double n = strtod(text, &end);
-
-	if (end == text || !isfinite(n) || n < 0 || n > 1e9)
-		return -EINVAL;
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (!strcmp(end, units[i].unit)) {
-			*ret_ns = (uint64_t)(n * units[i].ns);
-			return 0;
-		}
-	return -EINVAL;
-}
-
 static int set_duration(const struct cli *c, enum option_id id, const char *value,
 			uint64_t least_ns, uint64_t *ret_ns)
 {
-	if (cli_duration(value, ret_ns) == 0 && *ret_ns >= least_ns)
+	if (text_duration_decimal(value, ret_ns) == 0 && *ret_ns >= least_ns)
 		return CLI_OK;
 	fprintf(stderr, "talea%s%s: --%s: %s is not a time such as 50ms, 1s or 2m%s\n",
 		verb_space(c), verb_name(c), cli_options[id].name, value,
@@ -173,9 +122,9 @@ static int set_duration(const struct cli *c, enum option_id id, const char *valu
 /* The statistics that it takes slow every BPF program of the machine: not for long. */
 static int set_cost(struct cli *c, const char *value)
 {
-	int rc = set_duration(c, OPTION_COST, value, 10000000, &c->cost_ns);
+	int rc = set_duration(c, OPTION_COST, value, INTERVAL_LEAST_NS, &c->cost_ns);
 
-	if (rc == CLI_OK && c->cost_ns > WIRE_COST_MS_MAX * 1000000ull) {
+	if (rc == CLI_OK && c->cost_ns > WIRE_COST_MS_MAX * NS_PER_MS) {
 		fprintf(stderr, "talea probes: --cost: %s is too long; 10s at most\n", value);
 		return CLI_USAGE;
 	}
@@ -209,7 +158,7 @@ static int set_option(struct cli *c, enum option_id id, char *value)
 	case OPTION_MAX_AGE:
 		return set_duration(c, id, value, 1, &c->max_age_ns);
 	case OPTION_WATCH:
-		return set_duration(c, id, value ? value : "1s", 10000000, &c->watch_ns);
+		return set_duration(c, id, value ? value : "1s", INTERVAL_LEAST_NS, &c->watch_ns);
 	case OPTION_DESCRIBE:
 		c->describe = value;
 		return CLI_OK;
@@ -237,7 +186,7 @@ static int set_option(struct cli *c, enum option_id id, char *value)
 		c->available = value;
 		return CLI_OK;
 	case OPTION_INTERVAL:
-		return set_duration(c, id, value, 10000000, &c->interval_ns);
+		return set_duration(c, id, value, INTERVAL_LEAST_NS, &c->interval_ns);
 	case OPTION_NR:
 		break;
 	}
@@ -271,7 +220,7 @@ static int take_option(struct cli *c, int argc, char **argv, int *at, uint32_t *
 
 	if (id == OPTION_NR) {
 		word[len] = '\0';
-		return unknown_option(c, word);
+		return option_unknown(c, word);
 	}
 	if (joined && is_long)
 		joined++;

@@ -1,23 +1,23 @@
 /*
- * Finding and running talead, for what needs its libraries but no daemon: what can be attached here,
- * what this machine allows. Owns the child between its start and its end. Called by verbs/probes.c
- * and verbs/doctor.c.
+ * talead as a child or in place of this program; see run.h. Owns the child between its start and its
+ * end.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "tools/run.h"
 
 #define ARGS_MAX 8
 
 /* Beside this program, where a build puts it, or in the neighbour folder of an installation. */
-static bool find_beside(char *buf, size_t size)
+static bool run_find(char *buf, size_t size)
 {
 	static const char *const places[] = { "talead", "../sbin/talead" };
 	char self[PATH_MAX];
@@ -36,20 +36,20 @@ static bool find_beside(char *buf, size_t size)
 	return false;
 }
 
-/* Does not come back when it works. */
-static void become(const char *const *args)
+/* Returns only when it failed. */
+static void run_exec(const char *const *args)
 {
 	char path[PATH_MAX];
 	char *argv[ARGS_MAX] = { (char *)(uintptr_t)"talead" };
 
 	for (size_t i = 0; i + 2 < ARGS_MAX && args[i]; i++)
 		argv[i + 1] = (char *)(uintptr_t)args[i];
-	if (find_beside(path, sizeof(path)))
+	if (run_find(path, sizeof(path)))
 		execv(path, argv);
 	execvp("talead", argv);
 }
 
-static int failed(const struct cli *c, int err)
+static int run_failed(const struct cli *c, int err)
 {
 	fprintf(stderr, "talea %s: talead, which knows that, cannot be run: %s%s\n", c->verb->name,
 		strerror(err),
@@ -60,12 +60,12 @@ static int failed(const struct cli *c, int err)
 int run_become(const struct cli *c, const char *const *args)
 {
 	fflush(stdout);
-	become(args);
-	return failed(c, errno);
+	run_exec(args);
+	return run_failed(c, errno);
 }
 
-/* All that comes until the end of file; NULL: no memory. */
-static char *read_all(int fd)
+/* The text until the end of file; NULL: no memory. */
+static char *run_read_all(int fd)
 {
 	size_t nr = 0, max = 4096;
 	char *text = malloc(max), *more;
@@ -99,27 +99,27 @@ int run_read(const struct cli *c, const char *const *args, char **ret, int *ret_
 	pid_t pid;
 
 	if (pipe2(ends, O_CLOEXEC))
-		return failed(c, errno);
+		return run_failed(c, errno);
 	fflush(stdout);
 	pid = fork();
 	if (pid == 0) {
 		if (dup2(ends[1], STDOUT_FILENO) >= 0)
-			become(args);
+			run_exec(args);
 		_exit(errno == ENOENT ? 127 : 126);
 	}
 	close(ends[1]);
 	if (pid < 0) {
 		close(ends[0]);
-		return failed(c, errno);
+		return run_failed(c, errno);
 	}
-	text = read_all(ends[0]);
+	text = run_read_all(ends[0]);
 	close(ends[0]);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 	if (!text || status == 126 || status == 127) {
 		free(text);
-		return failed(c, status == 127 ? ENOENT : status == 126 ? EACCES : ENOMEM);
+		return run_failed(c, status == 127 ? ENOENT : status == 126 ? EACCES : ENOMEM);
 	}
 	*ret = text;
 	*ret_status = status;

@@ -1,7 +1,9 @@
 /* Text and units; see text.h. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "shm/base/clock.h"
 #include "shm/base/text.h"
@@ -65,24 +67,40 @@ static const struct {
 	      { "us", NS_PER_US },
 	      { "ns", 1 } };
 
+/* How many nanoseconds a unit has; 0: there is no such unit. */
+static uint64_t unit_ns(const char *name)
+{
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+		if (!strcmp(name, units[i].name))
+			return units[i].ns;
+	return 0;
+}
+
 int text_duration(const char *text, uint64_t *ret_ns)
 {
 	uint64_t v;
-	size_t i;
 	int err = text_digits(&text, &v);
 
 	if (err)
 		return err;
 	if (!*text)
 		return -ENODATA;
-	for (i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (!strcmp(text, units[i].name))
-			break;
-	if (i == sizeof(units) / sizeof(units[0]))
+	if (!unit_ns(text))
 		return -EINVAL;
-	if (__builtin_mul_overflow(v, units[i].ns, &v))
+	if (__builtin_mul_overflow(v, unit_ns(text), &v))
 		return -ERANGE;
 	*ret_ns = v;
+	return 0;
+}
+
+int text_duration_decimal(const char *text, uint64_t *ret_ns)
+{
+	char *end;
+	double n = strtod(text, &end), ns = n * (double)unit_ns(*end ? end : "s");
+
+	if (end == text || (*end && !unit_ns(end)) || !(n >= 0) || ns > (double)(INT64_MAX / 2))
+		return -EINVAL;
+	*ret_ns = (uint64_t)ns;
 	return 0;
 }
 
@@ -93,4 +111,16 @@ void text_put_duration(struct text *t, uint64_t ns)
 	while (ns % units[i].ns)
 		i++;
 	text_put(t, "%llu%s", (unsigned long long)(ns / units[i].ns), units[i].name);
+}
+
+const char *text_utc(char *buf, uint64_t real_ns)
+{
+	time_t s = (time_t)(real_ns / NS_PER_S);
+	struct tm tm;
+	size_t used;
+
+	gmtime_r(&s, &tm);
+	used = strftime(buf, TEXT_UTC_BYTES, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(buf + used, TEXT_UTC_BYTES - used, ".%09uZ", (unsigned int)(real_ns % NS_PER_S));
+	return buf;
 }

@@ -31,7 +31,16 @@ int text_digits(const char **text, uint64_t *ret);
  * -ERANGE. */
 int text_duration(const char *text, uint64_t *ret_ns);
 
+/* The same, also with a fraction ("1.5s"), and in seconds when the unit is missing. 0 or -EINVAL. */
+int text_duration_decimal(const char *text, uint64_t *ret_ns);
+
 /* Writes a duration as text_duration reads it, in the largest unit that keeps it whole: "90s". */
 void text_put_duration(struct text *t, uint64_t ns);
+
+#define TEXT_UTC_BYTES 40
+
+/* A time of CLOCK_REALTIME by RFC 3339, with nanoseconds, in a buffer of TEXT_UTC_BYTES; returns buf:
+ * "2026-11-23T20:06:39.000000001Z". */
+const char *text_utc(char *buf, uint64_t real_ns);
 
 #endif

@@ -102,8 +102,8 @@ check 'talea_probes_7_has_every_counter_of_the_table_and_no_other' \
 	"$(table | grep -oE '\*kernel_[a-z_]+_total\*' | tr -d '*' | sort -u)"
 # What `talea drift` calls a difference that it expects is explained there.
 check 'talea_probes_7_explains_every_expected_difference' \
-	"$(sed -n '/^static const struct allowed/,/^};/p' tools/books.c |
-		grep -oE '(BOOK_[A-Z]*, )"[a-z]+"' | grep -oE '[a-z]+' | sort)" \
+	"$(sed -n '/^static const struct tolerance/,/^};/p' tools/reference.c |
+		grep -oE '(REFERENCE_[A-Z]*, )"[a-z]+"' | grep -oE '[a-z]+' | sort)" \
 	"$(sed -n '/^# SECOND SOURCE/,/^# DECLARED/s/^_\([a-z]*\)_$/\1/p' "$probes_page" | sort)"
 # The words of the grammar that the daemon reads.
 for word in $(sed -n 's/^ \*   EVENT  //p; s/^ \*          //p' daemon/spec/probe_spec.h | grep -oE '[a-z_]+:' |

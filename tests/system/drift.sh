@@ -120,7 +120,7 @@ ok every_vector_of_the_book_is_compared
 cp /proc/stat "$folder/still"
 run_beside 6 /proc/stat "$folder/still" drift --json --interval=500ms kernel_context_switches_total &&
 	json '.counters[0] | .state == "drift" and .drift > 0 and .source_high == 0 and .ours > 0' &&
-	says 'book does not'
+	says "from the kernel's own count"
 ok a_book_that_stands_still_is_drift_and_ends_with_6
 run_beside 6 /proc/stat "$folder/still" drift --interval=500ms kernel_context_switches_total &&
 	grep -qE '^kernel_context_switches_total [0-9]+ 0 0 [1-9][0-9]* drift$' "$folder/out"
@@ -155,7 +155,7 @@ ok what_is_not_attached_is_unknown_and_never_zero
 run 0 drift --json --interval=10ms kernel_oom_kills_total 'kernel_softirqs_total{vector="BLOCK"}' &&
 	json '.counters | length == 2 and ([.[].state] | sort) == ["ok", "unknown"]'
 ok one_that_is_unknown_leaves_the_others
-run 4 drift --interval=10ms kernel_execs_total && says 'keeps no book'
+run 4 drift --interval=10ms kernel_execs_total && says 'no reference counter'
 ok a_counter_without_a_second_source_ends_with_4
 run 2 drift --interval=soon && says 'not a time'; ok a_bad_interval_is_usage
 run 0 drift --json --interval=10ms kernel_forks_total && json '.schema == 1 and .interval_ns == 10000000 and

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "shm/base/array.h"
+#include "shm/base/clock.h"
 #include "shm/base/near.h"
 #include "shm/base/text.h"
 #include "shm/base/why.h"
@@ -88,7 +89,26 @@ static void durations_are_read_as_they_are_written(void **state)
 	assert_int_equal(text_duration("0x1s", &ns), -EINVAL);
 	assert_int_equal(text_duration("99999999999999999999s", &ns), -ERANGE);
 	assert_int_equal(text_duration("9999999999d", &ns), -ERANGE);
+	assert_int_equal(text_duration_decimal("1.5s", &ns), 0);
+	assert_int_equal(ns, 1500 * NS_PER_MS);
+	assert_int_equal(text_duration_decimal("2", &ns), 0);
+	assert_int_equal(ns, 2 * NS_PER_S);
+	assert_int_equal(text_duration_decimal("", &ns), -EINVAL);
+	assert_int_equal(text_duration_decimal("-1s", &ns), -EINVAL);
+	assert_int_equal(text_duration_decimal("nan", &ns), -EINVAL);
+	assert_int_equal(text_duration_decimal("1e30d", &ns), -EINVAL);
+	assert_int_equal(text_duration_decimal("soon", &ns), -EINVAL);
 	assert_int_equal(ns, right[4].ns);
+}
+
+static void a_time_is_shown_by_rfc_3339(void **state)
+{
+	char buf[TEXT_UTC_BYTES];
+
+	(void)state;
+	assert_string_equal(text_utc(buf, 0), "1970-01-01T00:00:00.000000000Z");
+	assert_string_equal(text_utc(buf, 1795464399 * NS_PER_S + 7),
+			    "2026-11-23T20:06:39.000000007Z");
 }
 
 static void one_slip_of_the_hand_is_one_edit(void **state)
@@ -138,6 +158,7 @@ int main(void)
 		cmocka_unit_test(an_array_that_cannot_grow_is_as_before),
 		cmocka_unit_test(text_that_does_not_fit_is_cut_and_says_so),
 		cmocka_unit_test(durations_are_read_as_they_are_written),
+		cmocka_unit_test(a_time_is_shown_by_rfc_3339),
 		cmocka_unit_test(one_slip_of_the_hand_is_one_edit),
 		cmocka_unit_test(the_nearest_name_is_found_and_a_far_one_is_not),
 		cmocka_unit_test(why_is_a_reason_and_what_to_type),

@@ -9,7 +9,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "shm/names.h"
 #include "tools/cli.h"
+#include "tools/expo/json.h"
+#include "tools/expo/pick.h"
+#include "tools/show/show.h"
 
 #define LABELS_MAX 64
 #define SYNC_MS 1000
@@ -152,7 +156,7 @@ static int find_member(struct talea *t, const struct full_name *n, const struct 
  * Finds or declares the name. A name with one label may be a member of a family, which the library
  * does not tell from outside: what the family calls are for is tried when the plain one conflicts.
  */
-static int find(struct talea *t, const struct full_name *n, const struct known *k,
+static int find_handle(struct talea *t, const struct full_name *n, const struct known *k,
 		union handle *ret)
 {
 	int rc;
@@ -186,9 +190,9 @@ static int parse_n(const struct cli *c, int64_t *ret)
 }
 
 /* What is known of the name before it is declared. */
-static int look_up(const struct cli *c, struct talea *t, const struct full_name *n,
-		   struct known *ret)
+static int known_find(const struct cli *c, const struct full_name *n, struct known *ret)
 {
+	struct talea *t = c->session.t;
 	struct talea_total total = { .size = sizeof(total) };
 	size_t len = strlen(n->base);
 	int rc;
@@ -200,9 +204,9 @@ static int look_up(const struct cli *c, struct talea *t, const struct full_name 
 	if (talea_read_name(t, n->canonical, TALEA_COMPACTED, 0, &total) == 0) {
 		known_visit(n->canonical, &total, ret);
 	} else {
-		rc = select_walk(t, n->base, TALEA_COMPACTED, known_visit, ret);
+		rc = pick_walk(t, n->base, TALEA_COMPACTED, known_visit, ret);
 		if (rc < 0)
-			return attach_failed(t, "add", rc);
+			return session_failed(c, rc);
 	}
 	if (!ret->is_found)
 		snprintf(ret->help, sizeof(ret->help), "%s",
@@ -211,9 +215,10 @@ static int look_up(const struct cli *c, struct talea *t, const struct full_name 
 }
 
 /* The total after the add, in JSON; on a terminal a word about it. */
-static int report(const struct cli *c, struct talea *t, const struct talea_status *st,
-		  const struct full_name *n, const struct known *k, int64_t added)
+static int report(const struct cli *c, const struct full_name *n, const struct known *k,
+		  int64_t added)
 {
+	struct talea *t = c->session.t;
 	struct talea_total total = { .size = sizeof(total) };
 	char a[SHOW_TEXT], b[SHOW_TEXT];
 	json_t *doc;
@@ -231,79 +236,78 @@ static int report(const struct cli *c, struct talea *t, const struct talea_statu
 		return CLI_OK;
 	}
 	doc = json_schema();
-	json_object_set_new(doc, "namespace", json_text(st->namespace_name));
+	json_object_set_new(doc, "namespace", json_text(c->session.st.namespace_name));
 	json_object_set_new(doc, "added", json_integer(added));
 	json_object_set_new(doc, "declared", json_boolean(!k->is_found));
 	json_object_set_new(doc, "counter", rc ? json_null() : json_counter(n->canonical, &total));
-	return json_finish(doc);
+	return cli_json(doc);
 }
 
 static int add(const struct cli *c, const struct full_name *n, int64_t number)
 {
-	struct talea_status st;
 	struct known known;
 	union handle handle;
-	struct talea *t;
 	bool is_unlabelled;
 	int rc;
 
-	rc = attach_open(c, 0, &t, &st);
+	rc = known_find(c, n, &known);
 	if (rc != CLI_OK)
 		return rc;
-	rc = look_up(c, t, n, &known);
-	if (rc != CLI_OK)
-		goto out_close;
 	if (known.origin != TALEA_USER) {
 		fprintf(stderr, "talea add: %s is counted by %s; take a name that does not begin "
 				"with kernel_ or talea_\n", n->base,
 			known.origin == TALEA_KERNEL ? "the kernel's probes" : "talea itself");
-		rc = CLI_USAGE;
-		goto out_close;
+		return CLI_USAGE;
 	}
 	if (known.type == TALEA_TYPE_COUNTER && number < 0) {
 		fprintf(stderr, "talea add: %s is a counter, which only goes up; a level is a name "
 				"without _total\n", n->base);
-		rc = CLI_USAGE;
-		goto out_close;
+		return CLI_USAGE;
 	}
-	rc = find(t, n, &known, &handle);
+	rc = find_handle(c->session.t, n, &known, &handle);
 	if (rc) {
 		is_unlabelled = rc == -EEXIST && known.is_found && !n->labels_nr;
-		rc = attach_failed(t, "add", rc);
+		rc = session_failed(c, rc);
 		if (is_unlabelled)
 			fprintf(stderr, "its members: talea list %s\n", n->base);
-		goto out_close;
+		return rc;
 	}
 	if (known.type == TALEA_TYPE_COUNTER)
 		talea_add(handle.counter, (uint64_t)number);
 	else
 		talea_level_add(handle.level, number);
-	rc = report(c, t, &st, n, &known, number);
-out_close:
-	talea_close(t);
+	return report(c, n, &known, number);
+}
+
+/* Refuses wrong arguments. */
+int verb_add_begin(struct cli *c)
+{
+	struct full_name *n = malloc(sizeof(*n));
+	int64_t number;
+	int rc;
+
+	if (!n)
+		return session_failed(c, -ENOMEM);
+	rc = parse_n(c, &number);
+	if (rc == CLI_OK && full_name_parse(n, c->args[0])) {
+		fprintf(stderr, "talea add: %s is not a name such as hello_total or "
+				"hello_total{lang=\"en\"}\n", c->args[0]);
+		rc = CLI_USAGE;
+	}
+	free(n);
 	return rc;
 }
 
 int verb_add(struct cli *c)
 {
-	struct full_name *n;
+	struct full_name *n = malloc(sizeof(*n));
 	int64_t number;
 	int rc;
 
-	rc = parse_n(c, &number);
-	if (rc != CLI_OK)
-		return rc;
-	n = malloc(sizeof(*n));
-	if (!n)
-		return attach_failed(NULL, "add", -ENOMEM);
-	rc = full_name_parse(n, c->args[0]);
-	if (rc) {
-		fprintf(stderr, "talea add: %s is not a name such as hello_total or "
-				"hello_total{lang=\"en\"}\n", c->args[0]);
-		rc = CLI_USAGE;
-	} else {
-		rc = add(c, n, number);
-	}
+	if (!n || full_name_parse(n, c->args[0])) /* as verb_add_begin did */
+		rc = session_failed(c, -ENOMEM);
+	else
+		rc = parse_n(c, &number) == CLI_OK ? add(c, n, number) : CLI_USAGE;
 	free(n);
 	return rc;
 }

@@ -9,7 +9,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "shm/base/clock.h"
+#include "shm/layout.h"
 #include "tools/cli.h"
+#include "tools/expo/json.h"
+#include "tools/select.h"
+#include "tools/show/show.h"
 
 #define WHYS_MOST 5	/* refusals that are told one by one */
 #define SETTLE_MS 2000	/* for removals to be in the totals */
@@ -19,7 +24,7 @@ enum fate { FATE_PLANNED, FATE_DONE, FATE_GONE, FATE_REFUSED };
 
 /* A family and what of it goes. */
 struct family {
-	const char *base; /* in the name of a pick */
+	char *base;
 	size_t base_len, nr;
 	int64_t sum;
 	bool is_family;
@@ -27,9 +32,6 @@ struct family {
 
 struct change {
 	const struct cli *c;
-	struct talea *t;
-	struct talea_status st;
-	struct ask *ask;
 	struct picks picks;
 	const char **names; /* of the picks */
 	enum fate *fates;
@@ -42,26 +44,22 @@ struct change {
 
 /* --- begin and end -------------------------------------------------------------------------- */
 
+/* The counters that the arguments name. */
 static int change_open(const struct cli *c, struct change *ch)
 {
-	int rc;
-
 	*ch = (struct change){ .c = c };
-	rc = attach_open(c, TALEA_READ_ONLY, &ch->t, &ch->st);
-	if (rc == CLI_OK)
-		rc = ask_open(&ch->st, &ch->ask);
-	return rc;
+	return select_picks(c, NULL, &ch->picks);
 }
 
 static void change_close(struct change *ch)
 {
-	ask_close(ch->ask);
 	picks_fini(&ch->picks);
 	free(ch->names);
 	free(ch->fates);
 	free(ch->cells);
+	for (size_t i = 0; i < ch->families_nr; i++)
+		free(ch->families[i].base);
 	free(ch->families);
-	talea_close(ch->t);
 }
 
 /* The picks are final: room for what becomes of them. */
@@ -73,7 +71,7 @@ static int change_begin(struct change *ch)
 	ch->fates = calloc(nr, sizeof(*ch->fates));
 	ch->cells = calloc(nr, sizeof(*ch->cells));
 	if (!ch->names || !ch->fates || !ch->cells)
-		return attach_failed(NULL, ch->c->verb->name, -ENOMEM);
+		return session_failed(ch->c, -ENOMEM);
 	for (size_t i = 0; i < ch->picks.nr; i++)
 		ch->names[i] = ch->picks.list[i].name;
 	ch->names[ch->picks.nr] = "";
@@ -104,7 +102,7 @@ static void say_refused(const struct change *ch, size_t idx, const char *why)
 	fputc('\n', stderr);
 }
 
-static void take_verdict(size_t idx, int err, const char *why, void *arg)
+static void change_result(size_t idx, int err, const char *why, void *arg)
 {
 	struct change *ch = arg;
 
@@ -117,7 +115,8 @@ static void take_verdict(size_t idx, int err, const char *why, void *arg)
 
 static int change_apply(struct change *ch, enum wire_change_op op, size_t nr)
 {
-	int rc = ask_change(ch->ask, op, ch->names, nr, take_verdict, ch);
+	int err = ask_change(ch->c->session.ask, op, ch->names, nr, change_result, ch);
+	int rc = err ? session_ask_failed(ch->c, err) : CLI_OK;
 
 	if (ch->refused_nr > WHYS_MOST)
 		fprintf(stderr, "talea %s: %zu more refused\n", ch->c->verb->name,
@@ -144,19 +143,15 @@ static const char *fate_text(enum fate fate)
 	return texts[fate];
 }
 
-static const char *plural(size_t nr)
-{
-	return nr == 1 ? "" : "s";
-}
-
-static int change_json(const struct change *ch, const char *list_name, bool is_applied, json_t *list)
+static int change_document(const struct change *ch, const char *list_name, bool is_applied,
+			   json_t *list)
 {
 	json_t *doc = json_schema();
 
-	json_object_set_new(doc, "namespace", json_text(ch->st.namespace_name));
+	json_object_set_new(doc, "namespace", json_text(ch->c->session.st.namespace_name));
 	json_object_set_new(doc, "applied", json_boolean(is_applied));
 	json_object_set_new(doc, list_name, list);
-	return json_finish(doc);
+	return cli_json(doc);
 }
 
 static json_t *pick_json(const struct change *ch, size_t i)
@@ -169,7 +164,7 @@ static json_t *pick_json(const struct change *ch, size_t i)
 }
 
 /* Name and total, for who reads and for who pipes. */
-static void list_print(const struct change *ch)
+static void change_print(const struct change *ch)
 {
 	int width = 8;
 	char text[SHOW_TEXT];
@@ -203,7 +198,7 @@ static bool keep_user(struct change *ch, const struct pick *pick)
 	return pick->origin == TALEA_USER && !strstr(pick->name, "{talea=\"removed\"}");
 }
 
-static bool has_user(const struct change *ch)
+static bool change_has_user(const struct change *ch)
 {
 	for (size_t i = 0; i < ch->picks.nr; i++)
 		if (keep_user(NULL, &ch->picks.list[i]))
@@ -217,7 +212,7 @@ static int pin_json(const struct change *ch)
 
 	for (size_t i = 0; i < ch->picks.nr; i++)
 		json_array_append_new(list, pick_json(ch, i));
-	return change_json(ch, "counters", !ch->c->dry_run, list);
+	return change_document(ch, "counters", !ch->c->dry_run, list);
 }
 
 static int pin(const struct cli *c, enum wire_change_op op, const char *words)
@@ -226,11 +221,9 @@ static int pin(const struct cli *c, enum wire_change_op op, const char *words)
 	int rc = change_open(c, &ch), json_rc;
 	size_t nr;
 
-	if (rc == CLI_OK)
-		rc = select_picks(c, ch.t, &ch.picks);
 	if (rc != CLI_OK)
 		goto out_close;
-	if (has_user(&ch))
+	if (change_has_user(&ch))
 		picks_keep(&ch, keep_user);
 	rc = change_begin(&ch);
 	if (rc == CLI_OK && !c->dry_run)
@@ -250,7 +243,7 @@ static int pin(const struct cli *c, enum wire_change_op op, const char *words)
 		}
 	fflush(stdout);
 	if (show.is_tty || c->dry_run)
-		fprintf(stderr, "%zu counter%s %s%s\n", nr, plural(nr),
+		fprintf(stderr, "%zu counter%s %s%s\n", nr, show_plural(nr),
 			c->dry_run ? "would be " : "", words);
 out_close:
 	change_close(&ch);
@@ -288,7 +281,7 @@ static struct family *family_of(struct change *ch, const struct pick *pick)
 	snprintf(other, sizeof(other), "%.*s{talea=\"other\"}", (int)len, pick->name);
 	*f = (struct family){ .base = strndup(pick->name, len), .base_len = len };
 	f->is_family = pick->name[len] &&
-		       talea_read_name(ch->t, other, TALEA_COMPACTED, 0, &total) == 0;
+		       talea_read_name(ch->c->session.t, other, TALEA_COMPACTED, 0, &total) == 0;
 	return f->base ? f : NULL;
 }
 
@@ -328,11 +321,11 @@ static int forget_json(const struct change *ch)
 						    json_text(ch->families[i].base), "members",
 						    (json_int_t)ch->families[i].nr, "sum",
 						    (json_int_t)ch->families[i].sum));
-	json_object_set_new(doc, "namespace", json_text(ch->st.namespace_name));
+	json_object_set_new(doc, "namespace", json_text(ch->c->session.st.namespace_name));
 	json_object_set_new(doc, "applied", json_boolean(ch->c->apply));
 	json_object_set_new(doc, "members", members);
 	json_object_set_new(doc, "families", families);
-	return json_finish(doc);
+	return cli_json(doc);
 }
 
 static void forget_words(const struct change *ch)
@@ -345,7 +338,7 @@ static void forget_words(const struct change *ch)
 		if (!f->nr)
 			continue;
 		fprintf(stderr, "%s: %s member%s %s\n  %s %s to %s{talea=\"removed\"}: its sum "
-				"stays\n", f->base, show_exact(nr, (int64_t)f->nr), plural(f->nr),
+				"stays\n", f->base, show_exact(nr, (int64_t)f->nr), show_plural(f->nr),
 			ch->c->apply ? "removed" : "would go", show_exact(sum, f->sum),
 			ch->c->apply ? "moved" : "would move", f->base);
 	}
@@ -355,28 +348,26 @@ static void forget_words(const struct change *ch)
 
 static uint64_t removed_nr(struct change *ch)
 {
-	const struct wire_answer *answer;
+	const struct wire_status *status;
 
-	if (ask_worker(ch->ask, WIRE_STATUS, NULL, 0, &answer) != CLI_OK)
-		return UINT64_MAX;
-	return ((const struct wire_status *)(const void *)answer->records)->removed_nr;
+	return session_status(ch->c, &status) == CLI_OK ? status->removed_nr : UINT64_MAX;
 }
 
 /* Returns when the removals are in the totals, as `add` does; or says that they are not yet. */
 static void forget_settle(struct change *ch, uint64_t before)
 {
 	const struct timespec pause = { .tv_nsec = 10000000 };
-	uint64_t due_ns = term_now_ns() + SETTLE_MS * 1000000ull, want = before + done_nr(ch);
+	uint64_t due_ns = mono_ns() + SETTLE_MS * NS_PER_MS, expected = before + done_nr(ch);
 
-	while (removed_nr(ch) < want) {
-		if (term_now_ns() > due_ns) {
+	while (removed_nr(ch) < expected) {
+		if (mono_ns() > due_ns) {
 			fprintf(stderr, "talea forget: not all are in `removed` yet: a CPU cannot be "
 					"visited, or members were removed before. try: talea status\n");
 			return;
 		}
 		nanosleep(&pause, NULL);
 	}
-	talea_sync(ch->t, SETTLE_MS);
+	talea_sync(ch->c->session.t, SETTLE_MS);
 }
 
 static int forget(struct change *ch)
@@ -404,7 +395,7 @@ static int forget(struct change *ch)
 		json_rc = forget_json(ch);
 		return rc == CLI_OK ? json_rc : rc;
 	}
-	list_print(ch);
+	change_print(ch);
 	forget_words(ch);
 	return rc;
 }
@@ -415,11 +406,7 @@ int verb_forget(struct cli *c)
 	int rc = change_open(c, &ch);
 
 	if (rc == CLI_OK)
-		rc = select_picks(c, ch.t, &ch.picks);
-	if (rc == CLI_OK)
 		rc = forget(&ch);
-	for (size_t i = 0; i < ch.families_nr; i++)
-		free((char *)(uintptr_t)ch.families[i].base);
 	change_close(&ch);
 	return rc;
 }
@@ -433,26 +420,23 @@ static bool keep_suspect(struct change *ch, const struct pick *pick)
 }
 
 /* What the cells of each say, and how many cells of nobody changed. */
-static int accept_look(struct change *ch)
+static int accept_read(struct change *ch)
 {
-	const struct wire_answer *answer;
+	const struct wire_status *status;
+	const struct wire_explain *e;
 	int rc;
 
 	for (size_t i = 0; i < ch->picks.nr; i++) {
-		const struct wire_explain *e;
-
-		rc = ask_worker(ch->ask, WIRE_EXPLAIN, ch->names[i], 0, &answer);
+		rc = session_explain(ch->c, ch->names[i], &e);
 		if (rc != CLI_OK)
 			return rc;
-		e = (const struct wire_explain *)(const void *)answer->records;
 		ch->cells[i] = e->summed;
 	}
 	if (ch->c->args_nr)
 		return CLI_OK;
-	rc = ask_worker(ch->ask, WIRE_STATUS, NULL, 0, &answer);
+	rc = session_status(ch->c, &status);
 	if (rc == CLI_OK)
-		ch->strays_nr =
-			((const struct wire_status *)(const void *)answer->records)->strays_nr;
+		ch->strays_nr = status->strays_nr;
 	return rc;
 }
 
@@ -465,23 +449,20 @@ static int accept_json(const struct change *ch)
 		json_object_set_new(one, "cells", json_integer(ch->cells[i]));
 		json_array_append_new(list, one);
 	}
-	json_object_set_new(doc, "namespace", json_text(ch->st.namespace_name));
+	json_object_set_new(doc, "namespace", json_text(ch->c->session.st.namespace_name));
 	json_object_set_new(doc, "applied", json_boolean(ch->c->apply));
 	json_object_set_new(doc, "counters", list);
 	json_object_set_new(doc, "strays", json_integer((json_int_t)ch->strays_nr));
-	return json_finish(doc);
+	return cli_json(doc);
 }
 
 static void accept_list(const struct change *ch)
 {
 	char frozen[SHOW_TEXT], cells[SHOW_TEXT], change[SHOW_TEXT];
 
-	if (show.is_tty && ch->picks.nr) {
-		show_style(stdout, SHOW_BOLD);
-		printf("%20s  %20s  %20s  %s", "FROZEN AT", "ITS CELLS SAY", "DIFFERENCE", "COUNTER");
-		show_style(stdout, SHOW_PLAIN);
-		putchar('\n');
-	}
+	if (show.is_tty && ch->picks.nr)
+		show_head("%20s  %20s  %20s  %s", "FROZEN AT", "ITS CELLS SAY", "DIFFERENCE",
+			  "COUNTER");
 	for (size_t i = 0; i < ch->picks.nr; i++) {
 		int64_t value = ch->picks.list[i].value;
 
@@ -508,12 +489,12 @@ static void accept_words(const struct change *ch)
 	}
 	if (ch->picks.nr)
 		fprintf(stderr, "%s counter%s %s what %s cells say\n",
-			show_exact(nr, (int64_t)ch->picks.nr), plural(ch->picks.nr),
+			show_exact(nr, (int64_t)ch->picks.nr), show_plural(ch->picks.nr),
 			ch->c->apply ? "shows from now on" : "would show",
 			ch->picks.nr == 1 ? "its" : "their");
 	if (ch->strays_nr)
 		fprintf(stderr, "%s change%s of cells that nobody owns %s. which: talea history\n",
-			show_exact(nr, (int64_t)ch->strays_nr), plural(ch->strays_nr),
+			show_exact(nr, (int64_t)ch->strays_nr), show_plural(ch->strays_nr),
 			ch->c->apply ? "taken note of" : "would be taken note of");
 	if (!ch->c->apply)
 		fprintf(stderr, "nothing was changed; add --apply to do it\n");
@@ -526,10 +507,10 @@ static int accept_run(struct change *ch)
 	picks_keep(ch, keep_suspect);
 	rc = change_begin(ch);
 	if (rc == CLI_OK)
-		rc = accept_look(ch);
+		rc = accept_read(ch);
 	if (rc == CLI_OK && ch->c->apply && (ch->picks.nr || ch->strays_nr)) {
 		rc = change_apply(ch, WIRE_ACCEPT, ch->picks.nr + (ch->strays_nr != 0));
-		talea_sync(ch->t, SETTLE_MS);
+		talea_sync(ch->c->session.t, SETTLE_MS);
 	}
 	if (rc != CLI_OK && rc != CLI_FAILED)
 		return rc;
@@ -547,8 +528,6 @@ int verb_accept(struct cli *c)
 	struct change ch;
 	int rc = change_open(c, &ch);
 
-	if (rc == CLI_OK)
-		rc = select_picks(c, ch.t, &ch.picks);
 	if (rc == CLI_OK)
 		rc = accept_run(&ch);
 	change_close(&ch);

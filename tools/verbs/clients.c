@@ -7,47 +7,48 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "shm/base/array.h"
+#include "shm/base/text.h"
 #include "tools/cli.h"
+#include "tools/expo/json.h"
+#include "tools/show/show.h"
 
 struct clients {
 	struct wire_client *list;
-	size_t nr;
+	size_t nr, max;
 };
 
-static int by_id(const void *a, const void *b)
+static int clients_order(const void *a, const void *b)
 {
 	uint64_t x = ((const struct wire_client *)a)->id, y = ((const struct wire_client *)b)->id;
 
 	return x < y ? -1 : x > y;
 }
 
-/* Two pages may overlap when somebody left between them. */
-static void sort(struct clients *clients)
+/* Two pages overlap when a client left between them. */
+static void clients_sort(struct clients *clients)
 {
 	size_t nr = 0;
 
-	qsort(clients->list, clients->nr, sizeof(*clients->list), by_id);
+	qsort(clients->list, clients->nr, sizeof(*clients->list), clients_order);
 	for (size_t i = 0; i < clients->nr; i++)
 		if (!nr || clients->list[nr - 1].id != clients->list[i].id)
 			clients->list[nr++] = clients->list[i];
 	clients->nr = nr;
 }
 
-static int clients_read(struct ask *ask, struct clients *ret)
+static int clients_read(const struct cli *c, struct clients *ret)
 {
 	const struct wire_answer *answer;
-	struct wire_client *list;
 	uint64_t from = 0;
 	int rc;
 
 	do {
-		rc = ask_worker(ask, WIRE_CLIENTS, NULL, from, &answer);
+		rc = session_ask(c, WIRE_CLIENTS, NULL, from, &answer);
 		if (rc != CLI_OK)
 			return rc;
-		list = realloc(ret->list, (ret->nr + answer->nr + 1) * sizeof(*list));
-		if (!list)
-			return CLI_FAILED;
-		ret->list = list;
+		if (array_reserve(&ret->list, ret->nr + answer->nr, &ret->max))
+			return session_failed(c, -ENOMEM);
 		for (uint32_t i = 0; i < answer->nr; i++) {
 			const struct wire_client *one =
 				(const struct wire_client *)(const void *)answer->records + i;
@@ -58,7 +59,7 @@ static int clients_read(struct ask *ask, struct clients *ret)
 		}
 		from += answer->nr;
 	} while (answer->nr == WIRE_CLIENTS_MAX);
-	sort(ret);
+	clients_sort(ret);
 	return CLI_OK;
 }
 
@@ -80,7 +81,7 @@ static const char *app_of(const struct wire_client *client, char *buf, size_t si
 	return buf;
 }
 
-static int clients_json(const struct clients *clients, const struct talea_status *st)
+static int clients_json(const struct cli *c, const struct clients *clients)
 {
 	json_t *doc = json_schema(), *list = json_array();
 	char user[SHOW_TEXT], app[64];
@@ -98,23 +99,19 @@ static int clients_json(const struct clients *clients, const struct talea_status
 					json_time(one->since_real_ns), "names_asked_for",
 					(json_int_t)one->registered_nr));
 	}
-	json_object_set_new(doc, "namespace", json_text(st->namespace_name));
+	json_object_set_new(doc, "namespace", json_text(c->session.st.namespace_name));
 	json_object_set_new(doc, "clients", list);
-	return json_finish(doc);
+	return cli_json(doc);
 }
 
 static void clients_print(const struct clients *clients)
 {
-	char user[SHOW_TEXT], since[SHOW_TEXT], names[SHOW_TEXT], app[64];
+	char user[SHOW_TEXT], since[SHOW_TEXT], names[SHOW_TEXT], utc[TEXT_UTC_BYTES], app[64];
 	int left = show.columns - 62;
 
-	if (show.is_tty) {
-		show_style(stdout, SHOW_BOLD);
-		printf("%7s  %-12s  %-6s  %9s  %-19s  %s", "PID", "USER", "ACCESS", "NAMES", "SINCE",
-		       "PROGRAM");
-		show_style(stdout, SHOW_PLAIN);
-		putchar('\n');
-	}
+	if (show.is_tty)
+		show_head("%7s  %-12s  %-6s  %9s  %-19s  %s", "PID", "USER", "ACCESS", "NAMES",
+			  "SINCE", "PROGRAM");
 	for (size_t i = 0; i < clients->nr; i++) {
 		const struct wire_client *one = &clients->list[i];
 		const char *access = one->access & WIRE_WRITE ? "write" : "read";
@@ -123,7 +120,7 @@ static void clients_print(const struct clients *clients)
 		show_user(user, one->uid);
 		if (!show.is_tty) {
 			printf("%u %s %s %" PRIu64 " %s ", one->pid, user, access, one->registered_nr,
-			       show_utc(since, one->since_real_ns));
+			       text_utc(utc, one->since_real_ns));
 			show_text(stdout, *name ? name : "-");
 			putchar('\n');
 			continue;
@@ -141,25 +138,14 @@ static void clients_print(const struct clients *clients)
 int verb_clients(struct cli *c)
 {
 	struct clients clients = { 0 };
-	struct ask *ask = NULL;
-	struct talea_status st;
-	struct talea *t;
-	int rc;
+	int rc = clients_read(c, &clients);
 
-	rc = attach_open(c, TALEA_READ_ONLY, &t, &st);
-	if (rc != CLI_OK)
-		return rc;
-	rc = ask_open(&st, &ask);
-	if (rc == CLI_OK)
-		rc = clients_read(ask, &clients);
 	if (rc == CLI_OK && c->json)
-		rc = clients_json(&clients, &st);
+		rc = clients_json(c, &clients);
 	else if (rc == CLI_OK)
 		clients_print(&clients);
 	if (rc == CLI_OK && !clients.nr && !c->json && show.is_tty)
 		fprintf(stderr, "nobody is attached but this command\n");
 	free(clients.list);
-	ask_close(ask);
-	talea_close(t);
 	return rc;
 }

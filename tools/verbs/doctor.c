@@ -9,6 +9,10 @@
 #include <string.h>
 
 #include "tools/cli.h"
+#include "tools/expo/json.h"
+#include "tools/run.h"
+#include "tools/show/show.h"
+#include "tools/verbs/probes.h"
 
 /* warn: it works, but not as it was meant to: something is lost, or lies elsewhere. */
 enum result { RESULT_OK, RESULT_SKIP, RESULT_FAIL, RESULT_WARN };
@@ -34,7 +38,7 @@ static void print_result(enum result result)
 }
 
 __attribute__((format(printf, 5, 6)))
-static void find(struct findings *f, enum result result, const char *what, const char *fix,
+static void finding(struct findings *f, enum result result, const char *what, const char *fix,
 		 const char *format, ...)
 {
 	char why[512];
@@ -68,7 +72,7 @@ static void find(struct findings *f, enum result result, const char *what, const
 /* --- talead's part -------------------------------------------------------------------------- */
 
 /* Its lines as they are, the first word in its colour. */
-static void print_lines(char *text)
+static void print_checks(char *text)
 {
 	char *rest, *line = strtok_r(text, "\n", &rest);
 
@@ -91,7 +95,7 @@ static void print_lines(char *text)
 /* --- the daemon's part ---------------------------------------------------------------------- */
 
 /* Room for twice as many keys: what to type. */
-static void find_overflow(struct findings *f, const char *what, const struct wire_probe *p)
+static void finding_overflow(struct findings *f, const char *what, const struct wire_probe *p)
 {
 	const char *max = strstr(p->attach, " max "); /* the last clause, or none */
 	int length = (int)(max ? (size_t)(max - p->attach) : strlen(p->attach));
@@ -109,11 +113,12 @@ static void find_overflow(struct findings *f, const char *what, const struct wir
 			 "attach --replace %s", more, p->name, p->name);
 	else
 		snprintf(fix, sizeof(fix), "build it with a larger table");
-	find(f, RESULT_WARN, what, fix, "its room for %" PRIu32 " keys was used up: %s events are in "
-	     "{talea=\"other\"}", p->keys_max, show_exact(nr, (int64_t)p->overflow));
+	finding(f, RESULT_WARN, what, fix,
+		"its room for %" PRIu32 " keys was used up: %s events are in {talea=\"other\"}",
+		p->keys_max, show_exact(nr, (int64_t)p->overflow));
 }
 
-static void look_at_probes(struct findings *f, const struct wire_probe *probes, uint32_t nr)
+static void findings_probes(struct findings *f, const struct wire_probe *probes, uint32_t nr)
 {
 	uint32_t attached = 0, pinned = 0;
 	const char *unpinned_why = "";
@@ -124,7 +129,7 @@ static void look_at_probes(struct findings *f, const struct wire_probe *probes, 
 
 		failed = probes_failed(probes, nr, i);
 		if (failed)
-			find(f, RESULT_FAIL, failed, p->fix, "%s", p->reason);
+			finding(f, RESULT_FAIL, failed, p->fix, "%s", p->reason);
 		free(failed);
 		snprintf(what, sizeof(what), "probe %s", p->name);
 		if (p->state != WIRE_PROBE_ATTACHED)
@@ -134,81 +139,73 @@ static void look_at_probes(struct findings *f, const struct wire_probe *probes, 
 		if (!p->is_pinned)
 			unpinned_why = p->unpinned_why;
 		if (p->missed)
-			find(f, RESULT_WARN, what, "", "the kernel left out %s of its runs: known loss",
-			     show_exact(a, (int64_t)p->missed));
+			finding(f, RESULT_WARN, what, "",
+				"the kernel left out %s of its runs: known loss",
+				show_exact(a, (int64_t)p->missed));
 		if (p->overflow || (p->keys_max && p->keys_nr >= p->keys_max))
-			find_overflow(f, what, p);
+			finding_overflow(f, what, p);
 	}
 	if (!attached)
-		find(f, RESULT_SKIP, "probes", "", "none is attached");
+		finding(f, RESULT_SKIP, "probes", "", "none is attached");
 	else if (pinned == attached)
-		find(f, RESULT_OK, "probes", "", "%" PRIu32 " attached and pinned: they count on when "
-			"no talead runs", attached);
+		finding(f, RESULT_OK, "probes", "",
+			"%" PRIu32 " attached and pinned: they count on when no talead runs",
+			attached);
 	else
-		find(f, RESULT_SKIP, "pins", "", "%" PRIu32 " of %" PRIu32 " attached probes are "
-			"pinned; the others end with talead%s%s", pinned, attached,
-		     *unpinned_why ? ": " : "", unpinned_why);
+		finding(f, RESULT_SKIP, "pins", "",
+			"%" PRIu32 " of %" PRIu32 " attached probes are pinned; the others end with "
+			"talead%s%s",
+			pinned, attached, *unpinned_why ? ": " : "", unpinned_why);
 }
 
-static void look_at_daemon(struct findings *f, const struct wire_status *s)
+static void findings_daemon(struct findings *f, const struct wire_status *s)
 {
 	char a[SHOW_TEXT];
 
-	find(f, RESULT_OK, "daemon", "", "talead %s answers at %s, keeper %" PRIu32, s->version,
-	     s->socket, s->keeper_pid);
+	finding(f, RESULT_OK, "daemon", "", "talead %s answers at %s, keeper %" PRIu32, s->version,
+		s->socket, s->keeper_pid);
 	if (strcmp(s->version, TALEA_VERSION))
-		find(f, RESULT_FAIL, "version", "start the talead of this version",
-		     "talea is " TALEA_VERSION ", the daemon %s", s->version);
-	find(f, RESULT_OK, "worker's rights", "", "%s", s->sandbox);
+		finding(f, RESULT_FAIL, "version", "start the talead of this version",
+			"talea is " TALEA_VERSION ", the daemon %s", s->version);
+	finding(f, RESULT_OK, "worker's rights", "", "%s", s->sandbox);
 	if (s->suspects_nr || s->strays_nr)
-		find(f, RESULT_FAIL, "totals", "talea status, talea history, talea accept",
-		     "%" PRIu32 " fell and are frozen, %s cells of nobody changed", s->suspects_nr,
-		     show_exact(a, (int64_t)s->strays_nr));
+		finding(f, RESULT_FAIL, "totals", "talea status, talea history, talea accept",
+			"%" PRIu32 " fell and are frozen, %s cells of nobody changed", s->suspects_nr,
+			show_exact(a, (int64_t)s->strays_nr));
 	if (s->grace_blocked_cpus)
-		find(f, RESULT_FAIL, "CPUs", "let talead run there (cpuset, a real-time task that "
-			"never sleeps)", "%" PRIu32 " cannot be visited", s->grace_blocked_cpus);
+		finding(f, RESULT_FAIL, "CPUs",
+			"let talead run there (cpuset, a real-time task that never sleeps)",
+			"%" PRIu32 " cannot be visited", s->grace_blocked_cpus);
 }
 
-/* No daemon is no failure: what can be tried was tried. */
-static int look_at(const struct cli *c, struct findings *f)
+/* No daemon is no failure: doctor tried what it can try without one. */
+static int findings_running(struct cli *c, struct findings *f)
 {
-	const struct talea_options opt = { .size = sizeof(opt), .socket = c->socket, .ns = c->ns,
-					   .app = "talea", .timeout_ms = 1000,
-					   .flags = TALEA_READ_ONLY };
-	struct talea_status st = { .size = sizeof(st) };
-	const struct wire_answer *answer;
-	struct wire_probe *probes = NULL;
-	struct ask *ask = NULL;
-	struct talea *t = NULL;
+	const struct talea_status *st = &c->session.st;
+	const struct wire_status *status;
+	struct wire_probe *probes;
 	uint32_t nr;
-	int rc = talea_open(&t, &opt);
+	int rc = session_try(c, SESSION_READ);
 
-	if (!rc)
-		rc = talea_status(t, &st);
 	if (rc) {
-		find(f, RESULT_FAIL, "daemon", "", "%s", talea_strerror(t, rc));
-		rc = CLI_OK;
-		goto out_close;
+		finding(f, RESULT_FAIL, "daemon", "", "%s", talea_strerror(c->session.t, rc));
+		return CLI_OK;
 	}
-	if (!st.connected) {
-		find(f, RESULT_SKIP, "daemon", "start talead", "none answers at %s",
-		     st.socket[0] ? st.socket : "its socket");
-		goto out_close;
+	if (!st->connected) {
+		finding(f, RESULT_SKIP, "daemon", "start talead", "none answers at %s",
+			st->socket[0] ? st->socket : "its socket");
+		return CLI_OK;
 	}
-	rc = ask_open(&st, &ask);
-	if (rc == CLI_OK)
-		rc = ask_worker(ask, WIRE_STATUS, NULL, 0, &answer);
+	rc = session_status(c, &status);
 	if (rc != CLI_OK)
-		goto out_close;
-	look_at_daemon(f, (const struct wire_status *)(const void *)answer->records);
-	rc = ask_probes(ask, &probes, &nr);
-	if (rc == CLI_OK)
-		look_at_probes(f, probes, nr);
+		return rc;
+	findings_daemon(f, status);
+	rc = session_probes(c, &probes, &nr);
+	if (rc != CLI_OK)
+		return rc;
+	findings_probes(f, probes, nr);
 	free(probes);
-out_close:
-	ask_close(ask);
-	talea_close(t);
-	return rc;
+	return CLI_OK;
 }
 
 /* --- the verb ------------------------------------------------------------------------------- */
@@ -236,16 +233,16 @@ int verb_doctor(struct cli *c)
 	if (c->json)
 		doc = json_loads(text, 0, NULL);
 	else
-		print_lines(text);
+		print_checks(text);
 	free(text);
 	if (!json_is_object(doc)) {
 		json_decref(doc);
 		doc = json_schema();
 	}
-	rc = look_at(c, &f);
+	rc = findings_running(c, &f);
 	if (c->json) {
 		json_object_set(doc, "daemon", f.list);
-		json_rc = json_finish(json_incref(doc));
+		json_rc = cli_json(json_incref(doc));
 	}
 	if (rc == CLI_OK)
 		rc = status || f.failed_nr ? CLI_FAILED : json_rc;

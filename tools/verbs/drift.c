@@ -1,8 +1,9 @@
 /*
- * The verb `drift`: kernel counters beside the kernel's own books (books.c), over an interval. Each
- * end of it is a bracket: the book is read, then our totals with every event before that call, then
- * the book again; what happened between its readings explains a difference, and what lies outside of
- * it is drift. Owns the comparison and how it is shown. Called from the table of verbs.
+ * The verb `drift`: kernel counters beside the kernel's reference counters (reference.h), over an
+ * interval. Each end of the interval is a bracket: drift reads the reference counters, then talea's
+ * totals with every event before that call, then the reference counters again. The events between
+ * the two readings explain a difference; what is outside of the bracket is drift. Owns the
+ * comparison and how it is shown. Called from the table of verbs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -11,9 +12,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shm/base/clock.h"
+#include "shm/names.h"
 #include "tools/cli.h"
+#include "tools/expo/json.h"
+#include "tools/expo/pick.h"
+#include "tools/expo/probe.h"
+#include "tools/reference.h"
+#include "tools/show/show.h"
 
-#define INTERVAL_NS 2000000000ull
+#define INTERVAL_NS (2 * NS_PER_S)
 #define SYNC_MS	    5000
 #define SAY_EVERY_S 5
 #define NAME_LEAST  24
@@ -21,18 +29,19 @@
 enum verdict { VERDICT_OK, VERDICT_EXPECTED, VERDICT_DRIFT, VERDICT_UNKNOWN };
 static const char *const verdicts[] = { "ok", "expected", "drift", "unknown" };
 
-/* One reading of all: the books before and after, the totals and the probes between them. */
-struct look {
-	struct books before, after;
+/* One end of the interval: the reference counters before and after, the totals and the probes
+ * between them. */
+struct bracket {
+	struct references before, after;
 	struct wire_probe *probes;
 	uint32_t probes_nr;
-	int64_t *ours; /* by book of the first look */
+	int64_t *ours; /* by reference counter of first.before */
 };
 
 struct check {
 	char name[160]; /* the counter with its label */
-	const struct book *book;
-	bool is_wanted;
+	const struct reference *reference;
+	bool is_selected;
 	enum verdict verdict;
 	int64_t ours, outside; /* outside: beyond the bracket, below it negative */
 	uint64_t low, high, missed;
@@ -41,18 +50,15 @@ struct check {
 
 struct drift {
 	const struct cli *c;
-	struct talea *t;
-	struct talea_status st;
-	struct ask *ask;
-	struct look first, second;
-	struct check *checks; /* one a book of first.before */
+	struct bracket first, second;
+	struct check *checks; /* by reference counter of first.before */
 	size_t nr;
 	uint64_t interval_ns;
 	bool is_same_network;
 	uint32_t under_way; /* events that one of the two has and the other not yet */
 };
 
-/* --- looking -------------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------------------------- */
 
 static bool is_value(const char *values, const char *value, size_t length)
 {
@@ -64,24 +70,24 @@ static bool is_value(const char *values, const char *value, size_t length)
 	return false;
 }
 
-/* Is this counter a part of what the book says? */
-static bool is_of_book(const struct book *book, const char *name)
+/* Is this counter a part of the reference counter? */
+static bool is_part(const struct reference *reference, const char *name)
 {
-	size_t base = strcspn(name, "{"), length = strlen(book->label);
+	size_t base = strcspn(name, "{"), length = strlen(reference->label);
 
-	if (strlen(book->counter) != base || strncmp(book->counter, name, base))
+	if (strlen(reference->counter) != base || strncmp(reference->counter, name, base))
 		return false;
 	if (!length)
 		return true;
-	for (const char *at = name + base; (at = strstr(at, book->label)); at++)
+	for (const char *at = name + base; (at = strstr(at, reference->label)); at++)
 		if ((at[-1] == '{' || at[-1] == ',') && !strncmp(at + length, "=\"", 2))
-			return is_value(book->values, at + length + 2,
+			return is_value(reference->values, at + length + 2,
 					strcspn(at + length + 2, "\""));
 	return false;
 }
 
 struct adding {
-	const struct books *books;
+	const struct references *references;
 	int64_t *ours;
 };
 
@@ -91,52 +97,53 @@ static int add_one(const char *name, const struct talea_total *total, void *arg)
 
 	if (total->origin != TALEA_KERNEL || total->state == TALEA_UNKNOWN)
 		return 0;
-	for (size_t i = 0; i < a->books->nr; i++)
-		if (is_of_book(&a->books->list[i], name))
+	for (size_t i = 0; i < a->references->nr; i++)
+		if (is_part(&a->references->list[i], name))
 			a->ours[i] += total->value;
 	return 0;
 }
 
-/* books: those of the first look, which say what is added up. */
-static int look(struct drift *d, const struct books *books, struct look *ret)
+/* references: those of the first bracket, which say what is added up. */
+static int bracket_read(const struct drift *d, const struct references *references,
+			struct bracket *ret)
 {
-	struct adding adding = { .books = books };
-	int rc = books_read(&ret->before, d->is_same_network);
+	struct adding adding = { .references = references };
+	struct talea *t = d->c->session.t;
+	int rc = references_read(&ret->before, d->is_same_network);
 
 	if (rc)
-		goto out_failed;
-	ret->ours = calloc(books->nr + 1, sizeof(*ret->ours));
-	rc = ret->ours ? talea_sync(d->t, SYNC_MS) : -ENOMEM;
+		return session_failed(d->c, rc);
+	ret->ours = calloc(references->nr + 1, sizeof(*ret->ours));
+	rc = ret->ours ? talea_sync(t, SYNC_MS) : -ENOMEM;
 	adding.ours = ret->ours;
 	if (!rc)
-		rc = select_walk(d->t, "kernel_*", TALEA_COMPACTED, add_one, &adding);
+		rc = pick_walk(t, "kernel_*", TALEA_COMPACTED, add_one, &adding);
 	if (!rc)
-		rc = books_read(&ret->after, d->is_same_network);
-	if (!rc)
-		return ask_probes(d->ask, &ret->probes, &ret->probes_nr);
-out_failed:
-	return attach_failed(d->t, "drift", rc);
+		rc = references_read(&ret->after, d->is_same_network);
+	if (rc)
+		return session_failed(d->c, rc);
+	return session_probes(d->c, &ret->probes, &ret->probes_nr);
 }
 
-static void look_fini(struct look *look)
+static void bracket_fini(struct bracket *bracket)
 {
-	books_fini(&look->before);
-	books_fini(&look->after);
-	free(look->probes);
-	free(look->ours);
+	references_fini(&bracket->before);
+	references_fini(&bracket->after);
+	free(bracket->probes);
+	free(bracket->ours);
 }
 
-/* A countdown where somebody waits, else a line now and then. */
+/* A countdown on a terminal, else a line now and then. */
 static void wait_interval(uint64_t ns)
 {
-	uint64_t end_ns = term_now_ns() + ns, now;
+	uint64_t end_ns = mono_ns() + ns, now;
 	bool is_watched = isatty(STDERR_FILENO);
 	int s = 0;
 
-	for (; (now = term_now_ns()) < end_ns; s++) {
-		uint64_t left = end_ns - now, step = left < 1000000000u ? left : 1000000000u;
-		struct timespec pause = { (time_t)(step / 1000000000), (long)(step % 1000000000) };
-		uint64_t to_go_s = (left + 999999999) / 1000000000;
+	for (; (now = mono_ns()) < end_ns; s++) {
+		uint64_t left = end_ns - now, step = left < NS_PER_S ? left : NS_PER_S;
+		struct timespec pause = { (time_t)(step / NS_PER_S), (long)(step % NS_PER_S) };
+		uint64_t to_go_s = (left + NS_PER_S - 1) / NS_PER_S;
 
 		if (is_watched)
 			fprintf(stderr, "\rcomparing: %" PRIu64 " s to go ", to_go_s);
@@ -150,34 +157,20 @@ static void wait_interval(uint64_t ns)
 
 /* --- judging -------------------------------------------------------------------------------- */
 
-static bool feeds(const struct wire_probe *p, const char *counter)
-{
-	for (size_t at = 0, n; (n = probe_counter(p, at)) > 0; at += n + (p->counters[at + n] == ' '))
-		if (strlen(counter) == n && !strncmp(p->counters + at, counter, n))
-			return true;
-	return false;
-}
-
-static const struct wire_probe *find(const struct look *look, const char *name)
-{
-	for (uint32_t i = 0; i < look->probes_nr; i++)
-		if (!strcmp(look->probes[i].name, name))
-			return &look->probes[i];
-	return NULL;
-}
-
-/* Was it all attached, from the first look to the second? Adds up what is known to be lost. */
+/* Were all its probes attached from the first bracket to the second? Adds up what the kernel says
+ * that they missed. */
 static bool is_attached(const struct drift *d, struct check *check)
 {
+	const char *counter = check->reference->counter;
 	uint32_t nr = 0;
 
 	for (uint32_t i = 0; i < d->first.probes_nr; i++) {
 		const struct wire_probe *p = &d->first.probes[i], *now;
 
-		if (!feeds(p, check->book->counter))
+		if (!probe_feeds(p, counter, strlen(counter)))
 			continue;
 		nr++;
-		now = find(&d->second, p->name);
+		now = probe_find(d->second.probes, d->second.probes_nr, p->name);
 		if (p->state != WIRE_PROBE_ATTACHED) {
 			snprintf(check->why, sizeof(check->why), "probe %s is not attached", p->name);
 			return false;
@@ -194,8 +187,8 @@ static bool is_attached(const struct drift *d, struct check *check)
 	return nr;
 }
 
-/* By how much a book went up. */
-static uint64_t gone_up(const struct book *from, const struct book *to)
+/* By how much a reference counter went up. */
+static uint64_t gone_up(const struct reference *from, const struct reference *to)
 {
 	uint64_t up = to->nr - from->nr;
 
@@ -205,23 +198,24 @@ static uint64_t gone_up(const struct book *from, const struct book *to)
 static void judge(const struct drift *d, size_t i)
 {
 	struct check *check = &d->checks[i];
-	const struct book *book = check->book, *books[3];
-	int64_t slack = (int64_t)d->under_way * book->grain, low, high;
+	const struct reference *reference = check->reference, *later[3];
+	int64_t slack = (int64_t)d->under_way * reference->unit, low, high;
 
 	check->verdict = VERDICT_UNKNOWN;
 	if (!is_attached(d, check))
 		return;
-	books[0] = books_find(&d->first.after, book->source);
-	books[1] = books_find(&d->second.before, book->source);
-	books[2] = books_find(&d->second.after, book->source);
+	later[0] = references_find(&d->first.after, reference->source);
+	later[1] = references_find(&d->second.before, reference->source);
+	later[2] = references_find(&d->second.after, reference->source);
 	check->ours = d->second.ours[i] - d->first.ours[i];
-	if (!books[0] || !books[1] || !books[2] || check->ours < 0) {
-		snprintf(check->why, sizeof(check->why), "%s", check->ours < 0 ?
-			 "the counter began anew meanwhile" : "the book changed meanwhile");
+	if (!later[0] || !later[1] || !later[2] || check->ours < 0) {
+		snprintf(check->why, sizeof(check->why), "%s",
+			 check->ours < 0 ? "the counter began anew meanwhile" :
+					   "the reference counter changed meanwhile");
 		return;
 	}
-	check->low = gone_up(books[0], books[1]);
-	check->high = gone_up(book, books[2]);
+	check->low = gone_up(later[0], later[1]);
+	check->high = gone_up(reference, later[2]);
 	low = (int64_t)(check->low - check->missed) - slack;
 	high = (int64_t)check->high + slack;
 	if (check->ours < low)
@@ -230,7 +224,7 @@ static void judge(const struct drift *d, size_t i)
 		check->outside = check->ours - high;
 	if (!check->outside)
 		check->verdict = VERDICT_OK;
-	else if (book->allows & (check->outside > 0 ? BOOK_MORE : BOOK_LESS))
+	else if (reference->tolerance & (check->outside > 0 ? REFERENCE_MORE : REFERENCE_LESS))
 		check->verdict = VERDICT_EXPECTED;
 	else
 		check->verdict = VERDICT_DRIFT;
@@ -240,10 +234,10 @@ static void judge(const struct drift *d, size_t i)
 
 static json_t *check_json(const struct check *check)
 {
-	const struct book *book = check->book;
+	const struct reference *reference = check->reference;
 	json_t *one = json_pack("{s:o, s:o, s:o, s:s}", "name", json_base(check->name), "labels",
-				json_labels(check->name), "source", json_text(book->source), "state",
-				verdicts[check->verdict]);
+				json_labels(check->name), "source",
+				json_text(reference->source), "state", verdicts[check->verdict]);
 
 	if (check->verdict == VERDICT_UNKNOWN) {
 		json_object_set_new(one, "why", json_text(check->why));
@@ -255,8 +249,8 @@ static json_t *check_json(const struct check *check)
 	json_object_set_new(one, "drift", json_integer(check->outside));
 	json_object_set_new(one, "missed", json_integer((json_int_t)check->missed));
 	if (check->verdict == VERDICT_EXPECTED) {
-		json_object_set_new(one, "expected", json_text(book->word));
-		json_object_set_new(one, "why", json_text(book->why));
+		json_object_set_new(one, "expected", json_text(reference->reason));
+		json_object_set_new(one, "why", json_text(reference->why));
 	}
 	return one;
 }
@@ -266,21 +260,21 @@ static int drift_json(const struct drift *d)
 	json_t *doc = json_schema(), *list = json_array();
 
 	for (size_t i = 0; i < d->nr; i++)
-		if (d->checks[i].is_wanted)
+		if (d->checks[i].is_selected)
 			json_array_append_new(list, check_json(&d->checks[i]));
-	json_object_set_new(doc, "namespace", json_text(d->st.namespace_name));
+	json_object_set_new(doc, "namespace", json_text(d->c->session.st.namespace_name));
 	json_object_set_new(doc, "interval_ns", json_integer((json_int_t)d->interval_ns));
 	json_object_set_new(doc, "under_way", json_integer(d->under_way));
 	json_object_set_new(doc, "counters", list);
-	return json_finish(doc);
+	return cli_json(doc);
 }
 
-static void print_lines(const struct drift *d)
+static void drift_print_lines(const struct drift *d)
 {
 	for (size_t i = 0; i < d->nr; i++) {
 		const struct check *check = &d->checks[i];
 
-		if (!check->is_wanted)
+		if (!check->is_selected)
 			continue;
 		if (check->verdict == VERDICT_UNKNOWN)
 			printf("%s - - - - unknown\n", check->name);
@@ -294,11 +288,11 @@ static void print_lines(const struct drift *d)
 /* What stood still on both sides is only counted, unless it was asked for by name. */
 static bool is_shown(const struct drift *d, const struct check *check)
 {
-	return check->is_wanted && check->verdict != VERDICT_UNKNOWN &&
+	return check->is_selected && check->verdict != VERDICT_UNKNOWN &&
 	       (d->c->args_nr || check->ours || check->high);
 }
 
-static void print_row(const struct check *check, int width)
+static void drift_print_row(const struct check *check, int width)
 {
 	char ours[SHOW_TEXT], low[SHOW_TEXT], high[SHOW_TEXT], drift[SHOW_TEXT] = "0";
 	char bracket[2 * SHOW_TEXT + 4];
@@ -317,46 +311,46 @@ static void print_row(const struct check *check, int width)
 	show_style(stdout, check->verdict == VERDICT_DRIFT ? SHOW_BAD : SHOW_PLAIN);
 	printf("%9s  %s", drift, verdicts[check->verdict]);
 	if (check->verdict == VERDICT_EXPECTED)
-		printf(" (%s)", check->book->word);
+		printf(" (%s)", check->reference->reason);
 	if (check->missed)
 		printf(", %" PRIu64 " missed", check->missed);
 	show_style(stdout, SHOW_PLAIN);
 	putchar('\n');
 }
 
-/* Once for each word that stands in the table. */
-static void print_words(const struct drift *d)
+/* Explains each reason of the table once. */
+static void drift_print_reasons(const struct drift *d)
 {
 	for (size_t i = 0; i < d->nr; i++) {
-		const struct check *check = &d->checks[i];
+		const struct check *check = &d->checks[i], *other;
+		const char *reason = check->reference->reason;
 		bool is_first = is_shown(d, check) && check->verdict == VERDICT_EXPECTED;
 
-		for (size_t j = 0; j < i; j++)
-			is_first &= !(is_shown(d, &d->checks[j]) &&
-				      d->checks[j].verdict == VERDICT_EXPECTED &&
-				      d->checks[j].book->word == check->book->word);
+		for (other = d->checks; other < check; other++)
+			is_first &= !(is_shown(d, other) && other->verdict == VERDICT_EXPECTED &&
+				      other->reference->reason == reason);
 		if (is_first)
-			show_line(check->book->word, "%s", check->book->why);
+			show_line(reason, "%s", check->reference->why);
 	}
 }
 
 /* What cannot be compared: each counter once, with why. */
-static void print_unknown(const struct drift *d)
+static void drift_print_unknown(const struct drift *d)
 {
 	for (size_t i = 0; i < d->nr; i++) {
-		const struct check *check = &d->checks[i];
-		bool is_first = check->is_wanted && check->verdict == VERDICT_UNKNOWN;
+		const struct check *check = &d->checks[i], *other;
+		const char *counter = check->reference->counter;
+		bool is_first = check->is_selected && check->verdict == VERDICT_UNKNOWN;
 
-		for (size_t j = 0; j < i; j++)
-			is_first &= !(d->checks[j].is_wanted &&
-				      d->checks[j].verdict == VERDICT_UNKNOWN &&
-				      !strcmp(d->checks[j].book->counter, check->book->counter));
+		for (other = d->checks; other < check; other++)
+			is_first &= !(other->is_selected && other->verdict == VERDICT_UNKNOWN &&
+				      !strcmp(other->reference->counter, counter));
 		if (is_first)
-			show_line("unknown", "%s: %s", check->book->counter, check->why);
+			show_line("unknown", "%s: %s", counter, check->why);
 	}
 }
 
-static void print_table(const struct drift *d)
+static void drift_print_table(const struct drift *d)
 {
 	int width = NAME_LEAST, most = show.columns - 66;
 	size_t shown = 0, still = 0;
@@ -367,40 +361,36 @@ static void print_table(const struct drift *d)
 		if (is_shown(d, check) && show_width(check->name) > width)
 			width = show_width(check->name);
 		shown += is_shown(d, check);
-		still += check->is_wanted && check->verdict != VERDICT_UNKNOWN && !is_shown(d, check);
+		still += check->is_selected && check->verdict != VERDICT_UNKNOWN && !is_shown(d, check);
 	}
 	width = width > most && most > NAME_LEAST ? most : width > most ? NAME_LEAST : width;
-	if (shown) {
-		show_style(stdout, SHOW_BOLD);
-		printf("%-*s  %13s  %23s  %9s  %s", width, "COUNTER", "OURS", "THE KERNEL'S OWN BOOK",
-		       "DRIFT", "VERDICT");
-		show_style(stdout, SHOW_PLAIN);
-		putchar('\n');
-	}
+	if (shown)
+		show_head("%-*s  %13s  %23s  %9s  %s", width, "COUNTER", "OURS",
+			  "THE KERNEL'S OWN COUNT", "DRIFT", "VERDICT");
 	for (size_t i = 0; i < d->nr; i++)
 		if (is_shown(d, &d->checks[i]))
-			print_row(&d->checks[i], width);
+			drift_print_row(&d->checks[i], width);
 	if (still)
 		printf("%zu more stood still on both sides\n", still);
 	if (shown)
 		putchar('\n');
-	print_words(d);
-	print_unknown(d);
+	drift_print_reasons(d);
+	drift_print_unknown(d);
 }
 
 /* --- the verb ------------------------------------------------------------------------------- */
 
-static void check_name(struct check *check, const struct book *book)
+static void check_name(struct check *check, const struct reference *reference)
 {
-	check->book = book;
-	if (book->label[0])
-		snprintf(check->name, sizeof(check->name), "%s{%s=\"%.*s\"}", book->counter,
-			 book->label, (int)strcspn(book->values, "|"), book->values);
+	check->reference = reference;
+	if (reference->label[0])
+		snprintf(check->name, sizeof(check->name), "%s{%s=\"%.*s\"}", reference->counter,
+			 reference->label, (int)strcspn(reference->values, "|"), reference->values);
 	else
-		snprintf(check->name, sizeof(check->name), "%s", book->counter);
+		snprintf(check->name, sizeof(check->name), "%s", reference->counter);
 }
 
-/* Which are meant? One that names a counter without a second source is told so. */
+/* Which do the arguments name? Refuses one that names a counter without a reference counter. */
 static int checks_pick(struct drift *d)
 {
 	const struct cli *c = d->c;
@@ -408,18 +398,18 @@ static int checks_pick(struct drift *d)
 
 	for (size_t i = 0; i < d->nr; i++) {
 		check_name(&d->checks[i], &d->first.before.list[i]);
-		d->checks[i].is_wanted = !c->args_nr;
+		d->checks[i].is_selected = !c->args_nr;
 	}
 	for (size_t a = 0; a < c->args_nr; a++) {
 		bool is_hit = false;
 
 		for (size_t i = 0; i < d->nr; i++)
 			if (name_match(c->args[a], d->checks[i].name))
-				d->checks[i].is_wanted = is_hit = true;
+				d->checks[i].is_selected = is_hit = true;
 		if (is_hit)
 			continue;
-		fprintf(stderr, "talea drift: the kernel keeps no book that says what %s is. which it "
-				"keeps: talea drift\n", c->args[a]);
+		fprintf(stderr, "talea drift: the kernel has no reference counter for %s. try: talea "
+				"drift\n", c->args[a]);
 		rc = CLI_NO_MATCH;
 	}
 	return rc;
@@ -430,13 +420,13 @@ static int verdict_of_all(const struct drift *d)
 	size_t known = 0, drifted = 0;
 
 	for (size_t i = 0; i < d->nr; i++) {
-		known += d->checks[i].is_wanted && d->checks[i].verdict != VERDICT_UNKNOWN;
-		drifted += d->checks[i].is_wanted && d->checks[i].verdict == VERDICT_DRIFT;
+		known += d->checks[i].is_selected && d->checks[i].verdict != VERDICT_UNKNOWN;
+		drifted += d->checks[i].is_selected && d->checks[i].verdict == VERDICT_DRIFT;
 	}
 	if (drifted) {
-		fprintf(stderr, "%zu counter%s what the kernel's own book does not. whether a probe "
-				"missed runs: talea probes\n",
-			drifted, drifted == 1 ? " says" : "s say");
+		fprintf(stderr, "%zu counter%s from the kernel's own count. whether a probe missed "
+				"runs: talea probes\n",
+			drifted, drifted == 1 ? " differs" : "s differ");
 		return CLI_DRIFT;
 	}
 	if (known)
@@ -446,18 +436,17 @@ static int verdict_of_all(const struct drift *d)
 	return CLI_FAILED;
 }
 
-/* Is the keeper in this process's network namespace? Who may not look cannot tell. */
-static int network_look(struct drift *d)
+/* Is the keeper in this process's network namespace? No, where this process may not read it. */
+static int network_read(struct drift *d)
 {
-	const struct wire_answer *answer;
+	const struct wire_status *status;
 	char path[64], own[64], its[64];
 	ssize_t own_bytes, its_bytes;
-	int rc = ask_worker(d->ask, WIRE_STATUS, NULL, 0, &answer);
+	int rc = session_status(d->c, &status);
 
 	if (rc != CLI_OK)
 		return rc;
-	snprintf(path, sizeof(path), "/proc/%u/ns/net",
-		 ((const struct wire_status *)(const void *)answer->records)->keeper_pid);
+	snprintf(path, sizeof(path), "/proc/%u/ns/net", status->keeper_pid);
 	own_bytes = readlink("/proc/self/ns/net", own, sizeof(own));
 	its_bytes = readlink(path, its, sizeof(its));
 	d->is_same_network = own_bytes > 0 && own_bytes == its_bytes &&
@@ -467,21 +456,21 @@ static int network_look(struct drift *d)
 
 static int drift_run(struct drift *d)
 {
-	int rc = network_look(d), json_rc;
+	int rc = network_read(d), json_rc;
 
 	if (rc == CLI_OK)
-		rc = look(d, &d->first.before, &d->first);
+		rc = bracket_read(d, &d->first.before, &d->first);
 	if (rc != CLI_OK)
 		return rc;
 	d->nr = d->first.before.nr;
 	d->checks = calloc(d->nr + 1, sizeof(*d->checks));
 	if (!d->checks)
-		return attach_failed(NULL, "drift", -ENOMEM);
+		return session_failed(d->c, -ENOMEM);
 	rc = checks_pick(d);
 	if (rc != CLI_OK)
 		return rc;
 	wait_interval(d->interval_ns);
-	rc = look(d, &d->first.before, &d->second);
+	rc = bracket_read(d, &d->first.before, &d->second);
 	if (rc != CLI_OK)
 		return rc;
 	for (size_t i = 0; i < d->nr; i++)
@@ -490,9 +479,9 @@ static int drift_run(struct drift *d)
 	if (d->c->json)
 		json_rc = drift_json(d);
 	else if (show.is_tty)
-		print_table(d);
+		drift_print_table(d);
 	else
-		print_lines(d);
+		drift_print_lines(d);
 	fflush(stdout);
 	rc = verdict_of_all(d);
 	return rc == CLI_OK ? json_rc : rc;
@@ -501,17 +490,12 @@ static int drift_run(struct drift *d)
 int verb_drift(struct cli *c)
 {
 	struct drift d = { .c = c, .interval_ns = c->interval_ns ? c->interval_ns : INTERVAL_NS };
-	int rc = attach_open(c, TALEA_READ_ONLY, &d.t, &d.st);
+	int rc;
 
 	d.under_way = (uint32_t)sysconf(_SC_NPROCESSORS_CONF);
-	if (rc == CLI_OK)
-		rc = ask_open(&d.st, &d.ask);
-	if (rc == CLI_OK)
-		rc = drift_run(&d);
-	look_fini(&d.first);
-	look_fini(&d.second);
+	rc = drift_run(&d);
+	bracket_fini(&d.first);
+	bracket_fini(&d.second);
 	free(d.checks);
-	ask_close(d.ask);
-	talea_close(d.t);
 	return rc;
 }

@@ -8,10 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/base/clock.h"
+#include "shm/layout.h"
 #include "tools/cli.h"
+#include "tools/expo/json.h"
+#include "tools/expo/probe.h"
+#include "tools/select.h"
+#include "tools/show/show.h"
 
 #define EXPLAIN_MOST 64 /* counters at a time; more is a question for list */
-#define DAY_NS (86400ull * 1000000000)
 
 /* The kernel's probes: asked for once, and only when a counter is theirs. */
 struct sources {
@@ -29,23 +34,14 @@ static const char *const rules[] = { [WIRE_RULE_AUTO] = "auto",
 
 /* --- who counts it -------------------------------------------------------------------------- */
 
-static bool has_counter(const struct wire_probe *p, const char *name)
-{
-	size_t length = strcspn(name, "{"), one;
-
-	for (size_t at = 0; (one = probe_counter(p, at)) > 0; at += one) {
-		if (one == length && !strncmp(p->counters + at, name, length))
-			return true;
-		one += p->counters[at + one] == ' ';
-	}
-	return false;
-}
-
 /* The next probe from *at on that counts it now; NULL: none. */
 static const struct wire_probe *next_source(const struct sources *s, const char *name, uint32_t *at)
 {
+	size_t length = strcspn(name, "{");
+
 	for (; *at < s->nr; ++*at)
-		if (s->list[*at].state == WIRE_PROBE_ATTACHED && has_counter(&s->list[*at], name))
+		if (s->list[*at].state == WIRE_PROBE_ATTACHED &&
+		    probe_feeds(&s->list[*at], name, length))
 			return &s->list[(*at)++];
 	return NULL;
 }
@@ -84,10 +80,10 @@ static json_t *explain_json(const struct pick *pick, const struct wire_explain *
 	json_t *doc = json_pack(
 		"{s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o}", "name",
 		json_base(pick->name), "labels", json_labels(pick->name), "heat", heats[e->heat],
-		"since", json_time(e->since_real_ns), "why", cli_why(e->why) ?
-		json_string(cli_why(e->why)) : json_null(), "rate", json_rate(e->rate),
-		"rate_before", json_rate(e->rate_before), "rate_after", json_rate(e->rate_after),
-		"imbalance", e->imbalance > 0 ? json_rate(e->imbalance) : json_null(), "lanes",
+		"since", json_time(e->since_real_ns), "why", json_why(e->why), "rate",
+		json_rate(e->rate), "rate_before", json_rate(e->rate_before), "rate_after",
+		json_rate(e->rate_after), "imbalance",
+		e->imbalance > 0 ? json_rate(e->imbalance) : json_null(), "lanes",
 		(int)e->lanes_nr, "row", has_row ? json_integer(e->row) : json_null());
 
 	json_object_set_new(doc, "probes", sources_json(pick, sources));
@@ -115,9 +111,8 @@ static const char *round_speed(char *buf, double rate)
 	return buf;
 }
 
-static void print_first(const struct pick *pick, const struct wire_explain *e)
+static void print_state(const struct pick *pick, const struct wire_explain *e)
 {
-	bool is_today = show_now_ns() < e->since_real_ns + DAY_NS;
 	char text[SHOW_TEXT];
 
 	show_style(stdout, SHOW_BOLD);
@@ -128,8 +123,7 @@ static void print_first(const struct pick *pick, const struct wire_explain *e)
 	fputs(heats[e->heat], stdout);
 	show_style(stdout, SHOW_PLAIN);
 	if (e->since_real_ns)
-		printf(" since %s", is_today ? show_clock(text, e->since_real_ns) :
-					       show_time(text, e->since_real_ns));
+		printf(" since %s", show_since(text, e->since_real_ns));
 	else
 		fputs(" since it was registered", stdout);
 	if (isnan(e->rate))
@@ -238,10 +232,10 @@ static void print_idle(const struct wire_explain *e)
 	if (e->idle_s == UINT32_MAX)
 		strcpy(idle, "no change since the worker began");
 	else
-		show_ns(idle, e->idle_s * 1000000000ull);
+		show_ns(idle, e->idle_s * NS_PER_S);
 	if (e->ttl_s)
 		show_line("idle", "%s; it is removed after %s without a change", idle,
-			  show_ns(ttl, e->ttl_s * 1000000000ull));
+			  show_ns(ttl, e->ttl_s * NS_PER_S));
 	else if (e->idle_s != UINT32_MAX && e->idle_s > 1)
 		show_line("idle", "for %s", idle);
 }
@@ -251,7 +245,7 @@ static void explain_print(const struct pick *pick, const struct wire_explain *e,
 {
 	if (!is_first)
 		putchar('\n');
-	print_first(pick, e);
+	print_state(pick, e);
 	print_sources(pick, sources);
 	print_suspect(pick, e);
 	print_why(e);
@@ -262,20 +256,18 @@ static void explain_print(const struct pick *pick, const struct wire_explain *e,
 
 /* --- the verb ------------------------------------------------------------------------------- */
 
-static int explain_all(const struct cli *c, struct ask *ask, const struct picks *picks,
+static int explain_all(const struct cli *c, const struct picks *picks,
 		       const struct sources *sources)
 {
 	json_t *list = c->json ? json_array() : NULL, *doc;
-	const struct wire_answer *answer;
 	int rc = CLI_OK;
 
 	for (size_t i = 0; rc == CLI_OK && i < picks->nr; i++) {
 		const struct wire_explain *e;
 
-		rc = ask_worker(ask, WIRE_EXPLAIN, picks->list[i].name, 0, &answer);
+		rc = session_explain(c, picks->list[i].name, &e);
 		if (rc != CLI_OK)
 			break;
-		e = (const struct wire_explain *)(const void *)answer->records;
 		if (c->json)
 			json_array_append_new(list, explain_json(&picks->list[i], e, sources));
 		else
@@ -287,14 +279,14 @@ static int explain_all(const struct cli *c, struct ask *ask, const struct picks 
 	}
 	doc = json_schema();
 	json_object_set_new(doc, "counters", list);
-	return json_finish(doc);
+	return cli_json(doc);
 }
 
-static int sources_get(struct ask *ask, const struct picks *picks, struct sources *ret)
+static int sources_get(const struct cli *c, const struct picks *picks, struct sources *ret)
 {
 	for (size_t i = 0; i < picks->nr; i++)
 		if (picks->list[i].origin == TALEA_KERNEL)
-			return ask_probes(ask, &ret->list, &ret->nr);
+			return session_probes(c, &ret->list, &ret->nr);
 	return CLI_OK;
 }
 
@@ -302,29 +294,18 @@ int verb_explain(struct cli *c)
 {
 	struct sources sources = { 0 };
 	struct picks picks = { 0 };
-	struct ask *ask = NULL;
-	struct talea_status st;
-	struct talea *t;
-	int rc;
+	int rc = select_picks(c, NULL, &picks);
 
-	rc = attach_open(c, TALEA_READ_ONLY, &t, &st);
-	if (rc != CLI_OK)
-		return rc;
-	rc = select_picks(c, t, &picks);
 	if (rc == CLI_OK && picks.nr > EXPLAIN_MOST) {
 		fprintf(stderr, "talea explain: %zu counters match, more than %d: name fewer. try: "
 			"talea list %s\n", picks.nr, EXPLAIN_MOST, c->args[0]);
 		rc = CLI_USAGE;
 	}
 	if (rc == CLI_OK)
-		rc = ask_open(&st, &ask);
+		rc = sources_get(c, &picks, &sources);
 	if (rc == CLI_OK)
-		rc = sources_get(ask, &picks, &sources);
-	if (rc == CLI_OK)
-		rc = explain_all(c, ask, &picks, &sources);
+		rc = explain_all(c, &picks, &sources);
 	free(sources.list);
-	ask_close(ask);
 	picks_fini(&picks);
-	talea_close(t);
 	return rc;
 }

@@ -1,6 +1,6 @@
 /*
  * The verbs `get` and `list`: totals and names, once or again and again, as a table, as lines for
- * pipes, or as JSON. Owns the frame of the JSON document. Called from the table of verbs.
+ * pipes, or as JSON. Owns the lines. Called from the table of verbs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -8,15 +8,20 @@
 #include <string.h>
 #include <time.h>
 
+#include "shm/base/clock.h"
 #include "tools/cli.h"
+#include "tools/expo/expo.h"
+#include "tools/select.h"
+#include "tools/show/show.h"
+#include "tools/show/table.h"
 
 #define HELP_LEAST 20
 #define BATCH 512 /* rows a table holds back to find its widths: a million are not kept */
 
 struct output {
 	const struct cli *c;
-	const struct talea_status *st;
 	bool is_list;
+	struct expo_stream json;
 	size_t nr;
 	uint64_t age_ns;    /* the oldest of what was shown */
 	bool has_unknown;
@@ -27,61 +32,6 @@ struct output {
 	struct table table;
 	int name_width;
 };
-
-/* --- JSON ----------------------------------------------------------------------------------- */
-
-/* The document up to its first counter. One line with --watch, one a counter otherwise. */
-static int json_begin(const struct output *out, uint64_t epoch, uint64_t as_of_ns, uint64_t age_ns)
-{
-	json_t *name_space = json_text(out->st->namespace_name);
-	char *quoted = name_space ? json_dumps(name_space, JSON_ENCODE_ANY) : NULL;
-	char time[SHOW_TEXT];
-
-	json_decref(name_space);
-	if (!quoted)
-		return -ENOMEM;
-	printf("{\"schema\":%d,\"namespace\":%s,\"epoch\":%" PRIu64 ",\"as_of\":\"%s\""
-	       ",\"age_ns\":%" PRIu64 ",\"counters\":[",
-	       CLI_SCHEMA, quoted, epoch, show_utc(time, as_of_ns), age_ns);
-	free(quoted);
-	return 0;
-}
-
-static int json_visit(struct output *out, const char *name, const struct talea_total *total)
-{
-	const char *line = out->c->watch_ns ? "" : "\n";
-	json_t *counter;
-	char *text;
-	int rc;
-
-	if (out->nr == 0) {
-		rc = json_begin(out, total->epoch, total->as_of_ns, total->age_ns);
-		if (rc)
-			return rc;
-	}
-	counter = json_counter(name, total);
-	text = counter ? json_dumps(counter, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-	json_decref(counter);
-	if (!text)
-		return -ENOMEM;
-	printf("%s%s%s", out->nr ? "," : "", line, text);
-	free(text);
-	return 0;
-}
-
-static int json_end(struct output *out)
-{
-	int rc;
-
-	if (out->nr == 0) {
-		rc = json_begin(out, out->st->epoch, show_now_ns() - out->st->age_ns,
-				out->st->age_ns);
-		if (rc)
-			return rc;
-	}
-	puts(out->c->watch_ns || !out->nr ? "]}" : "\n]}");
-	return 0;
-}
 
 /* --- lines ---------------------------------------------------------------------------------- */
 
@@ -121,7 +71,7 @@ static void line_end(struct output *out)
 
 /* --- tables --------------------------------------------------------------------------------- */
 
-static void list_print(struct output *out, bool is_first)
+static void list_table(struct output *out, bool is_first)
 {
 	const struct table *table = &out->table;
 	int width = out->name_width < 24 ? 24 : out->name_width;
@@ -135,20 +85,16 @@ static void list_print(struct output *out, bool is_first)
 	left = show.columns - width - 20;
 	has_help = left >= HELP_LEAST;
 	if (is_first) {
-		show_style(stdout, SHOW_BOLD);
-		show_padded(stdout, "COUNTER", width);
-		printf("  %-7s  %-6s%s", "TYPE", "ORIGIN", has_help ? "  HELP" : "");
-		show_style(stdout, SHOW_PLAIN);
-		putchar('\n');
+		show_head("%-*s  %-7s  %-6s%s", width, "COUNTER", "TYPE", "ORIGIN",
+			  has_help ? "  HELP" : "");
 	}
 	for (size_t i = 0; i < table->nr; i++) {
 		const struct row *row = &table->rows[i];
-		static const char *const origins[] = { "user", "kernel", "own" };
 
 		show_padded(stdout, row->name, width);
-		printf("  %-7s  ", row->total.type == TALEA_TYPE_LEVEL ? "level" : "counter");
+		printf("  %-7s  ", pick_type_text(row->total.type));
 		show_style(stdout, SHOW_RATE);
-		printf("%-6s", origins[row->total.origin]);
+		printf("%-6s", pick_origin_text(row->total.origin));
 		show_style(stdout, SHOW_PLAIN);
 		if (row->total.state == TALEA_SUSPECT) {
 			show_style(stdout, SHOW_BAD);
@@ -169,10 +115,10 @@ static void table_flush(struct output *out)
 	bool is_first = out->nr <= BATCH;
 
 	if (out->is_list)
-		list_print(out, is_first);
+		list_table(out, is_first);
 	else
-		table_print(stdout, &out->table, out->table.nr,
-			    TABLE_AGE | (is_first ? TABLE_HEAD : 0u), &out->name_width);
+		table_print(stdout, &out->table, TABLE_AGE | (is_first ? TABLE_HEAD : 0u),
+			    &out->name_width);
 	table_clear(&out->table);
 }
 
@@ -193,7 +139,7 @@ static int visit(const char *name, const struct talea_total *total, void *arg)
 	if (ferror(stdout))
 		return CLI_PIPE; /* finish() in talea.c finds out why */
 	if (out->c->json)
-		rc = json_visit(out, name, total);
+		rc = expo_stream_put(&out->json, name, total);
 	else if (show.is_tty)
 		rc = table_visit(out, name, total);
 	else if (out->is_list)
@@ -223,14 +169,18 @@ static int check_age(const struct cli *c, const struct output *out)
 }
 
 /* One answer of get or list. */
-static int once(const struct cli *c, struct talea *t, const struct talea_status *st, bool is_list)
+static int once(const struct cli *c, bool is_list)
 {
-	struct output out = { .c = c, .st = st, .is_list = is_list };
+	struct output out = { .c = c,
+			      .is_list = is_list,
+			      .json = { .f = stdout,
+					.st = &c->session.st,
+					.is_one_line = c->watch_ns != 0 } };
 	int rc;
 
-	rc = select_each(c, t, c->watch_ns != 0, visit, &out);
+	rc = select_each(c, c->watch_ns != 0, visit, &out);
 	if (rc == CLI_OK || rc == CLI_NO_MATCH) {
-		if (c->json && json_end(&out))
+		if (c->json && expo_stream_end(&out.json))
 			rc = CLI_FAILED;
 		else if (!c->json && show.is_tty && out.nr)
 			table_flush(&out);
@@ -255,54 +205,30 @@ static int once(const struct cli *c, struct talea *t, const struct talea_status 
 	return rc;
 }
 
-/* Until the frame fails or stdout closes; a name that is not there yet is waited for. */
-static int again(const struct cli *c, struct talea *t, struct talea_status *st)
+/* Until a frame fails or stdout closes. A name that does not exist yet is no failure. */
+static int again(struct cli *c)
 {
-	uint64_t next = term_now_ns();
+	uint64_t next = mono_ns();
 	struct timespec until;
 	int rc;
 
 	for (;;) {
-		rc = once(c, t, st, false);
+		rc = once(c, false);
 		if (fflush(stdout) || (rc != CLI_OK && rc != CLI_NO_MATCH && rc != CLI_STALE))
 			return rc;
 		if (show.is_tty && !c->json)
 			putchar('\n');
 		next += c->watch_ns;
-		if (next < term_now_ns())
-			next = term_now_ns();
-		until.tv_sec = (time_t)(next / 1000000000);
-		until.tv_nsec = (long)(next % 1000000000);
+		if (next < mono_ns())
+			next = mono_ns();
+		until.tv_sec = (time_t)(next / NS_PER_S);
+		until.tv_nsec = (long)(next % NS_PER_S);
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
-		st->size = sizeof(*st);
-		talea_status(t, st);
+		c->session.st.size = sizeof(c->session.st);
+		talea_status(c->session.t, &c->session.st);
 	}
 }
 
-int verb_get(struct cli *c)
-{
-	struct talea_status st;
-	struct talea *t;
-	int rc;
+int verb_get(struct cli *c) { return c->watch_ns ? again(c) : once(c, false); }
 
-	rc = attach_open(c, TALEA_READ_ONLY, &t, &st);
-	if (rc != CLI_OK)
-		return rc;
-	rc = c->watch_ns ? again(c, t, &st) : once(c, t, &st, false);
-	talea_close(t);
-	return rc;
-}
-
-int verb_list(struct cli *c)
-{
-	struct talea_status st;
-	struct talea *t;
-	int rc;
-
-	rc = attach_open(c, TALEA_READ_ONLY, &t, &st);
-	if (rc != CLI_OK)
-		return rc;
-	rc = once(c, t, &st, true);
-	talea_close(t);
-	return rc;
-}
+int verb_list(struct cli *c) { return once(c, true); }

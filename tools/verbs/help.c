@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "tools/cli.h"
+#include "tools/expo/json.h"
+#include "tools/show/show.h"
 
 /* --- help ----------------------------------------------------------------------------------- */
 
@@ -28,19 +30,11 @@ static void print_options(uint32_t options)
 			print_option(i);
 }
 
-static void heading(const char *text)
-{
-	show_style(stdout, SHOW_BOLD);
-	printf("%s", text);
-	show_style(stdout, SHOW_PLAIN);
-	putchar('\n');
-}
-
 static void help_all(void)
 {
 	printf("talea counts at memory speed and shows what was counted, by programs and the "
 	       "kernel.\n\n");
-	heading("usage: talea [VERB] [ARGUMENT...] [OPTION...]");
+	show_head("usage: talea [VERB] [ARGUMENT...] [OPTION...]");
 	for (size_t i = 0; i < cli_verbs_nr; i++) {
 		char usage[SHOW_TEXT];
 
@@ -48,7 +42,7 @@ static void help_all(void)
 		printf("  %-24s %s\n", usage, cli_verbs[i].help);
 	}
 	putchar('\n');
-	heading("with every verb:");
+	show_head("with every verb:");
 	print_options(OPTIONS_GLOBAL);
 	printf("\nexit: 0 ok, 1 failed, 2 usage, 3 no daemon, 4 no match, 5 stale, 6 drift, "
 	       "7 permission\n"
@@ -59,10 +53,8 @@ static void help_all(void)
 static void help_verb(const struct verb *verb)
 {
 	printf("%s\n\n", verb->help);
-	show_style(stdout, SHOW_BOLD);
-	printf("usage: talea %s%s%s [OPTION...]", verb->name, *verb->args ? " " : "", verb->args);
-	show_style(stdout, SHOW_PLAIN);
-	putchar('\n');
+	show_head("usage: talea %s%s%s [OPTION...]", verb->name, *verb->args ? " " : "",
+		  verb->args);
 	print_options(verb->options | OPTIONS_GLOBAL);
 	if (verb->detail)
 		printf("\n%s\n", verb->detail);
@@ -95,7 +87,7 @@ static int help_json(void)
 						options_json(v->options | OPTIONS_GLOBAL)));
 	}
 	json_object_set_new(doc, "verbs", verbs);
-	return json_finish(doc);
+	return cli_json(doc);
 }
 
 int verb_help(struct cli *c)
@@ -126,7 +118,7 @@ int verb_version(struct cli *c)
 		json_object_set_new(doc, "version", json_string(TALEA_VERSION));
 		json_object_set_new(doc, "abi", json_integer(talea_abi()));
 		json_object_set_new(doc, "wire", json_integer(WIRE_VERSION));
-		return json_finish(doc);
+		return cli_json(doc);
 	}
 	printf("talea %s (ABI %u, wire %u)\n", TALEA_VERSION, talea_abi(), WIRE_VERSION);
 	return CLI_OK;
@@ -223,7 +215,7 @@ int verb_completion(struct cli *c)
 		json_object_set_new(doc, "shell", json_string(shell));
 		json_object_set_new(doc, "script", json_string(script));
 		free(script);
-		return json_finish(doc);
+		return cli_json(doc);
 	}
 	fputs(script, stdout);
 	free(script);

@@ -2,14 +2,17 @@
  * The verb `history`: what happened to rows, members and suspects, as the worker's ring of changes
  * tells. Owns the words for changes and reasons. Called from the table of verbs.
  */
-#include <inttypes.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
+#include "shm/base/clock.h"
+#include "shm/base/text.h"
+#include "shm/layout.h"
+#include "shm/names.h"
 #include "tools/cli.h"
-
-#define DAY_NS (86400ull * 1000000000)
+#include "tools/expo/json.h"
+#include "tools/show/show.h"
 
 static const char *kind_text(uint8_t kind)
 {
@@ -25,24 +28,12 @@ static const char *kind_text(uint8_t kind)
 	return kind < sizeof(kinds) / sizeof(kinds[0]) && kinds[kind] ? kinds[kind] : "other";
 }
 
-const char *cli_why(uint32_t why)
-{
-	static const char *const whys[] = {
-		[SHM_WHY_RATE] = "rate",       [SHM_WHY_PIN] = "pin",	  [SHM_WHY_CONFIG] = "config",
-		[SHM_WHY_BUDGET] = "budget",   [SHM_WHY_RESTART] = "restart",
-		[SHM_WHY_FORGET] = "forget",   [SHM_WHY_TTL] = "ttl",	  [SHM_WHY_LATE] = "late",
-		[SHM_WHY_ENDED] = "ended",
-	};
-
-	return why < sizeof(whys) / sizeof(whys[0]) ? whys[why] : NULL;
-}
-
 static bool is_by_user(uint8_t kind)
 {
 	return kind == SHM_CHANGE_ACCEPTED || kind >= SHM_CHANGE_PINNED_HOT;
 }
 
-static bool has_user(const struct change_shm *change)
+static bool history_has_user(const struct change_shm *change)
 {
 	return is_by_user(change->kind) || change->why == SHM_WHY_FORGET;
 }
@@ -59,14 +50,13 @@ static bool has_rate(uint8_t kind)
 
 /* --- one change ----------------------------------------------------------------------------- */
 
-static json_t *change_json(uint64_t number, const struct change_shm *change, const char *name)
+static json_t *history_change(uint64_t number, const struct change_shm *change, const char *name)
 {
-	const char *why = cli_why(change->why);
 	uint8_t kind = change->kind;
 	json_t *o = json_pack("{s:I, s:o, s:s, s:o, s:o}", "number", (json_int_t)number, "time",
 			      json_time(change->real_ns), "change", kind_text(kind), "counter",
 			      *name ? json_text(name) : json_null(), "why",
-			      why ? json_string(why) : json_null());
+			      json_why(change->why));
 
 	json_object_set_new(o, "row", change->row == SHM_ROW_NONE ? json_null() :
 							     json_integer(change->row));
@@ -75,7 +65,8 @@ static json_t *change_json(uint64_t number, const struct change_shm *change, con
 			    has_values(kind) ? json_integer(change->before) : json_null());
 	json_object_set_new(o, "value",
 			    has_values(kind) ? json_integer(change->value) : json_null());
-	json_object_set_new(o, "uid", has_user(change) ? json_integer(change->uid) : json_null());
+	json_object_set_new(o, "uid",
+			    history_has_user(change) ? json_integer(change->uid) : json_null());
 	return o;
 }
 
@@ -105,60 +96,56 @@ static const char *why_words(const struct change_shm *change)
 }
 
 /* What there is to say beside the time, the change and the counter. */
-static void detail(const struct change_shm *change, char *buf, size_t size)
+static void history_detail(const struct change_shm *change, char *buf, size_t size)
 {
 	char a[SHOW_TEXT], b[SHOW_TEXT];
-	size_t used = 0;
+	struct text t;
 
-#define ADD(...) used += (size_t)snprintf(buf + used, used < size ? size - used : 0, __VA_ARGS__)
-	buf[0] = '\0';
+	text_init(&t, buf, size);
 	switch (change->kind) {
 	case SHM_CHANGE_REMOVED:
-		ADD("%s moved; ", show_exact(a, change->value));
+		text_put(&t, "%s moved; ", show_exact(a, change->value));
 		break;
 	case SHM_CHANGE_SUSPECT:
-		ADD("fell from %s to %s; ", show_exact(a, change->before),
-		    show_exact(b, change->value));
+		text_put(&t, "fell from %s to %s; ", show_exact(a, change->before),
+			 show_exact(b, change->value));
 		break;
 	case SHM_CHANGE_ACCEPTED:
 		if (change->slot)
-			ADD("shows %s, showed %s; ", show_exact(a, change->value),
-			    show_exact(b, change->before));
+			text_put(&t, "shows %s, showed %s; ", show_exact(a, change->value),
+				 show_exact(b, change->before));
 		else
-			ADD("%s changes of cells of nobody; ", show_exact(a, change->before));
+			text_put(&t, "%s changes of cells of nobody; ",
+				 show_exact(a, change->before));
 		break;
 	case SHM_CHANGE_STRAY:
-		ADD("a cell of nobody changed by %s; ", show_exact(a, change->value));
+		text_put(&t, "a cell of nobody changed by %s; ", show_exact(a, change->value));
 		break;
 	}
 	if (change->row != SHM_ROW_NONE)
-		ADD("row %u; ", change->row);
-	if (has_rate(change->kind) && change->rate == change->rate) {
-		ADD("%s adds/s; ", show_speed(a, (double)change->rate));
-	}
+		text_put(&t, "row %u; ", change->row);
+	if (has_rate(change->kind) && change->rate == change->rate)
+		text_put(&t, "%s adds/s; ", show_speed(a, (double)change->rate));
 	if (*why_words(change))
-		ADD("%s; ", why_words(change));
-	if (has_user(change))
-		ADD("by %s; ", show_user(a, change->uid));
-#undef ADD
-	used = strlen(buf);
-	if (used >= 2 && !strcmp(buf + used - 2, "; "))
-		buf[used - 2] = '\0';
+		text_put(&t, "%s; ", why_words(change));
+	if (history_has_user(change))
+		text_put(&t, "by %s; ", show_user(a, change->uid));
+	if (t.used && !t.is_cut)
+		buf[t.used - 2] = '\0';
 }
 
-static void change_print(const struct change_shm *change, const char *name)
+static void history_print(const struct change_shm *change, const char *name)
 {
-	char time[SHOW_TEXT], text[256];
+	char time[SHOW_TEXT], utc[TEXT_UTC_BYTES], text[256];
 
-	detail(change, text, sizeof(text));
+	history_detail(change, text, sizeof(text));
 	if (!show.is_tty) {
-		printf("%s %s %s %s\n", show_utc(time, change->real_ns), kind_text(change->kind),
+		printf("%s %s %s %s\n", text_utc(utc, change->real_ns), kind_text(change->kind),
 		       *name ? name : "-", text);
 		return;
 	}
 	show_style(stdout, SHOW_GREY);
-	printf("%s  ", show_now_ns() < change->real_ns + DAY_NS ? show_clock(time, change->real_ns) :
-							      show_time(time, change->real_ns));
+	printf("%s  ", show_since(time, change->real_ns));
 	show_style(stdout, change->kind == SHM_CHANGE_SUSPECT || change->kind == SHM_CHANGE_STRAY ?
 				   SHOW_BAD : change->kind == SHM_CHANGE_HOT ? SHOW_GOOD : SHOW_RATE);
 	printf("%-11s  ", kind_text(change->kind));
@@ -199,14 +186,14 @@ static bool is_meant(const struct cli *c, const struct change_shm *change, char 
 }
 
 /* All changes from h->next on. */
-static int history_read(struct history *h, struct ask *ask)
+static int history_read(struct history *h)
 {
 	const struct wire_answer *answer;
 	const struct wire_changes *changes;
 	int rc;
 
 	do {
-		rc = ask_worker(ask, WIRE_CHANGES, NULL, h->next, &answer);
+		rc = session_ask(h->c, WIRE_CHANGES, NULL, h->next, &answer);
 		if (rc != CLI_OK)
 			return rc;
 		changes = (const struct wire_changes *)(const void *)answer->records;
@@ -220,9 +207,9 @@ static int history_read(struct history *h, struct ask *ask)
 				continue;
 			if (h->list)
 				json_array_append_new(h->list,
-						      change_json(changes->first + i, change, name));
+						      history_change(changes->first + i, change, name));
 			else
-				change_print(change, name);
+				history_print(change, name);
 			h->shown++;
 		}
 		h->next = changes->first + answer->nr;
@@ -230,30 +217,30 @@ static int history_read(struct history *h, struct ask *ask)
 	return CLI_OK;
 }
 
-static int history_document(struct history *h, const struct talea_status *st)
+static int history_document(struct history *h)
 {
 	json_t *doc = json_schema();
 
-	json_object_set_new(doc, "namespace", json_text(st->namespace_name));
+	json_object_set_new(doc, "namespace", json_text(h->c->session.st.namespace_name));
 	json_object_set_new(doc, "next", json_integer((json_int_t)h->next));
 	json_object_set_new(doc, "changes", h->list);
 	h->list = NULL;
-	return json_finish(doc);
+	return cli_json(doc);
 }
 
-static int history_run(const struct cli *c, const struct talea_status *st, struct ask *ask)
+int verb_history(struct cli *c)
 {
-	const struct timespec pause = { (time_t)(c->watch_ns / 1000000000),
-					(long)(c->watch_ns % 1000000000) };
+	const struct timespec pause = { (time_t)(c->watch_ns / NS_PER_S),
+					(long)(c->watch_ns % NS_PER_S) };
 	struct history h = { .c = c };
 	int rc;
 
 	for (;;) {
 		h.shown = 0;
 		h.list = c->json ? json_array() : NULL;
-		rc = history_read(&h, ask);
+		rc = history_read(&h);
 		if (rc == CLI_OK && c->json)
-			rc = history_document(&h, st);
+			rc = history_document(&h);
 		json_decref(h.list);
 		if (rc != CLI_OK || !c->watch_ns)
 			break;
@@ -267,23 +254,5 @@ static int history_run(const struct cli *c, const struct talea_status *st, struc
 	}
 	if (rc == CLI_OK && !h.shown && show.is_tty && !c->json)
 		fprintf(stderr, "nothing changed yet: no row was given, no member removed\n");
-	return rc;
-}
-
-int verb_history(struct cli *c)
-{
-	struct ask *ask = NULL;
-	struct talea_status st;
-	struct talea *t;
-	int rc;
-
-	rc = attach_open(c, TALEA_READ_ONLY, &t, &st);
-	if (rc != CLI_OK)
-		return rc;
-	rc = ask_open(&st, &ask);
-	if (rc == CLI_OK)
-		rc = history_run(c, &st, ask);
-	ask_close(ask);
-	talea_close(t);
 	return rc;
 }

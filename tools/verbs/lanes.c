@@ -1,7 +1,7 @@
 /*
  * The verb `lanes`: how fast one counter moves on each CPU, from differences between two or more
- * looks at its row; with --heat as a map of the last second. Owns the looks. Called from the table
- * of verbs.
+ * samples of its row; with --heat as a map of the last second. Owns the samples. Called from the
+ * table of verbs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -10,16 +10,19 @@
 #include <string.h>
 #include <time.h>
 
+#include "shm/layout.h"
 #include "tools/cli.h"
+#include "tools/expo/json.h"
+#include "tools/select.h"
+#include "tools/show/show.h"
 
-#define LOOK_MS 500  /* between the two looks */
+#define SAMPLE_MS 500 /* between the two samples */
 #define HEAT_MS 50   /* between those of a map */
 #define HEAT_NR 24
 #define HEAT_LINES 32 /* more CPUs than this share lines */
 #define BAR_COLUMNS 30
 
-/* One look, and how many at most. */
-struct look {
+struct sample {
 	uint64_t mono_ns, cold;
 	uint32_t slot, generation, row, cpus_nr;
 	uint64_t lanes[SHM_CPUS_MAX];
@@ -28,7 +31,7 @@ struct look {
 struct lanes {
 	const char *name;
 	uint32_t row, cpus_nr;
-	size_t spans_nr;	/* between looks */
+	size_t spans_nr;	/* between samples */
 	double seconds[HEAT_NR];
 	float *rates;		/* [span][cpu] */
 	double mean[SHM_CPUS_MAX]; /* over all spans */
@@ -37,28 +40,33 @@ struct lanes {
 	uint32_t busy_nr;	/* CPUs that added */
 };
 
-static int look(struct ask *ask, const char *name, struct look *ret)
+static int sample_take(const struct cli *c, const char *name, struct sample *ret)
 {
 	const struct wire_answer *answer;
 	const struct wire_lanes *l;
-	int rc = ask_worker(ask, WIRE_LANES, name, 0, &answer);
+	int rc = session_ask(c, WIRE_LANES, name, 0, &answer);
 
 	if (rc != CLI_OK)
 		return rc;
 	l = (const struct wire_lanes *)(const void *)answer->records;
-	*ret = (struct look){ l->mono_ns, l->cold, l->slot, l->generation, l->row, l->cpus_nr, { 0 } };
+	*ret = (struct sample){ .mono_ns = l->mono_ns,
+				.cold = l->cold,
+				.slot = l->slot,
+				.generation = l->generation,
+				.row = l->row,
+				.cpus_nr = l->cpus_nr };
 	memcpy(ret->lanes, l->lanes, l->cpus_nr * sizeof(l->lanes[0]));
 	return CLI_OK;
 }
 
-/* Do two looks speak of the same cells? */
-static bool is_same(const struct look *a, const struct look *b)
+/* Are two samples of the same cells? */
+static bool is_same(const struct sample *a, const struct sample *b)
 {
 	return a->slot == b->slot && a->generation == b->generation && a->row == b->row &&
 	       a->cpus_nr == b->cpus_nr && b->mono_ns > a->mono_ns;
 }
 
-static void span_take(struct lanes *l, const struct look *from, const struct look *to)
+static void span_take(struct lanes *l, const struct sample *from, const struct sample *to)
 {
 	double seconds = (double)(to->mono_ns - from->mono_ns) / 1e9;
 	float *rates = l->rates + l->spans_nr * SHM_CPUS_MAX;
@@ -68,7 +76,7 @@ static void span_take(struct lanes *l, const struct look *from, const struct loo
 	l->seconds[l->spans_nr++] = seconds;
 }
 
-static void lanes_sum(struct lanes *l, const struct look *first, const struct look *last)
+static void lanes_sum(struct lanes *l, const struct sample *first, const struct sample *last)
 {
 	double seconds = (double)(last->mono_ns - first->mono_ns) / 1e9;
 
@@ -82,23 +90,23 @@ static void lanes_sum(struct lanes *l, const struct look *first, const struct lo
 	}
 }
 
-/* Looks again and again. A row that was given or taken meanwhile: from there once more. */
-static int lanes_take(struct ask *ask, struct lanes *l, size_t spans_nr, uint32_t ms)
+/* Takes samples. When the counter got or lost its row meanwhile, begins again from there. */
+static int lanes_take(const struct cli *c, struct lanes *l, size_t spans_nr, uint32_t ms)
 {
 	const struct timespec pause = { ms / 1000, (long)(ms % 1000) * 1000000 };
-	struct look *looks = malloc(3 * sizeof(*looks)), *first, *last, *now;
+	struct sample *samples = malloc(3 * sizeof(*samples)), *first, *last, *now;
 	int rc, tries = 0;
 
-	if (!looks)
+	if (!samples)
 		return CLI_FAILED;
-	first = &looks[0];
-	last = &looks[1];
-	now = &looks[2];
-	rc = look(ask, l->name, first);
+	first = &samples[0];
+	last = &samples[1];
+	now = &samples[2];
+	rc = sample_take(c, l->name, first);
 	*last = *first;
 	while (rc == CLI_OK && l->spans_nr < spans_nr) {
 		nanosleep(&pause, NULL);
-		rc = look(ask, l->name, now);
+		rc = sample_take(c, l->name, now);
 		if (rc != CLI_OK)
 			break;
 		if (!is_same(last, now) && ++tries < 3) {
@@ -121,7 +129,7 @@ static int lanes_take(struct ask *ask, struct lanes *l, size_t spans_nr, uint32_
 	l->cpus_nr = last->cpus_nr;
 	if (rc == CLI_OK)
 		lanes_sum(l, first, last);
-	free(looks);
+	free(samples);
 	return rc;
 }
 
@@ -147,7 +155,7 @@ static int lanes_json(const struct lanes *l, bool has_heat)
 						      json_rate(l->mean[cpu])));
 	json_object_set_new(doc, "lanes", list);
 	if (!has_heat)
-		return json_finish(doc);
+		return cli_json(doc);
 	heat = json_array();
 	for (size_t i = 0; i < l->spans_nr; i++) {
 		json_t *rates = json_array();
@@ -159,12 +167,12 @@ static int lanes_json(const struct lanes *l, bool has_heat)
 						      "rates", rates));
 	}
 	json_object_set_new(doc, "heat", heat);
-	return json_finish(doc);
+	return cli_json(doc);
 }
 
 /* --- words ---------------------------------------------------------------------------------- */
 
-static void print_first(const struct lanes *l)
+static void print_summary(const struct lanes *l)
 {
 	char rate[SHOW_TEXT];
 
@@ -191,7 +199,7 @@ static void print_cold(const struct lanes *l)
 }
 
 static const double *sorted_by; /* qsort has no argument of its own */
-static int by_rate(const void *a, const void *b)
+static int lanes_order(const void *a, const void *b)
 {
 	double x = fabs(sorted_by[*(const uint32_t *)a]), y = fabs(sorted_by[*(const uint32_t *)b]);
 
@@ -199,7 +207,7 @@ static int by_rate(const void *a, const void *b)
 }
 
 /* A line a CPU, in their order; where they do not all fit the screen, the busiest first. */
-static void print_table(const struct lanes *l)
+static void print_cpus(const struct lanes *l)
 {
 	uint32_t order[SHM_CPUS_MAX], nr = l->cpus_nr, room = (uint32_t)show.lines - 5;
 	char rate[SHOW_TEXT];
@@ -208,13 +216,10 @@ static void print_table(const struct lanes *l)
 		order[cpu] = cpu;
 	if (show.is_tty && show.lines > 6 && nr > room) {
 		sorted_by = l->mean;
-		qsort(order, nr, sizeof(order[0]), by_rate);
+		qsort(order, nr, sizeof(order[0]), lanes_order);
 		nr = room;
 	}
-	show_style(stdout, SHOW_BOLD);
-	printf("%5s  %9s  %7s", "CPU", "RATE/s  ", "SHARE");
-	show_style(stdout, SHOW_PLAIN);
-	putchar('\n');
+	show_head("%5s  %9s  %7s", "CPU", "RATE/s  ", "SHARE");
 	for (uint32_t i = 0; i < nr; i++) {
 		double mean = l->mean[order[i]], share = l->all != 0 ? mean / l->all : 0;
 
@@ -275,7 +280,7 @@ static void print_heat(const struct lanes *l)
 	}
 }
 
-static void print_lines(const struct lanes *l)
+static void lanes_print_rates(const struct lanes *l)
 {
 	for (uint32_t cpu = 0; cpu < l->cpus_nr; cpu++)
 		printf("%u %.0f\n", cpu, l->mean[cpu]);
@@ -294,23 +299,22 @@ static void lanes_print(const struct lanes *l, bool has_heat)
 		return;
 	}
 	if (!show.is_tty && !has_heat) {
-		print_lines(l);
+		lanes_print_rates(l);
 		return;
 	}
-	print_first(l);
+	print_summary(l);
 	if (has_heat)
 		print_heat(l);
 	else
-		print_table(l);
+		print_cpus(l);
 	print_cold(l);
 }
 
 /* --- the verb ------------------------------------------------------------------------------- */
 
-static int lanes_of(const struct cli *c, const struct talea_status *st, const char *name)
+static int lanes_of(const struct cli *c, const char *name)
 {
 	struct lanes *l = calloc(1, sizeof(*l));
-	struct ask *ask = NULL;
 	int rc = CLI_FAILED;
 
 	if (!l)
@@ -318,14 +322,11 @@ static int lanes_of(const struct cli *c, const struct talea_status *st, const ch
 	l->name = name;
 	l->rates = calloc((size_t)HEAT_NR * SHM_CPUS_MAX, sizeof(*l->rates));
 	if (l->rates)
-		rc = ask_open(st, &ask);
-	if (rc == CLI_OK)
-		rc = lanes_take(ask, l, c->heat ? HEAT_NR : 1, c->heat ? HEAT_MS : LOOK_MS);
+		rc = lanes_take(c, l, c->heat ? HEAT_NR : 1, c->heat ? HEAT_MS : SAMPLE_MS);
 	if (rc == CLI_OK && c->json)
 		rc = lanes_json(l, c->heat);
 	else if (rc == CLI_OK)
 		lanes_print(l, c->heat);
-	ask_close(ask);
 	free(l->rates);
 	free(l);
 	return rc;
@@ -334,22 +335,15 @@ static int lanes_of(const struct cli *c, const struct talea_status *st, const ch
 int verb_lanes(struct cli *c)
 {
 	struct picks picks = { 0 };
-	struct talea_status st;
-	struct talea *t;
-	int rc;
+	int rc = select_picks(c, NULL, &picks);
 
-	rc = attach_open(c, TALEA_READ_ONLY, &t, &st);
-	if (rc != CLI_OK)
-		return rc;
-	rc = select_picks(c, t, &picks);
 	if (rc == CLI_OK && picks.nr > 1) {
 		fprintf(stderr, "talea lanes: %zu counters match %s: name one of them. try: talea list "
 			"%s\n", picks.nr, c->args[0], c->args[0]);
 		rc = CLI_USAGE;
 	}
 	if (rc == CLI_OK)
-		rc = lanes_of(c, &st, picks.list[0].name);
+		rc = lanes_of(c, picks.list[0].name);
 	picks_fini(&picks);
-	talea_close(t);
 	return rc;
 }

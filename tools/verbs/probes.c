@@ -1,13 +1,19 @@
 /*
  * The verb `probes`: the kernel's probes as the worker knows them, what their runs cost, and, by way
- * of talead, what could be attached here. Owns how a probe is shown, as JSON for other verbs too.
- * Called from the table of verbs.
+ * of talead, what could be attached here. Owns how a probe is shown to people. Called from the table
+ * of verbs.
  */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/base/clock.h"
 #include "tools/cli.h"
+#include "tools/expo/json.h"
+#include "tools/expo/probe.h"
+#include "tools/run.h"
+#include "tools/show/show.h"
+#include "tools/verbs/probes.h"
 
 #define NAME_LEAST 12
 #define NAME_MOST  28
@@ -28,80 +34,6 @@ static bool is_on(const struct wire_probe *p)
 static bool is_failed(const struct wire_probe *p)
 {
 	return p->state == WIRE_PROBE_FAILED;
-}
-
-size_t probe_counter(const struct wire_probe *probe, size_t at)
-{
-	return strcspn(probe->counters + at, " ");
-}
-
-/* --- JSON ----------------------------------------------------------------------------------- */
-
-static const char *state_text(const struct wire_probe *p)
-{
-	return is_on(p) ? "attached" : is_failed(p) ? "failed" : "off";
-}
-
-static json_t *counters_json(const struct wire_probe *p)
-{
-	json_t *list = json_array();
-	size_t length;
-
-	for (size_t at = 0; list && (length = probe_counter(p, at)) > 0; at += length) {
-		json_array_append_new(list, json_stringn(p->counters + at, length));
-		length += p->counters[at + length] == ' ';
-	}
-	return list;
-}
-
-static void set_number(json_t *probe, const char *key, bool is_known, uint64_t nr)
-{
-	json_object_set_new(probe, key, is_known ? json_integer((json_int_t)nr) : json_null());
-}
-
-static void set_words(json_t *probe, const char *key, const char *text)
-{
-	if (*text)
-		json_object_set_new(probe, key, json_text(text));
-}
-
-json_t *probe_json(const struct wire_probe *p)
-{
-	static const char *const origins[] = { "table", "table", "config", "command" };
-	json_t *probe = json_pack(
-		"{s:o, s:s, s:o, s:o, s:o, s:s, s:b, s:b, s:b, s:o}", "name", json_text(p->name),
-		"state", state_text(p), "attach", json_text(p->attach), "counter",
-		json_stringn(p->counters, probe_counter(p, 0)), "counters", counters_json(p),
-		"origin", origins[p->origin <= WIRE_PROBE_COMMAND ? p->origin : 0], "default",
-		p->is_default, "pinned", p->is_pinned, "adopted", p->is_adopted, "since",
-		json_time(p->since_real_ns));
-
-	set_number(probe, "keys", true, p->keys_nr);
-	set_number(probe, "keys_max", p->keys_max, p->keys_max);
-	set_number(probe, "events", is_on(p), p->events);
-	set_number(probe, "missed", is_on(p), p->missed);
-	set_number(probe, "overflow", is_on(p), p->overflow);
-	set_number(probe, "refused", is_on(p), p->refused);
-	set_number(probe, "removed", is_on(p), p->folded);
-	set_number(probe, "keys_freed", is_on(p), p->freed_nr);
-	if (p->cost_ms)
-		json_object_set_new(probe, "cost",
-				    json_pack("{s:I, s:I, s:I}", "ms", (json_int_t)p->cost_ms,
-					      "runs", (json_int_t)p->cost_runs, "ns",
-					      (json_int_t)p->cost_ns));
-	set_words(probe, "reason", p->reason);
-	set_words(probe, "fix", p->fix);
-	set_words(probe, "unpinned_why", is_on(p) && !p->is_pinned ? p->unpinned_why : "");
-	return probe;
-}
-
-json_t *probes_json(const struct wire_probe *probes, uint32_t nr)
-{
-	json_t *list = json_array();
-
-	for (uint32_t i = 0; list && i < nr; i++)
-		json_array_append_new(list, probe_json(&probes[i]));
-	return list;
 }
 
 /* --- a table -------------------------------------------------------------------------------- */
@@ -192,7 +124,7 @@ static void print_probe(const struct wire_probe *p, const struct probes *probes,
 	}
 	show_padded(stdout, p->name, probes->name_width);
 	show_style(stdout, is_on(p) ? SHOW_GOOD : is_failed(p) ? SHOW_BAD : SHOW_GREY);
-	printf("  %-8s", state_text(p));
+	printf("  %-8s", probe_state_text(p));
 	show_style(stdout, SHOW_PLAIN);
 	printf("  %14s  %6s  %9s", events, missed, keys);
 	show_style(stdout, is_on(p) && !p->is_pinned ? SHOW_BAD : SHOW_PLAIN);
@@ -214,7 +146,7 @@ static void print_probe(const struct wire_probe *p, const struct probes *probes,
 	print_more(p);
 }
 
-static void print_table(const struct probes *probes)
+static void probes_print_table(const struct probes *probes)
 {
 	int left = show.columns - probes->name_width - NUMBERS_COLUMNS;
 	int attach_width = widest(probes, false);
@@ -224,15 +156,10 @@ static void print_table(const struct probes *probes)
 		return;
 	if (attach_width > left)
 		attach_width = 0;
-	show_style(stdout, SHOW_BOLD);
-	printf("%-*s  %-8s  %14s  %6s  %9s  %-7s", probes->name_width, "PROBE", "STATE", "EVENTS",
-	       "MISSED", "KEYS", "PINNED");
-	if (attach_width)
-		printf("  %-*s", has_counter ? attach_width : 0, "ATTACHED TO");
-	if (has_counter)
-		fputs("  COUNTER", stdout);
-	show_style(stdout, SHOW_PLAIN);
-	putchar('\n');
+	show_head("%-*s  %-8s  %14s  %6s  %9s  %-7s%s%-*s%s", probes->name_width, "PROBE", "STATE",
+		  "EVENTS", "MISSED", "KEYS", "PINNED", attach_width ? "  " : "",
+		  has_counter ? attach_width : 0, attach_width ? "ATTACHED TO" : "",
+		  has_counter ? "  COUNTER" : "");
 	for (uint32_t i = 0; i < probes->nr; i++)
 		if (!is_unasked(&probes->list[i]))
 			print_probe(&probes->list[i], probes, attach_width, has_counter);
@@ -352,7 +279,7 @@ char *probes_failed(const struct wire_probe *probes, uint32_t nr, uint32_t at)
 
 /* --- lines ---------------------------------------------------------------------------------- */
 
-static void print_lines(const struct probes *probes)
+static void probes_print_lines(const struct probes *probes)
 {
 	char keys[SHOW_TEXT];
 
@@ -361,10 +288,10 @@ static void print_lines(const struct probes *probes)
 
 		if (is_on(p))
 			printf("%s %s %" PRIu64 " %" PRIu64 " %" PRIu64 " %s %s ", p->name,
-			       state_text(p), p->events, p->missed, p->overflow, keys_text(p, keys),
-			       pin_text(p));
+			       probe_state_text(p), p->events, p->missed, p->overflow,
+			       keys_text(p, keys), pin_text(p));
 		else
-			printf("%s %s - - - - - ", p->name, state_text(p));
+			printf("%s %s - - - - - ", p->name, probe_state_text(p));
 		show_text(stdout, p->attach);
 		putchar('\n');
 	}
@@ -387,7 +314,7 @@ static double cpu_percent(const struct wire_probe *p)
 	return p->cost_ms ? (double)p->cost_ns / (p->cost_ms * 1e6) * 100 : 0;
 }
 
-static int by_cost(const void *a, const void *b)
+static int probes_order(const void *a, const void *b)
 {
 	double x = cpu_percent(a), y = cpu_percent(b);
 
@@ -415,14 +342,10 @@ static void print_cost(struct probes *probes)
 	double runs = 0, percent = 0;
 	uint32_t ms = 0;
 
-	qsort(probes->list, probes->nr, sizeof(*probes->list), by_cost);
-	if (show.is_tty) {
-		show_style(stdout, SHOW_BOLD);
-		printf("%-*s  %11s  %8s  %8s", probes->name_width, "PROBE", "RUNS/s  ", "ns A RUN",
-		       "% OF CPU");
-		show_style(stdout, SHOW_PLAIN);
-		putchar('\n');
-	}
+	qsort(probes->list, probes->nr, sizeof(*probes->list), probes_order);
+	if (show.is_tty)
+		show_head("%-*s  %11s  %8s  %8s", probes->name_width, "PROBE", "RUNS/s  ",
+			  "ns A RUN", "% OF CPU");
 	for (uint32_t i = 0; i < probes->nr; i++) {
 		const struct wire_probe *p = &probes->list[i];
 		double per_s;
@@ -452,16 +375,16 @@ static void print_cost(struct probes *probes)
 /* --- the verb ------------------------------------------------------------------------------- */
 
 /* Has the worker measure, if asked to, and reads all probes. */
-static int probes_read(const struct cli *c, struct ask *ask, struct probes *ret)
+static int probes_read(const struct cli *c, struct probes *ret)
 {
 	const struct wire_probe_change change = { .op = WIRE_PROBE_COST,
-						  .ms = (uint32_t)(c->cost_ns / 1000000) };
+						  .ms = (uint32_t)(c->cost_ns / NS_PER_MS) };
 	int rc = CLI_OK;
 
 	if (c->cost_ns)
-		rc = ask_probe(ask, &change, NULL, NULL);
+		rc = session_probe(c, &change, NULL, NULL);
 	if (rc == CLI_OK)
-		rc = ask_probes(ask, &ret->list, &ret->nr);
+		rc = session_probes(c, &ret->list, &ret->nr);
 	ret->name_width = NAME_LEAST;
 	for (uint32_t i = 0; rc == CLI_OK && i < ret->nr; i++) {
 		int width = show_width(ret->list[i].name);
@@ -479,14 +402,14 @@ static int probes_show(const struct cli *c, struct probes *probes)
 	if (c->json) {
 		doc = json_schema();
 		json_object_set_new(doc, "probes", probes_json(probes->list, probes->nr));
-		return json_finish(doc);
+		return cli_json(doc);
 	}
 	if (c->cost_ns) {
 		print_cost(probes);
 	} else if (!show.is_tty) {
-		print_lines(probes);
+		probes_print_lines(probes);
 	} else {
-		print_table(probes);
+		probes_print_table(probes);
 		print_groups(probes);
 	}
 	return CLI_OK;
@@ -499,26 +422,15 @@ static int probes_available(const struct cli *c)
 	return run_become(c, args);
 }
 
+int verb_probes_begin(struct cli *c) { return c->available ? probes_available(c) : CLI_OK; }
+
 int verb_probes(struct cli *c)
 {
 	struct probes probes = { 0 };
-	struct ask *ask = NULL;
-	struct talea_status st;
-	struct talea *t;
-	int rc;
+	int rc = probes_read(c, &probes);
 
-	if (c->available)
-		return probes_available(c);
-	rc = attach_open(c, TALEA_READ_ONLY, &t, &st);
-	if (rc != CLI_OK)
-		return rc;
-	rc = ask_open(&st, &ask);
-	if (rc == CLI_OK)
-		rc = probes_read(c, ask, &probes);
 	if (rc == CLI_OK)
 		rc = probes_show(c, &probes);
 	free(probes.list);
-	ask_close(ask);
-	talea_close(t);
 	return rc;
 }

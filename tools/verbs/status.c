@@ -2,140 +2,19 @@
  * The verb `status`, and `talea` alone: what the worker says about the daemon, and what the library
  * sees of it. Owns nothing; called from the table of verbs.
  */
-#include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
+#include <stdio.h>
 
+#include "shm/base/clock.h"
+#include "shm/layout.h"
 #include "tools/cli.h"
-
-#define OWN_CLIENTS 2 /* this command: the library's connection and the one that asks */
-
-static const char *plural(uint64_t nr)
-{
-	return nr == 1 ? "" : "s";
-}
-
-/* What both ask. */
-struct facts {
-	struct talea *t;
-	struct talea_status st;
-	struct wire_status *daemon;
-	struct wire_probe *probes;
-	uint32_t probes_nr;
-};
-
-static void facts_fini(struct facts *f)
-{
-	free(f->daemon);
-	free(f->probes);
-	talea_close(f->t);
-}
-
-static int facts_ask(struct ask *ask, struct facts *f)
-{
-	const struct wire_answer *answer;
-	int rc = ask_worker(ask, WIRE_STATUS, NULL, 0, &answer);
-
-	if (rc != CLI_OK)
-		return rc;
-	f->daemon = malloc(sizeof(*f->daemon));
-	if (!f->daemon)
-		return attach_failed(NULL, "status", -ENOMEM);
-	memcpy(f->daemon, answer->records, sizeof(*f->daemon));
-	f->daemon->clients_nr -= f->daemon->clients_nr < OWN_CLIENTS ? f->daemon->clients_nr :
-								       OWN_CLIENTS;
-	return ask_probes(ask, &f->probes, &f->probes_nr);
-}
-
-static int facts_init(const struct cli *c, struct facts *f)
-{
-	struct ask *ask = NULL;
-	int rc;
-
-	*f = (struct facts){ 0 };
-	rc = attach_open(c, TALEA_READ_ONLY, &f->t, &f->st);
-	if (rc != CLI_OK)
-		return rc;
-	rc = ask_open(&f->st, &ask);
-	if (rc == CLI_OK)
-		rc = facts_ask(ask, f);
-	ask_close(ask);
-	if (rc != CLI_OK)
-		facts_fini(f);
-	return rc;
-}
-
-/* --- status --------------------------------------------------------------------------------- */
-
-static json_t *rows_json(const struct wire_status *d)
-{
-	json_t *changes = json_pack("{s:I, s:I, s:I, s:I}", "promoting",
-				    (json_int_t)d->row_changes[0], "hot",
-				    (json_int_t)d->row_changes[1], "retiring",
-				    (json_int_t)d->row_changes[2], "cold",
-				    (json_int_t)d->row_changes[3]);
-
-	return json_pack("{s:i, s:i, s:i, s:i, s:o, s:b, s:b, s:b, s:I, s:I, s:i}", "hot",
-			 (int)(d->rows_used - d->rows_retiring), "retiring", (int)d->rows_retiring,
-			 "waiting", (int)d->rows_waiting, "max", (int)d->rows_max, "changes", changes,
-			 "reuse", !(d->promotion & SHM_REUSE_OFF), "allowed",
-			 !(d->promotion & SHM_ROWS_OFF), "cells_reused", !d->fallback_used, "graces",
-			 (json_int_t)d->graces_nr, "grace_ns", (json_int_t)d->grace_ns,
-			 "grace_blocked_cpus", (int)d->grace_blocked_cpus);
-}
-
-static json_t *status_json(const struct facts *f)
-{
-	const struct wire_status *d = f->daemon;
-	const struct talea_status *st = &f->st;
-	char started[SHOW_TEXT], worker[SHOW_TEXT];
-	json_t *doc = json_schema(), *daemon, *region, *fold;
-
-	daemon = json_pack("{s:o, s:o, s:o, s:i, s:i, s:i, s:I, s:i, s:i, s:s, s:i, s:i}",
-			   "version", json_text(d->version), "socket", json_text(d->socket),
-			   "state_folder", json_text(d->state_folder), "keeper_pid",
-			   (int)d->keeper_pid, "spare_pid", (int)d->spare_pid, "worker_pid",
-			   (int)d->worker_pid, "incarnation", (json_int_t)d->incarnation,
-			   "worker_restarts", (int)d->worker_restarts, "keeper_takeovers",
-			   (int)d->keeper_takeovers, "worker_started",
-			   show_utc(worker, d->worker_started_real_ns), "clients",
-			   (int)d->clients_nr, "namespaces", (int)d->namespaces_nr);
-	region = json_pack("{s:s, s:i, s:i, s:i, s:i, s:I, s:I}", "started",
-			   show_utc(started, d->started_real_ns), "counters", (int)d->counters_nr,
-			   "members", (int)d->members_nr, "rows_used", (int)d->rows_used,
-			   "rows_max", (int)d->rows_max, "refusals", (json_int_t)d->refusals,
-			   "memory_bytes", (json_int_t)d->memory_bytes);
-	fold = json_pack("{s:I, s:I, s:f, s:o, s:i}", "interval_ns",
-			 (json_int_t)d->fold_interval_ns, "duration_ns",
-			 (json_int_t)d->fold_duration_ns, "cpu_share",
-			 d->fold_cpu_permille / 1000.0, "vector", json_text(d->vector), "cpus",
-			 (int)d->cpus_nr);
-	json_object_set_new(doc, "namespace", json_text(st->namespace_name));
-	json_object_set_new(doc, "durable", json_false());
-	json_object_set_new(doc, "epoch", json_integer((json_int_t)st->epoch));
-	json_object_set_new(doc, "age_ns", json_integer((json_int_t)st->age_ns));
-	json_object_set_new(doc, "daemon", daemon);
-	json_object_set_new(doc, "region", region);
-	json_object_set_new(doc, "fold", fold);
-	json_object_set_new(doc, "rows", rows_json(d));
-	json_object_set_new(region, "suspects", json_integer(d->suspects_nr));
-	json_object_set_new(region, "strays", json_integer((json_int_t)d->strays_nr));
-	json_object_set_new(region, "members_removed", json_integer((json_int_t)d->removed_nr));
-	json_object_set_new(region, "late_adds", json_integer((json_int_t)d->late_adds));
-	json_object_set_new(region, "changes", json_integer((json_int_t)d->changes_nr));
-	json_object_set_new(daemon, "sandbox", json_text(d->sandbox));
-	json_object_set_new(doc, "probes", probes_json(f->probes, f->probes_nr));
-	json_object_set_new(doc, "client",
-			    json_pack("{s:b, s:o}", "rseq", st->rseq, "rseq_why",
-				      json_text(st->rseq_why ? st->rseq_why : "")));
-	return doc;
-}
+#include "tools/expo/facts.h"
+#include "tools/show/show.h"
 
 static void print_daemon(const struct facts *f)
 {
-	const struct wire_status *d = f->daemon;
-	uint64_t now = show_now_ns();
+	const struct wire_status *d = &f->daemon;
+	uint64_t now = real_ns();
 	char a[SHOW_TEXT], b[SHOW_TEXT];
 
 	show_line("daemon", "talead %s at %s", d->version, d->socket);
@@ -145,29 +24,29 @@ static void print_daemon(const struct facts *f)
 		  show_ns(b, now > d->started_real_ns ? now - d->started_real_ns : 0));
 	show_line("folder", "%s", d->state_folder);
 	show_line("keeper", "pid %u, taken over %u time%s", d->keeper_pid, d->keeper_takeovers,
-		  plural(d->keeper_takeovers));
+		  show_plural(d->keeper_takeovers));
 	if (d->spare_pid)
 		show_line("spare", "pid %u", d->spare_pid);
 	else
 		show_line("spare", "none");
 	show_line("worker", "pid %u, restarted %u time%s, running for %s", d->worker_pid,
-		  d->worker_restarts, plural(d->worker_restarts),
+		  d->worker_restarts, show_plural(d->worker_restarts),
 		  show_ns(a, now > d->worker_started_real_ns ? now - d->worker_started_real_ns : 0));
 	show_line("sandbox", "%s", d->sandbox);
 	show_line("clients", "%u beside this command; %u namespace%s", d->clients_nr, d->namespaces_nr,
-		  plural(d->namespaces_nr));
+		  show_plural(d->namespaces_nr));
 }
 
 static void print_fold(const struct facts *f)
 {
-	const struct wire_status *d = f->daemon;
+	const struct wire_status *d = &f->daemon;
 	char a[SHOW_TEXT], b[SHOW_TEXT];
 
 	show_line("epoch", "%s, age %s", show_exact(a, (int64_t)f->st.epoch), show_ns(b, f->st.age_ns));
 	show_ns(a, d->fold_interval_ns);
 	show_ns(b, d->fold_duration_ns);
 	show_line("fold", "every %s, takes %s, %.1f %% of a core; %u CPU%s, %s", a, b,
-		  d->fold_cpu_permille / 10.0, d->cpus_nr, plural(d->cpus_nr), d->vector);
+		  d->fold_cpu_permille / 10.0, d->cpus_nr, show_plural(d->cpus_nr), d->vector);
 }
 
 static void print_rows(const struct wire_status *d)
@@ -186,7 +65,7 @@ static void print_rows(const struct wire_status *d)
 		show_line("", "%u CPU%s cannot be visited: nothing given back is used again until "
 			  "then. fix: let talead run there (cpuset, a real-time task that never "
 			  "sleeps)",
-			  d->grace_blocked_cpus, plural(d->grace_blocked_cpus));
+			  d->grace_blocked_cpus, show_plural(d->grace_blocked_cpus));
 	if (d->promotion & SHM_ROWS_OFF)
 		show_line("", "off: the start-up test found adds lost, so every counter is cold. "
 			  "fix: a kernel whose restartable sequences abort");
@@ -204,14 +83,14 @@ static void print_suspects(const struct wire_status *d)
 		show_exact(nr, d->suspects_nr);
 		show_style(stdout, SHOW_BAD);
 		show_line("suspect", "%s counter%s fell and %s frozen. which: talea accept", nr,
-			  plural(d->suspects_nr), d->suspects_nr == 1 ? "is" : "are");
+			  show_plural(d->suspects_nr), d->suspects_nr == 1 ? "is" : "are");
 	}
 	if (d->strays_nr) {
 		show_style(stdout, SHOW_BAD);
 		show_line("strays", "%s change%s of cells that nobody owns: a client stores where it "
 			  "must not. which: talea history; who: talea clients; then: talea accept "
 			  "--apply",
-			  show_exact(nr, (int64_t)d->strays_nr), plural(d->strays_nr));
+			  show_exact(nr, (int64_t)d->strays_nr), show_plural(d->strays_nr));
 	}
 	if (!d->suspects_nr && !d->strays_nr)
 		show_line("suspect", "none");
@@ -219,19 +98,19 @@ static void print_suspects(const struct wire_status *d)
 
 static void print_region(const struct facts *f)
 {
-	const struct wire_status *d = f->daemon;
+	const struct wire_status *d = &f->daemon;
 	char a[SHOW_TEXT], b[SHOW_TEXT];
 
 	show_line("namespace", "%s", f->st.namespace_name);
 	show_exact(a, d->counters_nr);
 	show_exact(b, d->members_nr);
 	show_line("counters", "%s, the kernel's and talea's own included; %s member%s of families", a,
-		  b, plural(d->members_nr));
+		  b, show_plural(d->members_nr));
 	if (d->removed_nr || d->late_adds) {
 		show_exact(a, (int64_t)d->removed_nr);
 		show_exact(b, (int64_t)d->late_adds);
 		show_line("removed", "%s member%s; %s added to them too late, kept in their family's "
-			  "sum", a, plural(d->removed_nr), b);
+			  "sum", a, show_plural(d->removed_nr), b);
 	}
 	if (d->fallback_used)
 		show_line("", "their cells are not used again: a thread without restartable sequences "
@@ -295,16 +174,27 @@ static void print_probes(const struct facts *f)
 		show_line(label, "%u off: not asked for. try: talea probes", off);
 }
 
+/* --- the verbs ------------------------------------------------------------------------------- */
+
+static int status_take(const struct cli *c, struct facts *ret)
+{
+	int err = facts_take(c->session.ask, &c->session.st, ret);
+
+	if (!err)
+		return CLI_OK;
+	facts_fini(ret);
+	return session_ask_failed(c, err);
+}
+
 int verb_status(struct cli *c)
 {
 	struct facts f;
-	int rc;
+	int rc = status_take(c, &f);
 
-	rc = facts_init(c, &f);
 	if (rc != CLI_OK)
 		return rc;
 	if (c->json) {
-		rc = json_finish(status_json(&f));
+		rc = cli_json(facts_json(&f));
 	} else {
 		print_daemon(&f);
 		print_fold(&f);
@@ -315,44 +205,40 @@ int verb_status(struct cli *c)
 	return rc;
 }
 
-/* --- talea alone ---------------------------------------------------------------------------- */
-
 int verb_overview(struct cli *c)
 {
-	uint32_t attached = 0, wanted = 0, pinned = 0;
+	uint32_t attached = 0, desired = 0, pinned = 0;
 	char a[SHOW_TEXT], b[SHOW_TEXT], e[SHOW_TEXT];
 	struct facts f;
 	int rc;
 
-	rc = facts_init(c, &f);
-	if (rc != CLI_OK) {
-		fprintf(stderr, "next: talea help\n");
+	rc = status_take(c, &f);
+	if (rc != CLI_OK)
 		return rc;
-	}
 	if (c->json) {
-		rc = json_finish(status_json(&f));
+		rc = cli_json(facts_json(&f));
 		goto out_fini;
 	}
 	for (uint32_t i = 0; i < f.probes_nr; i++) {
 		attached += f.probes[i].state == WIRE_PROBE_ATTACHED;
 		pinned += f.probes[i].state == WIRE_PROBE_ATTACHED && f.probes[i].is_pinned;
-		wanted += f.probes[i].state != WIRE_PROBE_OFF;
+		desired += f.probes[i].state != WIRE_PROBE_OFF;
 	}
-	printf("talead %s counts since %s; age %s, epoch %s\n", f.daemon->version,
-	       show_time(a, f.daemon->started_real_ns), show_ns(b, f.st.age_ns),
+	printf("talead %s counts since %s; age %s, epoch %s\n", f.daemon.version,
+	       show_time(a, f.daemon.started_real_ns), show_ns(b, f.st.age_ns),
 	       show_exact(e, (int64_t)f.st.epoch));
-	show_exact(a, f.daemon->counters_nr);
-	show_exact(b, f.daemon->members_nr);
+	show_exact(a, f.daemon.counters_nr);
+	show_exact(b, f.daemon.members_nr);
 	printf("namespace %s: %s counters with talea's own, %s family member%s, %u client%s\n",
-	       f.st.namespace_name, a, b, plural(f.daemon->members_nr),
-	       f.daemon->clients_nr, plural(f.daemon->clients_nr));
-	if (wanted)
-		printf("kernel: %u of %u probe%s attached\n", attached, wanted, plural(wanted));
+	       f.st.namespace_name, a, b, show_plural(f.daemon.members_nr),
+	       f.daemon.clients_nr, show_plural(f.daemon.clients_nr));
+	if (desired)
+		printf("kernel: %u of %u probe%s attached\n", attached, desired, show_plural(desired));
 	else
 		printf("kernel: no probes\n");
 	printf("not durable: totals live as long as the daemon's region%s\n",
 	       pinned ? "; what pinned probes count goes on" : "");
-	if (f.daemon->suspects_nr || f.daemon->strays_nr)
+	if (f.daemon.suspects_nr || f.daemon.strays_nr)
 		printf("wrong: a total fell, or a cell of nobody changed. next: talea status    talea "
 		       "accept    talea history\n");
 	else

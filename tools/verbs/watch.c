@@ -9,17 +9,21 @@
 #include <string.h>
 #include <time.h>
 
+#include "shm/base/clock.h"
 #include "tools/cli.h"
+#include "tools/select.h"
+#include "tools/show/group.h"
+#include "tools/show/show.h"
+#include "tools/show/table.h"
+#include "tools/show/term.h"
 
-#define STALE_NS 2000000000u
+#define STALE_NS (2 * NS_PER_S)
 #define KEEP_MOST 8192 /* rows: more than that are sorted and the idle half is let go */
 
 enum health { HEALTH_LIVE, HEALTH_STALE, HEALTH_GONE };
 
 struct view {
-	const struct cli *c;
-	struct talea *t;
-	struct talea_status st;
+	struct cli *c;
 	struct table table, next;
 	struct groups groups;
 	enum health health;
@@ -29,7 +33,7 @@ struct view {
 	int name_width;
 };
 
-static int by_rate(const void *a, const void *b)
+static int view_order(const void *a, const void *b)
 {
 	const struct row *x = a, *y = b;
 	double rx = isnan(x->total.rate) ? -1 : fabs(x->total.rate);
@@ -43,7 +47,7 @@ static int view_visit(const char *name, const struct talea_total *total, void *a
 	struct view *v = arg;
 
 	if (v->next.nr == KEEP_MOST) {
-		qsort(v->next.rows, v->next.nr, sizeof(*v->next.rows), by_rate);
+		qsort(v->next.rows, v->next.nr, sizeof(*v->next.rows), view_order);
 		table_cut(&v->next, KEEP_MOST / 2);
 		v->next_let_go += KEEP_MOST - KEEP_MOST / 2;
 	}
@@ -63,21 +67,22 @@ static bool is_stale(const struct view *v, uint64_t now)
 /* The newest totals; the last ones stay when there are none. */
 static int view_read(struct view *v)
 {
-	uint64_t now = show_now_ns();
+	struct talea_status *st = &v->c->session.st;
+	uint64_t now = real_ns();
 	struct table old;
 	int rc;
 
-	v->st.size = sizeof(v->st);
-	if (talea_status(v->t, &v->st))
-		v->st.connected = 0;
-	if (v->st.age_ns != UINT64_MAX && now > v->st.age_ns)
-		v->last_real_ns = now - v->st.age_ns;
-	v->health = !v->st.connected ? HEALTH_GONE : is_stale(v, now) ? HEALTH_STALE : HEALTH_LIVE;
+	st->size = sizeof(*st);
+	if (talea_status(v->c->session.t, st))
+		st->connected = 0;
+	if (st->age_ns != UINT64_MAX && now > st->age_ns)
+		v->last_real_ns = now - st->age_ns;
+	v->health = !st->connected ? HEALTH_GONE : is_stale(v, now) ? HEALTH_STALE : HEALTH_LIVE;
 	if (v->health == HEALTH_GONE)
 		return CLI_OK;
 	v->next_let_go = 0;
 	groups_begin(&v->groups);
-	rc = select_each(v->c, v->t, true, view_visit, v);
+	rc = select_each(v->c, true, view_visit, v);
 	if (rc != CLI_OK && rc != CLI_NO_MATCH) {
 		table_clear(&v->next);
 		return rc;
@@ -90,7 +95,7 @@ static int view_read(struct view *v)
 	return CLI_OK;
 }
 
-static void end_line(const struct view *v)
+static void view_end_line(const struct view *v)
 {
 	show_style(stdout, SHOW_PLAIN);
 	fputs(v->is_screen ? "\033[K\n" : "\n", stdout);
@@ -110,24 +115,25 @@ static void piece(int *left, enum show_style style, const char *text)
 }
 
 /* One line: which namespace, how old, and what to know about the daemon; less where it is narrow. */
-static void print_head(const struct view *v)
+static void view_print_head(const struct view *v)
 {
 	static const char quit[] = "  q ends";
+	const struct talea_status *st = &v->c->session.st;
 	const char *dot = show.utf8 ? "●" : "*";
-	uint64_t now = show_now_ns();
+	uint64_t now = real_ns();
 	uint64_t behind = now > v->last_real_ns ? now - v->last_real_ns : 0;
 	char text[3 * SHOW_TEXT], part[SHOW_TEXT];
 	int left = v->is_screen ? show.columns - 1 - (int)strlen(quit) : INT_MAX;
 
 	piece(&left, SHOW_BOLD, "talea");
-	snprintf(text, sizeof(text), " %s", v->st.namespace_name);
+	snprintf(text, sizeof(text), " %s", st->namespace_name);
 	piece(&left, SHOW_PLAIN, text);
 	if (v->health == HEALTH_LIVE) {
 		snprintf(text, sizeof(text), "  %s live", dot);
 		piece(&left, SHOW_GOOD, text);
-		snprintf(text, sizeof(text), "  age %s", show_ns(part, v->st.age_ns));
+		snprintf(text, sizeof(text), "  age %s", show_ns(part, st->age_ns));
 		piece(&left, SHOW_PLAIN, text);
-		snprintf(text, sizeof(text), "  epoch %s", show_exact(part, (int64_t)v->st.epoch));
+		snprintf(text, sizeof(text), "  epoch %s", show_exact(part, (int64_t)st->epoch));
 		piece(&left, SHOW_PLAIN, text);
 	} else {
 		snprintf(text, sizeof(text), "  %s %s since %s", dot,
@@ -144,7 +150,7 @@ static void print_head(const struct view *v)
 		left += (int)strlen(quit);
 		piece(&left, SHOW_GREY, quit);
 	}
-	end_line(v);
+	view_end_line(v);
 }
 
 static void print_foot(const struct view *v, size_t hidden)
@@ -155,11 +161,11 @@ static void print_foot(const struct view *v, size_t hidden)
 	if (hidden) {
 		printf("%s more, less busy%s", show_exact(number, (int64_t)hidden),
 		       show.columns < 60 ? "" : ". narrow it down: talea watch GLOB");
-		end_line(v);
+		view_end_line(v);
 	} else if (v->table.nr == 0) {
 		printf("nothing here yet%s. in another shell: talea add hello_total",
 		       v->c->args_nr ? " with such a name" : "");
-		end_line(v);
+		view_end_line(v);
 	}
 	show_style(stdout, SHOW_PLAIN);
 }
@@ -175,7 +181,7 @@ static size_t fit(struct view *v, size_t room)
 	if (!busiest.rows)
 		return v->table.nr;
 	memcpy(busiest.rows, v->table.rows, v->table.nr * sizeof(*busiest.rows));
-	qsort(busiest.rows, busiest.nr, sizeof(*busiest.rows), by_rate);
+	qsort(busiest.rows, busiest.nr, sizeof(*busiest.rows), view_order);
 	if (groups_fit(&v->groups, &v->table, &busiest, room, &v->next, &hidden))
 		hidden = v->table.nr;
 	free(busiest.rows); /* the names are the table's */
@@ -194,27 +200,27 @@ static void draw(struct view *v)
 		hidden = fit(v, room);
 	if (v->is_screen)
 		fputs("\033[?2026h\033[H", stdout);
-	print_head(v);
-	end_line(v);
+	view_print_head(v);
+	view_end_line(v);
 	if (shown->nr)
-		table_print(stdout, shown, shown->nr, flags, &v->name_width);
+		table_print(stdout, shown, flags, &v->name_width);
 	print_foot(v, hidden);
 	fputs(v->is_screen ? "\033[J\033[?2026l" : "\n", stdout);
 	fflush(stdout);
 	table_clear(&v->next);
 }
 
-static void sleep_until(uint64_t mono_ns)
+static void sleep_until(uint64_t at_ns)
 {
-	struct timespec until = { .tv_sec = (time_t)(mono_ns / 1000000000),
-				  .tv_nsec = (long)(mono_ns % 1000000000) };
+	struct timespec until = { .tv_sec = (time_t)(at_ns / NS_PER_S),
+				  .tv_nsec = (long)(at_ns % NS_PER_S) };
 
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
 }
 
-static int run(struct view *v)
+static int view_run(struct view *v)
 {
-	uint64_t next = term_now_ns();
+	uint64_t next = mono_ns();
 	enum term_event event = TERM_TICK;
 	int rc;
 
@@ -226,8 +232,8 @@ static int run(struct view *v)
 		if (ferror(stdout))
 			return CLI_OK;
 		next += v->c->watch_ns;
-		if (next < term_now_ns())
-			next = term_now_ns() + v->c->watch_ns;
+		if (next < mono_ns())
+			next = mono_ns() + v->c->watch_ns;
 		if (!v->is_screen) {
 			sleep_until(next);
 			continue;
@@ -243,28 +249,29 @@ static int run(struct view *v)
 	}
 }
 
+int verb_watch_begin(struct cli *c)
+{
+	if (!c->watch_ns)
+		c->watch_ns = NS_PER_S;
+	return CLI_OK;
+}
+
 int verb_watch(struct cli *c)
 {
 	const char *term = getenv("TERM");
 	struct view v = { .c = c };
 	int rc;
 
-	if (!c->watch_ns)
-		c->watch_ns = 1000000000;
 	if (c->json)
 		return verb_get(c);
-	rc = attach_open(c, TALEA_READ_ONLY, &v.t, &v.st);
-	if (rc != CLI_OK)
-		return rc;
 	v.is_screen = show.is_tty && term && *term && strcmp(term, "dumb");
 	if (v.is_screen && term_open())
 		v.is_screen = false;
-	rc = run(&v);
+	rc = view_run(&v);
 	if (v.is_screen)
 		term_close();
 	table_fini(&v.table);
 	table_fini(&v.next);
 	groups_fini(&v.groups);
-	talea_close(v.t);
 	return rc;
 }

@@ -1,16 +1,18 @@
 /*
- * Fitting many counters on a screen: label sets of one name become one line with their sum, and what
- * room is left goes to the busiest of each. Owns the sums between groups_begin and groups_fini; the
- * sums count every counter that was visited, also those whose rows were let go. Called by watch.c.
+ * Many counters on one screen; see group.h.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "shm/names.h"
+#include "tools/show/group.h"
+#include "tools/show/show.h"
 
 struct group {
 	char *base;
@@ -18,7 +20,7 @@ struct group {
 	struct talea_total sum;
 };
 
-static int by_base(const void *a, const void *b)
+static int group_order(const void *a, const void *b)
 {
 	return strcmp(((const struct group *)a)->base, ((const struct group *)b)->base);
 }
@@ -42,10 +44,10 @@ void groups_fini(struct groups *groups)
 	groups->tree = NULL;
 }
 
-static struct group *find(const struct groups *groups, char *base)
+static struct group *group_find(const struct groups *groups, char *base)
 {
 	struct group key = { .base = base };
-	struct group **node = tfind(&key, &groups->tree, by_base);
+	struct group **node = tfind(&key, &groups->tree, group_order);
 
 	return node ? *node : NULL;
 }
@@ -84,13 +86,13 @@ int groups_add(struct groups *groups, const char *name, const struct talea_total
 
 	if (!base_of(name, base))
 		return 0;
-	group = find(groups, base);
+	group = group_find(groups, base);
 	if (!group) {
 		group = calloc(1, sizeof(*group));
 		if (!group)
 			return -ENOMEM;
 		group->base = strdup(base);
-		if (!group->base || !tsearch(group, &groups->tree, by_base)) {
+		if (!group->base || !tsearch(group, &groups->tree, group_order)) {
 			group_free(group);
 			return -ENOMEM;
 		}
@@ -130,7 +132,7 @@ static bool is_listed(const struct line *lines, size_t nr, const struct group *g
 	return false;
 }
 
-/* The counters without fellows and the groups, in the order of the rows. */
+/* The counters without other label sets, and the groups, in the order of the rows. */
 static size_t lines_make(const struct groups *groups, const struct table *rows, struct line *lines)
 {
 	char base[NAME_DISPLAY_MAX + 1];
@@ -138,7 +140,7 @@ static size_t lines_make(const struct groups *groups, const struct table *rows, 
 	size_t nr = 0;
 
 	for (size_t i = 0; i < rows->nr; i++) {
-		group = base_of(rows->rows[i].name, base) ? find(groups, base) : NULL;
+		group = base_of(rows->rows[i].name, base) ? group_find(groups, base) : NULL;
 		if (group && group->nr < 2)
 			group = NULL;
 		if (group && (group == last || is_listed(lines, nr, group)))
@@ -149,8 +151,8 @@ static size_t lines_make(const struct groups *groups, const struct table *rows, 
 	return nr;
 }
 
-/* Deals the free lines out to the groups, one each in turn. */
-static void deal(struct line *lines, size_t nr, size_t room)
+/* Gives the free lines to the groups, one each in turn. */
+static void lines_deal(struct line *lines, size_t nr, size_t room)
 {
 	bool is_dealt = true;
 
@@ -166,7 +168,7 @@ static void deal(struct line *lines, size_t nr, size_t room)
 	}
 }
 
-static int put_group(const struct line *line, const struct table *busiest, struct table *ret)
+static int group_put(const struct line *line, const struct table *busiest, struct table *ret)
 {
 	const char *base = line->group->base;
 	size_t len = strlen(base), left = line->members_nr;
@@ -202,10 +204,10 @@ int groups_fit(const struct groups *groups, const struct table *rows, const stru
 		qsort(lines, nr, sizeof(*lines), by_line_rate);
 		nr = room;
 	}
-	deal(lines, nr, room - nr);
+	lines_deal(lines, nr, room - nr);
 	for (size_t i = 0; !rc && i < nr; i++) {
 		if (lines[i].group)
-			rc = put_group(&lines[i], busiest, ret);
+			rc = group_put(&lines[i], busiest, ret);
 		else
 			rc = table_put(ret, lines[i].row->name, &lines[i].row->total);
 		shown += lines[i].group ? lines[i].members_nr : 1;

@@ -1,17 +1,19 @@
 /*
- * Talea's own metrics: how the daemon is, as numbers with a name, for `talea export`. Owns the
- * table of names and their help. What is not known has no sample (invariant I10).
+ * Talea's own metrics; see metrics.h.
  */
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "shm/base/array.h"
+#include "shm/names.h"
+#include "tools/expo/metrics.h"
 
 #define BUSIEST_NR 20
 
-enum family {
+enum metric_family {
 	FOLD_LAG, FOLD_DURATION, WRITES, IMBALANCE, READ, ROWS, ROW_CHANGES, ROWS_WAITING,
 	REFUSALS, PROBE_UP, PROBE_PINNED, PROBE_MISSED, PROBE_OVERFLOW, PROBE_REMOVED,
 	PROBE_KEYS_FREED, GRACE_BLOCKED, GRACE_DURATION, GRACES, MEMBERS_REMOVED,
@@ -60,20 +62,10 @@ static const struct {
 
 /* --- a list --------------------------------------------------------------------------------- */
 
-static void put(struct metrics *m, enum family family, const char *label, const char *value, double n)
+static void metrics_put(struct metrics *m, enum metric_family family, const char *label,
+			const char *value, double n)
 {
-	struct metric *list;
-
-	if (m->nr == m->max) {
-		size_t max = m->max ? m->max * 2 : 64;
-
-		list = realloc(m->list, max * sizeof(*list));
-		if (!list)
-			return;
-		m->list = list;
-		m->max = max;
-	}
-	if (isnan(n))
+	if (isnan(n) || array_reserve(&m->list, m->nr + 1, &m->max))
 		return;
 	m->list[m->nr++] = (struct metric){
 		.family = families[family].name, .help = families[family].help,
@@ -90,7 +82,7 @@ void metrics_fini(struct metrics *metrics)
 	*metrics = (struct metrics){ 0 };
 }
 
-/* What globs are of. */
+/* The name that globs are compared with. */
 static void sample_name(char *buf, size_t size, const char *family, bool is_counter)
 {
 	snprintf(buf, size, "%s%s", family, is_counter ? "_total" : "");
@@ -104,7 +96,7 @@ static bool is_family(const char *glob, size_t i)
 	return name_match(glob, sample);
 }
 
-bool metrics_has(const char *glob)
+bool metrics_match(const char *glob)
 {
 	for (size_t i = 0; i < FAMILIES_NR; i++)
 		if (is_family(glob, i))
@@ -112,21 +104,21 @@ bool metrics_has(const char *glob)
 	return false;
 }
 
-/* Keeps what is meant; globs are of names, not of labels. */
-static void metrics_filter(const struct cli *c, struct metrics *m)
+/* Keeps what the selection includes. Globs are compared with names, not with labels. */
+static void metrics_filter(const struct selection *s, struct metrics *m)
 {
 	size_t nr = 0;
 
 	for (size_t i = 0; i < m->nr; i++) {
-		bool is_meant = c->args_nr == 0;
+		bool is_included = s->globs_nr == 0;
 		char sample[64];
 
 		sample_name(sample, sizeof(sample), m->list[i].family, m->list[i].is_counter);
-		for (size_t a = 0; a < c->args_nr; a++)
-			is_meant |= name_match(c->args[a], sample);
-		for (size_t e = 0; e < c->excludes_nr; e++)
-			is_meant &= !name_match(c->excludes[e], sample);
-		if (is_meant)
+		for (size_t a = 0; a < s->globs_nr; a++)
+			is_included |= name_match(s->globs[a], sample);
+		for (size_t e = 0; e < s->excludes_nr; e++)
+			is_included &= !name_match(s->excludes[e], sample);
+		if (is_included)
 			m->list[nr++] = m->list[i];
 		else
 			free(m->list[i].label_value);
@@ -141,7 +133,7 @@ static double seconds(uint64_t ns)
 	return (double)ns / 1e9;
 }
 
-static int by_rate(const void *a, const void *b)
+static int metrics_compare(const void *a, const void *b)
 {
 	double x = fabs((*(const struct pick *const *)a)->rate);
 	double y = fabs((*(const struct pick *const *)b)->rate);
@@ -162,7 +154,7 @@ static size_t busiest(const struct picks *picks, const struct pick **ret)
 		    !strstr(picks->list[i].name, "{talea=\"removed\"}"))
 			all[nr++] = &picks->list[i];
 	if (nr)
-		qsort(all, nr, sizeof(*all), by_rate);
+		qsort(all, nr, sizeof(*all), metrics_compare);
 	nr = nr < BUSIEST_NR ? nr : BUSIEST_NR;
 	if (nr)
 		memcpy(ret, all, nr * sizeof(*ret));
@@ -170,66 +162,66 @@ static size_t busiest(const struct picks *picks, const struct pick **ret)
 	return nr;
 }
 
-static int put_busiest(struct ask *ask, const struct picks *picks, struct metrics *m)
+static int metrics_put_busiest(struct ask *ask, const struct picks *picks, struct metrics *m)
 {
 	const struct pick *top[BUSIEST_NR];
 	size_t nr = busiest(picks, top);
-	const struct wire_answer *answer;
 
 	for (size_t i = 0; i < nr; i++)
-		put(m, WRITES, "counter", top[i]->name, top[i]->rate);
+		metrics_put(m, WRITES, "counter", top[i]->name, top[i]->rate);
 	for (size_t i = 0; i < nr; i++) {
 		const struct wire_explain *e;
 		int rc;
 
 		if (!top[i]->is_hot)
 			continue;
-		rc = ask_worker(ask, WIRE_EXPLAIN, top[i]->name, 0, &answer);
-		if (rc == CLI_NO_MATCH) /* removed meanwhile */
+		rc = ask_explain(ask, top[i]->name, &e);
+		if (rc == -ENOENT) /* removed meanwhile */
 			continue;
-		if (rc != CLI_OK)
+		if (rc)
 			return rc;
-		e = (const struct wire_explain *)(const void *)answer->records;
 		if (e->imbalance > 0)
-			put(m, IMBALANCE, "counter", top[i]->name, (double)e->imbalance);
+			metrics_put(m, IMBALANCE, "counter", top[i]->name, (double)e->imbalance);
 	}
-	return CLI_OK;
+	return 0;
 }
 
-static void put_status(const struct wire_status *s, struct metrics *m)
+static void metrics_put_status(const struct wire_status *s, struct metrics *m)
 {
 	static const char *const hows[] = { "sum", "compacted", "cached" };
 	static const char *const heats[] = { "promoting", "hot", "retiring", "cold" };
 
 	for (size_t i = 0; i < sizeof(hows) / sizeof(hows[0]); i++)
 		if (s->read_ns[i]) /* the first sample comes after a second */
-			put(m, READ, "how", hows[i], seconds(s->read_ns[i]));
-	put(m, ROWS, "state", "hot", s->rows_used - s->rows_retiring);
-	put(m, ROWS, "state", "retiring", s->rows_retiring);
-	put(m, ROWS, "state", "free", s->rows_max > s->rows_used ? s->rows_max - s->rows_used : 0);
+			metrics_put(m, READ, "how", hows[i], seconds(s->read_ns[i]));
+	metrics_put(m, ROWS, "state", "hot", s->rows_used - s->rows_retiring);
+	metrics_put(m, ROWS, "state", "retiring", s->rows_retiring);
+	metrics_put(m, ROWS, "state", "free",
+		    s->rows_max > s->rows_used ? s->rows_max - s->rows_used : 0);
 	for (size_t i = 0; i < sizeof(heats) / sizeof(heats[0]); i++)
-		put(m, ROW_CHANGES, "to", heats[i], (double)s->row_changes[i]);
-	put(m, ROWS_WAITING, NULL, NULL, s->rows_waiting);
-	put(m, REFUSALS, "reason", "registration", (double)s->refusals);
-	put(m, GRACE_BLOCKED, NULL, NULL, s->grace_blocked_cpus);
+		metrics_put(m, ROW_CHANGES, "to", heats[i], (double)s->row_changes[i]);
+	metrics_put(m, ROWS_WAITING, NULL, NULL, s->rows_waiting);
+	metrics_put(m, REFUSALS, "reason", "registration", (double)s->refusals);
+	metrics_put(m, GRACE_BLOCKED, NULL, NULL, s->grace_blocked_cpus);
 	if (s->graces_nr)
-		put(m, GRACE_DURATION, NULL, NULL, seconds(s->grace_ns));
-	put(m, GRACES, NULL, NULL, (double)s->graces_nr);
-	put(m, MEMBERS_REMOVED, NULL, NULL, (double)s->removed_nr);
-	put(m, LATE_ADDS, NULL, NULL, (double)s->late_adds);
-	put(m, SUSPECTS, NULL, NULL, s->suspects_nr);
-	put(m, STRAYS, NULL, NULL, (double)s->strays_nr);
-	put(m, WORKER_RESTARTS, NULL, NULL, s->worker_restarts);
+		metrics_put(m, GRACE_DURATION, NULL, NULL, seconds(s->grace_ns));
+	metrics_put(m, GRACES, NULL, NULL, (double)s->graces_nr);
+	metrics_put(m, MEMBERS_REMOVED, NULL, NULL, (double)s->removed_nr);
+	metrics_put(m, LATE_ADDS, NULL, NULL, (double)s->late_adds);
+	metrics_put(m, SUSPECTS, NULL, NULL, s->suspects_nr);
+	metrics_put(m, STRAYS, NULL, NULL, (double)s->strays_nr);
+	metrics_put(m, WORKER_RESTARTS, NULL, NULL, s->worker_restarts);
 }
 
 /* One number of each probe that is attached; of those with keys alone. */
-static void put_attached(const struct wire_probe *probes, uint32_t nr, enum family family,
-			 uint64_t (*number)(const struct wire_probe *p), bool is_keyed,
-			 struct metrics *m)
+static void metrics_put_attached(const struct wire_probe *probes, uint32_t nr,
+				 enum metric_family family,
+				 uint64_t (*number)(const struct wire_probe *p), bool is_keyed,
+				 struct metrics *m)
 {
 	for (uint32_t i = 0; i < nr; i++)
 		if (probes[i].state == WIRE_PROBE_ATTACHED && (!is_keyed || probes[i].keys_max))
-			put(m, family, "probe", probes[i].name, (double)number(&probes[i]));
+			metrics_put(m, family, "probe", probes[i].name, (double)number(&probes[i]));
 }
 
 static uint64_t probe_missed(const struct wire_probe *p)
@@ -257,54 +249,58 @@ static uint64_t probe_freed(const struct wire_probe *p)
 	return p->freed_nr;
 }
 
-static int put_probes(struct ask *ask, struct metrics *m)
+static int metrics_put_probes(struct ask *ask, struct metrics *m)
 {
 	struct wire_probe *probes = NULL;
 	uint32_t nr = 0;
 	int rc = ask_probes(ask, &probes, &nr);
 
-	if (rc != CLI_OK)
+	if (rc)
 		return rc;
 	for (uint32_t i = 0; i < nr; i++)
 		if (probes[i].state != WIRE_PROBE_OFF)
-			put(m, PROBE_UP, "probe", probes[i].name,
+			metrics_put(m, PROBE_UP, "probe", probes[i].name,
 			    probes[i].state == WIRE_PROBE_ATTACHED);
-	put_attached(probes, nr, PROBE_PINNED, probe_pinned, false, m);
-	put_attached(probes, nr, PROBE_MISSED, probe_missed, false, m);
-	put_attached(probes, nr, PROBE_OVERFLOW, probe_overflow, true, m);
-	put_attached(probes, nr, PROBE_REMOVED, probe_folded, true, m);
-	put_attached(probes, nr, PROBE_KEYS_FREED, probe_freed, true, m);
+	metrics_put_attached(probes, nr, PROBE_PINNED, probe_pinned, false, m);
+	metrics_put_attached(probes, nr, PROBE_MISSED, probe_missed, false, m);
+	metrics_put_attached(probes, nr, PROBE_OVERFLOW, probe_overflow, true, m);
+	metrics_put_attached(probes, nr, PROBE_REMOVED, probe_folded, true, m);
+	metrics_put_attached(probes, nr, PROBE_KEYS_FREED, probe_freed, true, m);
 	free(probes);
-	return CLI_OK;
+	return 0;
 }
 
-int metrics_take(const struct cli *c, struct talea *t, const struct talea_status *st,
-		 struct metrics *ret)
+int metrics_take(const struct selection *s, struct talea *t, const struct talea_status *st,
+		 struct ask *ask, struct metrics *ret, struct why *why)
 {
-	const struct cli all = { .verb = c->verb, .how = c->how };
+	/* The busiest of all counters, whichever the selection includes. */
+	const struct selection all = { .how = s->how };
+	const struct wire_status *status;
 	struct picks picks = { 0 };
-	const struct wire_answer *answer;
-	const struct wire_status *s;
-	struct ask *ask = NULL;
-	int rc = ask_open(st, &ask);
+	const char *missed;
+	int rc;
 
-	/* The busiest of all, whatever counters were asked for. */
-	if (rc == CLI_OK)
-		rc = select_picks(&all, t, &picks);
-	if (rc == CLI_OK)
-		rc = ask_worker(ask, WIRE_STATUS, NULL, 0, &answer);
-	if (rc != CLI_OK)
-		goto out_close;
-	s = (const struct wire_status *)(const void *)answer->records;
-	put(ret, FOLD_LAG, NULL, NULL, st->age_ns == UINT64_MAX ? NAN : seconds(st->age_ns));
-	put(ret, FOLD_DURATION, NULL, NULL, seconds(s->fold_duration_ns));
-	put_status(s, ret);
-	rc = put_busiest(ask, &picks, ret);
-	if (rc == CLI_OK)
-		rc = put_probes(ask, ret);
-	metrics_filter(c, ret);
-out_close:
+	*ret = (struct metrics){ 0 };
+	rc = picks_take(&all, t, &picks, &missed);
+	if (rc) {
+		why_set(why, rc, "%s", talea_strerror(t, rc));
+		goto out_fini;
+	}
+	rc = ask_status(ask, &status);
+	if (rc)
+		goto out_why;
+	metrics_put(ret, FOLD_LAG, NULL, NULL,
+		    st->age_ns == UINT64_MAX ? NAN : seconds(st->age_ns));
+	metrics_put(ret, FOLD_DURATION, NULL, NULL, seconds(status->fold_duration_ns));
+	metrics_put_status(status, ret);
+	rc = metrics_put_busiest(ask, &picks, ret);
+	if (!rc)
+		rc = metrics_put_probes(ask, ret);
+	metrics_filter(s, ret);
+out_why:
+	if (rc)
+		why_set(why, rc, "%s", ask_why(ask));
+out_fini:
 	picks_fini(&picks);
-	ask_close(ask);
 	return rc;
 }

@@ -1,12 +1,14 @@
 /*
- * Counters in aligned columns: name, total, rate, age, the last minute. Owns the rows put into a
- * table until table_clear. Called by get and watch.
+ * Counters in aligned columns; see table.h.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "shm/base/array.h"
+#include "tools/expo/pick.h"
+#include "tools/show/show.h"
+#include "tools/show/table.h"
 
 #define NAME_LEAST 16
 #define VALUE_COLUMNS 11
@@ -17,17 +19,8 @@
 
 int table_put(struct table *table, const char *name, const struct talea_total *total)
 {
-	struct row *rows;
-	size_t max;
-
-	if (table->nr == table->max) {
-		max = table->max ? table->max * 2 : 64;
-		rows = realloc(table->rows, max * sizeof(*rows));
-		if (!rows)
-			return -ENOMEM;
-		table->rows = rows;
-		table->max = max;
-	}
+	if (array_reserve(&table->rows, table->nr + 1, &table->max))
+		return -ENOMEM;
 	table->rows[table->nr].name = strdup(name);
 	if (!table->rows[table->nr].name)
 		return -ENOMEM;
@@ -58,13 +51,12 @@ struct columns {
 };
 
 /* What fits: the name in full first, then the last minute, then the age. */
-static struct columns columns_fit(const struct table *table, size_t nr, unsigned int flags,
-				  int *name_width)
+static struct columns columns_fit(const struct table *table, unsigned int flags, int *name_width)
 {
 	struct columns c = { .name = *name_width > NAME_LEAST ? *name_width : NAME_LEAST };
 	int left;
 
-	for (size_t i = 0; i < nr; i++) {
+	for (size_t i = 0; i < table->nr; i++) {
 		int width = show_width(table->rows[i].name);
 
 		if (width > c.name)
@@ -84,13 +76,13 @@ static struct columns columns_fit(const struct table *table, size_t nr, unsigned
 	return c;
 }
 
-static void end_line(FILE *f, unsigned int flags)
+static void table_end_line(FILE *f, unsigned int flags)
 {
 	show_style(f, SHOW_PLAIN);
 	fputs(flags & TABLE_FRAME ? "\033[K\n" : "\n", f);
 }
 
-static void print_head(FILE *f, const struct columns *c, unsigned int flags)
+static void table_print_head(FILE *f, const struct columns *c, unsigned int flags)
 {
 	show_style(f, flags & TABLE_GREY ? SHOW_GREY : SHOW_BOLD);
 	show_padded(f, "COUNTER", c->name);
@@ -99,10 +91,10 @@ static void print_head(FILE *f, const struct columns *c, unsigned int flags)
 		fprintf(f, "%*s", AGE_COLUMNS, "AGE");
 	if (c->spark)
 		fprintf(f, "  %*s", c->spark, c->spark >= 11 ? "LAST MINUTE" : "MINUTE");
-	end_line(f, flags);
+	table_end_line(f, flags);
 }
 
-static void print_row(FILE *f, const struct row *row, const struct columns *c, unsigned int flags)
+static void table_print_row(FILE *f, const struct row *row, const struct columns *c, unsigned int flags)
 {
 	const struct talea_total *total = &row->total;
 	bool is_grey = flags & TABLE_GREY;
@@ -134,16 +126,15 @@ static void print_row(FILE *f, const struct row *row, const struct columns *c, u
 		fputs("  suspect", f);
 	else if (is_past)
 		fputs("  ended", f);
-	end_line(f, flags);
+	table_end_line(f, flags);
 }
 
-void table_print(FILE *f, const struct table *table, size_t nr, unsigned int flags,
-		 int *name_width)
+void table_print(FILE *f, const struct table *table, unsigned int flags, int *name_width)
 {
-	struct columns c = columns_fit(table, nr, flags, name_width);
+	struct columns c = columns_fit(table, flags, name_width);
 
 	if (flags & TABLE_HEAD)
-		print_head(f, &c, flags);
-	for (size_t i = 0; i < nr; i++)
-		print_row(f, &table->rows[i], &c, flags);
+		table_print_head(f, &c, flags);
+	for (size_t i = 0; i < table->nr; i++)
+		table_print_row(f, &table->rows[i], &c, flags);
 }

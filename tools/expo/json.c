@@ -1,14 +1,17 @@
 /*
- * The JSON of counters: one jansson object each, so that a million of them stream through a frame
- * that get.c writes. Owns nothing. The shape is documented in talea(1), section JSON.
+ * JSON values; see json.h. One jansson object a counter, so that a million counters stream through
+ * the frame of stream.c.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "shm/base/text.h"
+#include "shm/layout.h"
+#include "tools/expo/json.h"
+#include "tools/expo/pick.h"
 
-/* Names and help are UTF-8 by rule; what is not is shown with '?' for the bytes that are wrong. */
+/* Names and help are UTF-8 by rule. In a text that is not, each byte beyond ASCII becomes '?'. */
 json_t *json_text(const char *text)
 {
 	json_t *string = json_string(text);
@@ -34,9 +37,22 @@ json_t *json_rate(double rate)
 
 json_t *json_time(uint64_t real_ns)
 {
-	char text[SHOW_TEXT];
+	char text[TEXT_UTC_BYTES];
 
-	return real_ns ? json_string(show_utc(text, real_ns)) : json_null();
+	return real_ns ? json_string(text_utc(text, real_ns)) : json_null();
+}
+
+json_t *json_why(uint32_t why)
+{
+	static const char *const whys[] = {
+		[SHM_WHY_RATE] = "rate",       [SHM_WHY_PIN] = "pin",	  [SHM_WHY_CONFIG] = "config",
+		[SHM_WHY_BUDGET] = "budget",   [SHM_WHY_RESTART] = "restart",
+		[SHM_WHY_FORGET] = "forget",   [SHM_WHY_TTL] = "ttl",	  [SHM_WHY_LATE] = "late",
+		[SHM_WHY_ENDED] = "ended",
+	};
+
+	return why < sizeof(whys) / sizeof(whys[0]) && whys[why] ? json_string(whys[why]) :
+								  json_null();
 }
 
 json_t *json_base(const char *name)
@@ -49,7 +65,7 @@ json_t *json_base(const char *name)
 
 json_t *json_schema(void)
 {
-	return json_pack("{s:i}", "schema", CLI_SCHEMA);
+	return json_pack("{s:i}", "schema", EXPO_SCHEMA);
 }
 
 /* Copies a quoted value without its escapes; returns what follows the closing quote. */
@@ -109,37 +125,23 @@ static const char *how_text(enum talea_how how)
 
 json_t *json_counter(const char *name, const struct talea_total *total)
 {
-	static const char *const states[] = { [TALEA_OK] = "ok",
-					      [TALEA_UNKNOWN] = "unknown",
-					      [TALEA_SUSPECT] = "suspect" };
-	static const char *const origins[] = { [TALEA_USER] = "user",
-					       [TALEA_KERNEL] = "kernel",
-					       [TALEA_OWN] = "own" };
 	bool is_known = total->state != TALEA_UNKNOWN;
-	bool is_past = is_ended(total->state, total->value);
+	bool has_value = is_known || is_ended(total->state, total->value);
 
 	return json_pack("{s:o, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:b, s:o}", "name",
-			 json_base(name), "type",
-			 total->type == TALEA_TYPE_LEVEL ? "level" : "counter", "origin",
-			 origins[total->origin], "labels", json_labels(name),
-			 "value", is_known || is_past ? json_integer(total->value) : json_null(),
-			 "rate",
-			 is_known ? json_rate(total->rate) : json_null(),
-			 "how", how_text(total->how), "state",
-			 is_past ? "ended" : states[total->state], "hot",
-			 total->hot, "help", json_text(total->help ? total->help : ""));
+			 json_base(name), "type", pick_type_text(total->type), "origin",
+			 pick_origin_text(total->origin), "labels", json_labels(name), "value",
+			 has_value ? json_integer(total->value) : json_null(), "rate",
+			 is_known ? json_rate(total->rate) : json_null(), "how",
+			 how_text(total->how), "state",
+			 pick_state_text(total->state, total->value), "hot", total->hot, "help",
+			 json_text(total->help ? total->help : ""));
 }
 
-int json_finish(json_t *doc)
+char *json_line(json_t *doc)
 {
 	char *text = doc ? json_dumps(doc, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
 
 	json_decref(doc);
-	if (!text) {
-		fprintf(stderr, "talea: out of memory\n");
-		return CLI_FAILED;
-	}
-	puts(text);
-	free(text);
-	return CLI_OK;
+	return text;
 }

@@ -1,21 +1,22 @@
 /*
- * The terminal of `talea watch`: alternate screen, keys, resize, stop and continue, and putting all
- * of it back on every way out. Owns the terminal's settings between term_open and term_close, and
- * the handlers of the signals that matter to a screen. Called by watch.c.
+ * The terminal of `talea watch`; see term.h.
  *
- * Ctrl-C is read as a key, not left to the terminal: the signal would also go to the shell script or
- * the make that runs beside us and end it with an error.
+ * term.c reads Ctrl-C as a key and does not leave it to the terminal: the terminal would also send
+ * the signal to the shell script or the make that runs beside talea, and end it with an error.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "shm/base/clock.h"
+#include "tools/show/term.h"
 
 enum key { KEY_CTRL_C = 3, KEY_CTRL_D = 4, KEY_CTRL_Z = 26, KEY_CTRL_BACKSLASH = 28 };
 
@@ -37,7 +38,7 @@ static void on_resize(int sig)
 	resized = 1;
 }
 
-static void say(const char *text)
+static void term_put(const char *text)
 {
 	fputs(text, stdout);
 	fflush(stdout);
@@ -53,17 +54,17 @@ static void screen_enter(void)
 		raw.c_cc[VTIME] = 0;
 		tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
 	}
-	say("\033[?1049h\033[?25l\033[?7l\033[H\033[2J");
+	term_put("\033[?1049h\033[?25l\033[?7l\033[H\033[2J");
 }
 
 static void screen_leave(void)
 {
-	say("\033[?7h\033[?25h\033[?1049l");
+	term_put("\033[?7h\033[?25h\033[?1049l");
 	if (term.has_keys)
 		tcsetattr(STDIN_FILENO, TCSADRAIN, &term.saved);
 }
 
-static void handle(int sig, void (*handler)(int))
+static void term_handle(int sig, void (*handler)(int))
 {
 	struct sigaction sa = { .sa_handler = handler };
 
@@ -79,13 +80,13 @@ int term_open(void)
 	sigemptyset(&blocked);
 	for (size_t i = 0; i < sizeof(quits) / sizeof(quits[0]); i++) {
 		sigaddset(&blocked, quits[i]);
-		handle(quits[i], on_quit);
+		term_handle(quits[i], on_quit);
 	}
 	sigaddset(&blocked, SIGWINCH);
-	handle(SIGWINCH, on_resize);
+	term_handle(SIGWINCH, on_resize);
 	if (sigprocmask(SIG_BLOCK, &blocked, &term.unblocked))
 		return -errno;
-	/* A signal that was blocked or ignored before must still end a screen that nobody sees. */
+	/* These signals end the screen also when talea inherited them blocked. */
 	for (size_t i = 0; i < sizeof(quits) / sizeof(quits[0]); i++)
 		sigdelset(&term.unblocked, quits[i]);
 	sigdelset(&term.unblocked, SIGWINCH);
@@ -101,14 +102,6 @@ void term_close(void)
 		return;
 	term.is_open = false;
 	screen_leave();
-}
-
-uint64_t term_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /* Ctrl-Z: the whole job stops, with the terminal as the shell left it. */
@@ -149,9 +142,9 @@ enum term_event term_wait(uint64_t until_mono_ns)
 	struct pollfd in = { .fd = term.has_keys ? STDIN_FILENO : -1, .events = POLLIN };
 
 	for (;;) {
-		uint64_t now = term_now_ns(), left = until_mono_ns > now ? until_mono_ns - now : 0;
-		struct timespec limit = { .tv_sec = (time_t)(left / 1000000000),
-					  .tv_nsec = (long)(left % 1000000000) };
+		uint64_t now = mono_ns(), left = until_mono_ns > now ? until_mono_ns - now : 0;
+		struct timespec limit = { .tv_sec = (time_t)(left / NS_PER_S),
+					  .tv_nsec = (long)(left % NS_PER_S) };
 		int nr = ppoll(&in, 1, &limit, &term.unblocked);
 
 		if (quit_signal)

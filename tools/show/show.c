@@ -1,6 +1,5 @@
 /*
- * Words and numbers for people: what the terminal can do, units, times, names that cannot drive the
- * terminal, sparklines. Owns `show`, set once at start and at resize. Called by every verb.
+ * Words and numbers for people; see show.h.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -18,12 +17,16 @@
 #include <unistd.h>
 #include <wchar.h>
 
-#include "cli.h"
+#include "shm/base/clock.h"
+#include "shm/names.h"
+#include "tools/show/show.h"
+
+#define DAY_NS (86400 * NS_PER_S)
 
 struct show show;
 
-/* A locale that is named but not installed still tells what the terminal speaks. */
-static bool speaks_utf8(void)
+/* A locale that is named but not installed still says what the terminal understands. */
+static bool show_utf8(void)
 {
 	const char *names[] = { getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG") };
 
@@ -63,7 +66,7 @@ void show_init(void)
 
 	show.is_tty = isatty(STDOUT_FILENO);
 	show.color = show.is_tty && !(no_color && *no_color) && term && strcmp(term, "dumb");
-	show.utf8 = speaks_utf8();
+	show.utf8 = show_utf8();
 	show_measure();
 }
 
@@ -184,50 +187,31 @@ const char *show_bytes(char *buf, uint64_t bytes)
 
 /* --- times ---------------------------------------------------------------------------------- */
 
-uint64_t show_now_ns(void)
+static const char *formatted(char *buf, const char *format, uint64_t at_ns)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static const char *formatted(char *buf, const char *format, uint64_t real_ns, bool is_utc)
-{
-	time_t s = (time_t)(real_ns / 1000000000);
+	time_t s = (time_t)(at_ns / NS_PER_S);
 	struct tm tm;
 
-	if (is_utc)
-		gmtime_r(&s, &tm);
-	else
-		localtime_r(&s, &tm);
+	localtime_r(&s, &tm);
 	strftime(buf, SHOW_TEXT, format, &tm);
 	return buf;
 }
 
-const char *show_time(char *buf, uint64_t real_ns)
+const char *show_time(char *buf, uint64_t at_ns)
 {
-	return formatted(buf, "%Y-%m-%d %H:%M:%S", real_ns, false);
+	return formatted(buf, "%Y-%m-%d %H:%M:%S", at_ns);
 }
 
-const char *show_clock(char *buf, uint64_t real_ns)
-{
-	return formatted(buf, "%H:%M:%S", real_ns, false);
-}
+const char *show_clock(char *buf, uint64_t at_ns) { return formatted(buf, "%H:%M:%S", at_ns); }
 
-const char *show_utc(char *buf, uint64_t real_ns)
+const char *show_since(char *buf, uint64_t at_ns)
 {
-	size_t len;
-
-	formatted(buf, "%Y-%m-%dT%H:%M:%S", real_ns, true);
-	len = strlen(buf);
-	snprintf(buf + len, SHOW_TEXT - len, ".%09uZ", (unsigned int)(real_ns % 1000000000));
-	return buf;
+	return real_ns() < at_ns + DAY_NS ? show_clock(buf, at_ns) : show_time(buf, at_ns);
 }
 
 /* --- text ----------------------------------------------------------------------------------- */
 
-/* What changes how the rest of the line is read: other directions, and marks of them. */
+/* Characters that change the direction in which the rest of the line is read. */
 static bool is_turning(wchar_t c)
 {
 	return c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) ||
@@ -363,6 +347,18 @@ static void print_wrapped(const char *text)
 	}
 }
 
+void show_head(const char *format, ...)
+{
+	va_list args;
+
+	show_style(stdout, SHOW_BOLD);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	show_style(stdout, SHOW_PLAIN);
+	putchar('\n');
+}
+
 void show_line(const char *label, const char *format, ...)
 {
 	char text[NAME_DISPLAY_MAX + 1024];
@@ -377,6 +373,8 @@ void show_line(const char *label, const char *format, ...)
 	print_wrapped(text);
 	putchar('\n');
 }
+
+const char *show_plural(uint64_t nr) { return nr == 1 ? "" : "s"; }
 
 const char *show_user(char *buf, uint32_t uid)
 {
@@ -404,7 +402,7 @@ void show_shade(FILE *f, double share)
 {
 	static const char *const shades[] = { " ", "░", "▒", "▓", "█" };
 	static const char ascii[] = " .:=#";
-	/* What moved at all is seen. */
+	/* Whatever moved at all is visible. */
 	int level = share > 0 ? 1 + (int)(share * 3.999) : 0;
 
 	if (show.utf8)

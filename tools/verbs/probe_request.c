@@ -1,37 +1,18 @@
 /*
- * The verbs `attach` and `detach`: probes that an admin adds to the running daemon and takes away
- * again. The worker reads the text and the keeper attaches; this says what it came to. Owns nothing.
- * Called from the table of verbs.
+ * The verbs `attach` and `detach`: an admin's probe requests to the running daemon. The worker reads
+ * the text, the keeper attaches, and this file shows the result. Owns nothing. Called from the table
+ * of verbs.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "shm/base/near.h"
 #include "tools/cli.h"
-
-struct link {
-	struct talea *t;
-	struct talea_status st;
-	struct ask *ask;
-};
-
-static int link_open(const struct cli *c, struct link *l)
-{
-	int rc;
-
-	*l = (struct link){ 0 };
-	rc = attach_open(c, TALEA_READ_ONLY, &l->t, &l->st);
-	if (rc == CLI_OK)
-		rc = ask_open(&l->st, &l->ask);
-	return rc;
-}
-
-static void link_close(struct link *l)
-{
-	ask_close(l->ask);
-	talea_close(l->t);
-}
+#include "tools/expo/json.h"
+#include "tools/expo/probe.h"
+#include "tools/show/show.h"
 
 /* --- attach --------------------------------------------------------------------------------- */
 
@@ -45,7 +26,7 @@ static int attach_json(const struct wire_probe *p, bool is_applied)
 		shown.origin = WIRE_PROBE_COMMAND;
 	json_object_set_new(doc, "applied", json_boolean(is_applied));
 	json_object_set_new(doc, "probe", probe_json(&shown));
-	return json_finish(doc);
+	return cli_json(doc);
 }
 
 /* Data: the counters, one a line, to go on with. Words: what happens now. */
@@ -54,10 +35,8 @@ static void attach_words(const struct wire_probe *p, bool is_dry)
 	size_t length = probe_counter(p, 0);
 	char since[SHOW_TEXT];
 
-	for (size_t at = 0, n; (n = probe_counter(p, at)) > 0; at += n) {
+	for (size_t at = 0, n; (n = probe_counter(p, at)) > 0; at = probe_counter_next(p, at))
 		printf("%.*s\n", (int)n, p->counters + at);
-		n += p->counters[at + n] == ' ';
-	}
 	fflush(stdout);
 	if (is_dry) {
 		fprintf(stderr, "probe %s would count %s. nothing was attached\n", p->name,
@@ -93,122 +72,111 @@ static int attach_tell(const struct cli *c, const struct wire_probe *p)
 }
 
 /* First only parsed: then what is wrong with the text is told from what the kernel does not allow. */
-static int attach_spec(const struct cli *c, struct link *l)
+static int attach_spec(const struct cli *c)
 {
 	struct wire_probe_change change = { .op = WIRE_PROBE_ATTACH, .is_checked_only = 1 };
 	const struct wire_probe *p;
-	int rc = ask_probe(l->ask, &change, c->args[0], &p);
+	int rc = session_probe(c, &change, c->args[0], &p);
 
 	change.is_checked_only = 0;
 	if (rc == CLI_OK && !c->dry_run)
-		rc = ask_probe(l->ask, &change, c->args[0], &p);
+		rc = session_probe(c, &change, c->args[0], &p);
 	return rc == CLI_OK ? attach_tell(c, p) : rc;
 }
 
-static int attach_replace(const struct cli *c, struct link *l)
+static int attach_replace(const struct cli *c)
 {
 	const struct wire_probe_change change = { .op = WIRE_PROBE_REPLACE };
 	const struct wire_probe *p;
-	int rc = ask_probe(l->ask, &change, c->args[0], &p);
+	int rc = session_probe(c, &change, c->args[0], &p);
 
 	return rc == CLI_OK ? attach_tell(c, p) : rc;
 }
 
 /* What it would be about, for who wants to know first. */
-static int replace_dry(const struct cli *c, struct link *l)
+static int replace_dry(const struct cli *c)
 {
 	struct wire_probe *list = NULL;
-	uint32_t nr = 0, at = 0;
-	int rc = ask_probes(l->ask, &list, &nr);
+	const struct wire_probe *p;
+	uint32_t nr = 0;
+	int rc = session_probes(c, &list, &nr);
 
-	while (rc == CLI_OK && at < nr && strcmp(list[at].name, c->args[0]))
-		at++;
 	if (rc != CLI_OK)
-		goto out_free;
-	if (at == nr) {
+		return rc;
+	p = probe_find(list, nr, c->args[0]);
+	if (!p) {
 		fprintf(stderr, "talea attach: no probe %s. try: talea probes\n", c->args[0]);
 		rc = CLI_NO_MATCH;
 		goto out_free;
 	}
 	if (c->json) {
-		rc = attach_json(&list[at], false);
+		rc = attach_json(p, false);
 		goto out_free;
 	}
-	if (list[at].state == WIRE_PROBE_FAILED)
+	if (p->state == WIRE_PROBE_FAILED)
 		fprintf(stderr, "probe %s is not attached: %s. what is pinned of it would end, and "
-				"its counts begin again\n", list[at].name, list[at].reason);
+				"its counts begin again\n", p->name, p->reason);
 	else
-		fprintf(stderr, "probe %s did not fail: there is nothing to replace\n",
-			list[at].name);
+		fprintf(stderr, "probe %s did not fail: there is nothing to replace\n", p->name);
 out_free:
 	free(list);
 	return rc;
 }
 
+int verb_attach_begin(struct cli *c)
+{
+	if (*c->args[0])
+		return CLI_OK;
+	fprintf(stderr, "talea attach: nothing to attach. try: talea attach "
+			"raw_tp:sched_process_exec\n");
+	return CLI_USAGE;
+}
+
 int verb_attach(struct cli *c)
 {
-	struct link l;
-	int rc;
-
-	if (!*c->args[0]) {
-		fprintf(stderr, "talea attach: nothing to attach. try: talea attach "
-				"raw_tp:sched_process_exec\n");
-		return CLI_USAGE;
-	}
-	rc = link_open(c, &l);
-	if (rc == CLI_OK)
-		rc = !c->replace ? attach_spec(c, &l) :
-		     c->dry_run	 ? replace_dry(c, &l) :
-				   attach_replace(c, &l);
-	link_close(&l);
-	return rc;
+	return !c->replace ? attach_spec(c) : c->dry_run ? replace_dry(c) : attach_replace(c);
 }
 
 /* --- detach --------------------------------------------------------------------------------- */
 
-static void say_nearest(const struct wire_probe *list, uint32_t nr, const char *word)
+static void detach_no_match(const struct wire_probe *list, uint32_t nr, const char *word)
 {
-	size_t best = SIZE_MAX, at = 0;
+	const char **names = calloc(nr + 1, sizeof(*names)), *nearest = NULL;
 
-	for (uint32_t i = 0; i < nr; i++) {
-		size_t d = cli_distance(word, list[i].name);
-
-		if (d < best) {
-			best = d;
-			at = i;
-		}
-	}
+	for (uint32_t i = 0; names && i < nr; i++)
+		names[i] = list[i].name;
+	if (names)
+		nearest = near_word(word, names);
 	fprintf(stderr, "talea detach: no probe %s", word);
-	if (best != SIZE_MAX && cli_is_near(best, word))
-		fprintf(stderr, "; did you mean %s?\n", list[at].name);
+	if (nearest)
+		fprintf(stderr, "; did you mean %s?\n", nearest);
 	else
 		fprintf(stderr, ". try: talea probes\n");
+	free(names);
 }
 
 /* Before anything ends, are all names right? Keeps what each was. */
-static int detach_find(const struct cli *c, struct link *l, struct wire_probe *ret)
+static int detach_find(const struct cli *c, struct wire_probe *ret)
 {
 	struct wire_probe *list = NULL;
 	uint32_t nr = 0;
-	int rc = ask_probes(l->ask, &list, &nr);
+	int rc = session_probes(c, &list, &nr);
 
 	for (size_t i = 0; rc == CLI_OK && i < c->args_nr; i++) {
-		uint32_t at = 0;
+		const struct wire_probe *p = probe_find(list, nr, c->args[i]);
 
-		while (at < nr && strcmp(list[at].name, c->args[i]))
-			at++;
-		if (at < nr) {
-			ret[i] = list[at];
+		if (p) {
+			ret[i] = *p;
 			continue;
 		}
-		say_nearest(list, nr, c->args[i]);
+		detach_no_match(list, nr, c->args[i]);
 		rc = CLI_NO_MATCH;
 	}
 	free(list);
 	return rc;
 }
 
-static int detach_all(const struct cli *c, struct link *l, const struct wire_probe *probes)
+static int detach_all(const struct cli *c, const struct wire_probe *probes)
 {
 	const struct wire_probe_change change = { .op = WIRE_PROBE_DETACH };
 	json_t *doc = json_schema(), *list = json_array();
@@ -217,13 +185,10 @@ static int detach_all(const struct cli *c, struct link *l, const struct wire_pro
 
 	for (size_t i = 0; i < c->args_nr; i++) {
 		const struct wire_probe *p = &probes[i];
-		size_t first = 0;
 
-		while (strcmp(probes[first].name, p->name))
-			first++;
-		if (first < i) /* named twice */
+		if (probe_find(probes, (uint32_t)i, p->name)) /* named twice */
 			continue;
-		rc = ask_probe(l->ask, &change, p->name, NULL);
+		rc = session_probe(c, &change, p->name, NULL);
 		if (rc != CLI_OK)
 			break;
 		json_array_append_new(list, json_text(p->name));
@@ -241,23 +206,17 @@ static int detach_all(const struct cli *c, struct link *l, const struct wire_pro
 		json_decref(doc);
 		return rc;
 	}
-	json_rc = json_finish(doc);
+	json_rc = cli_json(doc);
 	return rc == CLI_OK ? json_rc : rc;
 }
 
 int verb_detach(struct cli *c)
 {
 	struct wire_probe *probes = calloc(c->args_nr, sizeof(*probes));
-	struct link l;
-	int rc = link_open(c, &l);
+	int rc = probes ? detach_find(c, probes) : session_failed(c, -ENOMEM);
 
-	if (rc == CLI_OK && !probes)
-		rc = attach_failed(NULL, "detach", -ENOMEM);
 	if (rc == CLI_OK)
-		rc = detach_find(c, &l, probes);
-	if (rc == CLI_OK)
-		rc = detach_all(c, &l, probes);
+		rc = detach_all(c, probes);
 	free(probes);
-	link_close(&l);
 	return rc;
 }

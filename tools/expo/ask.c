@@ -1,10 +1,10 @@
 /*
- * Asking the worker itself, over a connection of its own: what only it knows (status, probes,
- * clients, explanations, lanes, changes), and what an operator has it do. Owns the connection
- * between ask_open and ask_close; a new worker is told the same question again. Called by the
- * verbs.
+ * Questions to the worker; see ask.h. Owns the connection. When a new worker takes over the
+ * connection, the question is sent again.
  */
 #include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,7 +12,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "shm/base/array.h"
+#include "shm/base/why.h"
+#include "tools/expo/ask.h"
 
 #define ASK_TIMEOUT_S 2
 #define ASK_PROBE_TIMEOUT_S 15 /* types are read, programs checked, symbols looked up */
@@ -30,10 +32,11 @@ union message {
 };
 
 struct ask {
-	int sock;
+	int sock; /* -1: not connected yet */
 	uint32_t number;
 	bool is_greeted;
 	const struct talea_status *st;
+	struct why why;
 	union message *in, *out; /* one allocation */
 };
 
@@ -49,8 +52,7 @@ int ask_connect(const char *path)
 	sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (sock < 0)
 		return -errno;
-	if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) ||
-	    setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) ||
+	if (setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) ||
 	    connect(sock, (struct sockaddr *)&addr, sizeof(addr))) {
 		err = errno == ENOENT ? -ECONNREFUSED : -errno;
 		close(sock);
@@ -68,8 +70,8 @@ static void head_set(struct wire_head *head, enum wire_kind kind, uint32_t numbe
 				    .length = (uint32_t)length };
 }
 
-/* Waits for a message of this kind; a new worker's RESUME gives -EAGAIN: say HELLO again. */
-static int wait_for(struct ask *a, enum wire_kind kind)
+/* Waits for a message of this kind. -EAGAIN: a new worker sent RESUME and expects a HELLO. */
+static int ask_receive(struct ask *a, enum wire_kind kind)
 {
 	unsigned int fds_nr = 0;
 	ssize_t got;
@@ -94,7 +96,7 @@ static int wait_for(struct ask *a, enum wire_kind kind)
 	return a->in->head.kind == kind ? 0 : -EPROTO;
 }
 
-static int greet(struct ask *a)
+static int ask_greet(struct ask *a)
 {
 	struct wire_hello hello = { .abi = SHM_ABI,
 				    .access = WIRE_READ,
@@ -106,70 +108,74 @@ static int greet(struct ask *a)
 	snprintf(hello.name_space, sizeof(hello.name_space), "%s", a->st->namespace_name);
 	rc = wire_send(a->sock, &hello, NULL, 0, 0);
 	if (!rc)
-		rc = wait_for(a, WIRE_WELCOME);
+		rc = ask_receive(a, WIRE_WELCOME);
 	a->is_greeted = !rc;
 	return rc;
 }
 
-/* Sends what lies in a->out and waits for its answer, once more when a new worker came between. */
-static int exchange(struct ask *a, enum wire_kind kind)
+/* The sentence for rc: the worker's own, if it sent one. Returns rc. */
+static int ask_failed(struct ask *a, int rc)
 {
+	const struct wire_error *error = &a->in->error;
+
+	if (error->head.kind == WIRE_ERROR && error->text_bytes)
+		why_set(&a->why, rc, "%.*s", (int)error->text_bytes, error->text);
+	else
+		why_set(&a->why, rc, "the daemon at %s: %s", a->st->socket, strerror(-rc));
+	return rc;
+}
+
+/* Sends a->out and waits for its answer, again when a new worker came between. */
+static int ask_exchange(struct ask *a, enum wire_kind kind, uint32_t timeout_s)
+{
+	const struct timeval limit = { .tv_sec = timeout_s };
 	int rc = -EAGAIN;
 
 	a->out->head.number = ++a->number;
 	a->in->head.kind = 0;
+	if (a->sock < 0)
+		a->sock = ask_connect(a->st->socket);
+	if (a->sock < 0)
+		return ask_failed(a, a->sock);
+	setsockopt(a->sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	for (int i = 0; i < ASK_TRIES && rc == -EAGAIN; i++) {
-		rc = a->is_greeted ? 0 : greet(a);
+		rc = a->is_greeted ? 0 : ask_greet(a);
 		if (!rc)
 			rc = wire_send(a->sock, a->out, NULL, 0, 0);
 		if (!rc)
-			rc = wait_for(a, kind);
+			rc = ask_receive(a, kind);
 	}
-	return rc;
+	return rc ? ask_failed(a, rc) : 0;
 }
 
-/* The exit code, after saying what the worker, or the kernel, said. */
-static int failed(const struct ask *a, int rc)
-{
-	if (a->in->head.kind == WIRE_ERROR && a->in->error.text_bytes)
-		fprintf(stderr, "talea: %.*s\n", (int)a->in->error.text_bytes, a->in->error.text);
-	else
-		fprintf(stderr, "talea: the daemon at %s: %s\n", a->st->socket, strerror(-rc));
-	return rc == -ENOENT ? CLI_NO_MATCH : attach_exit(rc);
-}
-
-int ask_open(const struct talea_status *st, struct ask **ret)
+struct ask *ask_open(const struct talea_status *st)
 {
 	struct ask *a = calloc(1, sizeof(*a));
-	int rc;
 
-	if (a)
-		a->in = calloc(2, sizeof(*a->in));
-	if (!a || !a->in) {
+	if (!a)
+		return NULL;
+	a->in = calloc(2, sizeof(*a->in));
+	if (!a->in) {
 		free(a);
-		return attach_failed(NULL, "status", -ENOMEM);
+		return NULL;
 	}
 	a->out = a->in + 1;
 	a->st = st;
-	rc = a->sock = ask_connect(st->socket);
-	if (rc < 0) {
-		rc = failed(a, rc);
-		free(a->in);
-		free(a);
-		return rc;
-	}
-	*ret = a;
-	return CLI_OK;
+	a->sock = -1;
+	return a;
 }
 
 void ask_close(struct ask *a)
 {
 	if (!a)
 		return;
-	close(a->sock);
+	if (a->sock >= 0)
+		close(a->sock);
 	free(a->in);
 	free(a);
 }
+
+const char *ask_why(const struct ask *a) { return a->why.reason; }
 
 int ask_worker(struct ask *a, enum wire_query_what what, const char *name, uint64_t from,
 	       const struct wire_answer **ret)
@@ -180,53 +186,65 @@ int ask_worker(struct ask *a, enum wire_query_what what, const char *name, uint6
 	a->out->query = (struct wire_query){ .what = what, .name_bytes = (uint32_t)name_bytes,
 					    .from = from };
 	head_set(&a->out->head, WIRE_QUERY, 0, sizeof(a->out->query) + name_bytes);
+	a->in->head.kind = 0;
 	if (name_bytes >= WIRE_NAME_MAX)
-		return failed(a, -ENAMETOOLONG);
+		return ask_failed(a, -ENAMETOOLONG);
 	if (name)
 		memcpy(a->out->query.name, name, name_bytes);
-	rc = exchange(a, WIRE_ANSWER);
-	if (!rc && a->in->answer.what != what)
-		rc = -EPROTO;
+	rc = ask_exchange(a, WIRE_ANSWER, ASK_TIMEOUT_S);
 	if (rc)
-		return failed(a, rc);
+		return rc;
+	if (a->in->answer.what != what)
+		return ask_failed(a, -EPROTO);
 	*ret = &a->in->answer;
-	return CLI_OK;
+	return 0;
+}
+
+int ask_status(struct ask *a, const struct wire_status **ret)
+{
+	const struct wire_answer *answer = NULL;
+	int rc = ask_worker(a, WIRE_STATUS, NULL, 0, &answer);
+
+	if (!rc)
+		*ret = (const struct wire_status *)(const void *)answer->records;
+	return rc;
+}
+
+int ask_explain(struct ask *a, const char *name, const struct wire_explain **ret)
+{
+	const struct wire_answer *answer = NULL;
+	int rc = ask_worker(a, WIRE_EXPLAIN, name, 0, &answer);
+
+	if (!rc)
+		*ret = (const struct wire_explain *)(const void *)answer->records;
+	return rc;
 }
 
 int ask_probes(struct ask *a, struct wire_probe **ret, uint32_t *ret_nr)
 {
 	const struct wire_answer *answer;
-	struct wire_probe *list = NULL, *more;
-	uint32_t nr = 0;
+	struct wire_probe *list = NULL;
+	uint32_t nr = 0, max = 0;
 	int rc;
 
 	do {
 		rc = ask_worker(a, WIRE_PROBES, NULL, nr, &answer);
-		if (rc != CLI_OK)
+		if (rc)
 			goto out_free;
-		more = realloc(list, (nr + answer->nr + 1) * sizeof(*list));
-		if (!more) {
-			rc = attach_failed(NULL, "probes", -ENOMEM);
+		if (array_reserve(&list, nr + answer->nr, &max)) {
+			rc = why_set(&a->why, -ENOMEM, "%s", strerror(ENOMEM));
 			goto out_free;
 		}
-		list = more;
 		memcpy(list + nr, answer->records, answer->nr * sizeof(*list));
 		nr += answer->nr;
 	} while (answer->nr == WIRE_PROBES_MAX);
 	*ret = list;
 	*ret_nr = nr;
-	return CLI_OK;
+	return 0;
 
 out_free:
 	free(list);
 	return rc;
-}
-
-static void limit_set(struct ask *a, uint32_t seconds)
-{
-	struct timeval limit = { .tv_sec = seconds };
-
-	setsockopt(a->sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 }
 
 int ask_probe(struct ask *a, const struct wire_probe_change *change, const char *text,
@@ -235,30 +253,22 @@ int ask_probe(struct ask *a, const struct wire_probe_change *change, const char 
 	size_t bytes = text ? strlen(text) : 0;
 	int rc;
 
-	if (bytes >= WIRE_TEXT_MAX) {
-		fprintf(stderr, "talea: %zu bytes are too many for a probe; %u at most\n", bytes,
-			WIRE_TEXT_MAX - 1);
-		return CLI_USAGE;
-	}
+	if (bytes >= WIRE_TEXT_MAX)
+		return why_set(&a->why, -EMSGSIZE, "%zu bytes are too many for a probe; %u at most",
+			       bytes, WIRE_TEXT_MAX - 1);
 	a->out->probe = *change;
 	a->out->probe.bytes = (uint32_t)bytes;
 	head_set(&a->out->head, WIRE_PROBE, 0, sizeof(a->out->probe) + bytes);
 	if (text)
 		memcpy(a->out->probe.text, text, bytes);
-	limit_set(a, ASK_PROBE_TIMEOUT_S + change->ms / 1000);
-	rc = exchange(a, WIRE_ANSWER);
-	limit_set(a, ASK_TIMEOUT_S);
-	if (!rc && (a->in->answer.what != WIRE_PROBES || a->in->answer.nr < (ret != NULL)))
-		rc = -EPROTO;
-	if (rc == -EINVAL && change->is_checked_only) { /* the text is wrong, not the machine */
-		failed(a, rc);
-		return CLI_USAGE;
-	}
+	rc = ask_exchange(a, WIRE_ANSWER, ASK_PROBE_TIMEOUT_S + change->ms / 1000);
 	if (rc)
-		return failed(a, rc);
+		return rc;
+	if (a->in->answer.what != WIRE_PROBES || a->in->answer.nr < (ret != NULL))
+		return ask_failed(a, -EPROTO);
 	if (ret)
 		*ret = (const struct wire_probe *)(const void *)a->in->answer.records;
-	return CLI_OK;
+	return 0;
 }
 
 /* Puts the first names into the message, as many as fit; how many. */
@@ -282,7 +292,7 @@ static uint32_t change_fill(struct ask *a, enum wire_change_op op, const char *c
 }
 
 int ask_change(struct ask *a, enum wire_change_op op, const char *const *names, size_t nr,
-	       ask_verdict *verdict, void *arg)
+	       ask_result *result, void *arg)
 {
 	uint32_t batch;
 	int rc;
@@ -291,16 +301,19 @@ int ask_change(struct ask *a, enum wire_change_op op, const char *const *names, 
 		const struct wire_registered *done = &a->in->done;
 		const char *texts;
 
+		a->in->head.kind = 0;
 		batch = change_fill(a, op, names + at, nr - at);
-		rc = batch ? exchange(a, WIRE_REGISTERED) : -ENAMETOOLONG;
-		if (!rc && done->nr != batch)
-			rc = -EPROTO;
+		if (!batch)
+			return ask_failed(a, -ENAMETOOLONG);
+		rc = ask_exchange(a, WIRE_REGISTERED, ASK_TIMEOUT_S);
 		if (rc)
-			return failed(a, rc);
+			return rc;
+		if (done->nr != batch)
+			return ask_failed(a, -EPROTO);
 		texts = (const char *)&done->results[batch];
 		for (uint32_t i = 0; i < batch; i++)
-			verdict(at + i, done->results[i].err,
-				done->results[i].err ? texts + done->results[i].text_at : "", arg);
+			result(at + i, done->results[i].err,
+			       done->results[i].err ? texts + done->results[i].text_at : "", arg);
 	}
-	return CLI_OK;
+	return 0;
 }

@@ -1,107 +1,103 @@
 /*
- * The kernel's own books: the numbers of /proc that say what a probe counts too, and how far the two
- * may differ for a reason that is known. Owns the table of them; talea-probes(7) explains each
- * expected difference. Reads files alone, needs no privilege. Called by verbs/drift.c.
+ * Reference counters; see reference.h.
  */
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "shm/base/array.h"
+#include "tools/reference.h"
 
 #define LINE_MAX_BYTES 8192
 #define SECTOR	       512
 #define REQUEST_BYTES  (1u << 20) /* what a disk's request usually has at most */
 #define PACKET_BYTES   (1u << 16)
 
-struct allowed {
-	enum book_allows allows;
-	const char *word, *why;
+struct tolerance {
+	enum reference_tolerance tolerance;
+	const char *reason, *why;
 };
 
-static const struct allowed exact = { BOOK_EXACT, "", "" };
-static const struct allowed dying = {
-	BOOK_MORE, "dying", "a victim that was ending anyway is in the probe's count alone"
+static const struct tolerance exact = { REFERENCE_EXACT, "", "" };
+static const struct tolerance dying = {
+	REFERENCE_MORE, "dying", "a victim that was ending anyway is in the probe's count alone"
 };
-static const struct allowed faults = {
-	BOOK_EITHER, "faults",
-	"the book has pages brought in for the kernel too, the probe exceptions that need no page"
+static const struct tolerance faults = {
+	REFERENCE_EITHER, "faults",
+	"the kernel also counts pages brought in for itself, the probe exceptions that need no page"
 };
-static const struct allowed handlers = {
-	BOOK_MORE, "handlers",
+static const struct tolerance handlers = {
+	REFERENCE_MORE, "handlers",
 	"the probe counts handlers: each device of a shared line, each call for interrupts taken at "
 	"once"
 };
-static const struct allowed flushes = {
-	BOOK_MORE, "flushes", "a write with a flush ends twice for the probe, once for the book"
+static const struct tolerance flushes = {
+	REFERENCE_MORE, "flushes", "a write with a flush ends twice for the probe, once for the kernel"
 };
-static const struct allowed namespaces = {
-	BOOK_MORE, "namespaces",
-	"the probe counts in all network namespaces, the book in this process's own"
+static const struct tolerance namespaces = {
+	REFERENCE_MORE, "namespaces",
+	"the probe counts in all network namespaces, /proc in this process's own"
 };
-static const struct allowed segments = {
-	BOOK_EITHER, "segments",
-	"older kernels tell the book alone of one that could not be sent; the probe counts in all "
-	"network namespaces"
+static const struct tolerance segments = {
+	REFERENCE_EITHER, "segments",
+	"older kernels also count a segment that could not be sent; the probe counts in all network "
+	"namespaces"
 };
-static const struct allowed drivers = {
-	BOOK_EITHER, "drivers",
+static const struct tolerance drivers = {
+	REFERENCE_EITHER, "drivers",
 	"drivers count when and what they like, some only what has left the card"
 };
-static const struct allowed elsewhere = {
-	BOOK_EITHER, "elsewhere", "talead may be in another network namespace than this process"
+static const struct tolerance elsewhere = {
+	REFERENCE_EITHER, "elsewhere", "talead may be in another network namespace than this process"
 };
 
 /* --- a list --------------------------------------------------------------------------------- */
 
-static struct book *put(struct books *b, const char *counter, const struct allowed *allowed,
-			uint64_t nr)
+static struct reference *reference_put(struct references *all, const char *counter,
+				       const struct tolerance *tolerance, uint64_t nr)
 {
-	struct book *list;
+	struct reference *one;
 
-	if (b->nr == b->max) {
-		size_t max = b->max ? b->max * 2 : 64;
-
-		list = realloc(b->list, max * sizeof(*list));
-		if (!list)
-			return NULL;
-		b->list = list;
-		b->max = max;
-	}
-	list = &b->list[b->nr++];
-	*list = (struct book){ .allows = allowed->allows, .word = allowed->word,
-			       .why = allowed->why, .grain = 1, .nr = nr };
-	snprintf(list->counter, sizeof(list->counter), "%s", counter);
-	return list;
+	if (array_reserve(&all->list, all->nr + 1, &all->max))
+		return NULL;
+	one = &all->list[all->nr++];
+	*one = (struct reference){ .tolerance = tolerance->tolerance,
+				   .reason = tolerance->reason,
+				   .why = tolerance->why,
+				   .unit = 1,
+				   .nr = nr };
+	snprintf(one->counter, sizeof(one->counter), "%s", counter);
+	return one;
 }
 
-static void label(struct book *one, const char *name, const char *values)
+static void reference_label(struct reference *one, const char *name, const char *values)
 {
 	snprintf(one->label, sizeof(one->label), "%s", name);
 	snprintf(one->values, sizeof(one->values), "%s", values);
 }
 
-const struct book *books_find(const struct books *books, const char *source)
+const struct reference *references_find(const struct references *references, const char *source)
 {
-	for (size_t i = 0; i < books->nr; i++)
-		if (!strcmp(books->list[i].source, source))
-			return &books->list[i];
+	for (size_t i = 0; i < references->nr; i++)
+		if (!strcmp(references->list[i].source, source))
+			return &references->list[i];
 	return NULL;
 }
 
-void books_fini(struct books *books)
+void references_fini(struct references *references)
 {
-	free(books->list);
-	*books = (struct books){ 0 };
+	free(references->list);
+	*references = (struct references){ 0 };
 }
 
 /* --- files of a name and a number a line ---------------------------------------------------- */
 
 static const struct {
 	const char *path, *key, *counter;
-	const struct allowed *allowed;
+	const struct tolerance *tolerance;
 } singles[] = {
 	{ "/proc/stat", "ctxt", "kernel_context_switches_total", &exact },
 	{ "/proc/stat", "processes", "kernel_forks_total", &exact },
@@ -109,11 +105,11 @@ static const struct {
 	{ "/proc/vmstat", "pgfault", "kernel_page_faults_total", &faults },
 };
 
-static int singles_of_file(struct books *b, const char *path)
+static int singles_of_file(struct references *all, const char *path)
 {
 	FILE *f = fopen(path, "re");
 	char line[LINE_MAX_BYTES];
-	struct book *one;
+	struct reference *one;
 
 	while (f && fgets(line, sizeof(line), f)) {
 		size_t length = strcspn(line, " ");
@@ -122,7 +118,7 @@ static int singles_of_file(struct books *b, const char *path)
 			if (strcmp(singles[i].path, path) || strlen(singles[i].key) != length ||
 			    strncmp(singles[i].key, line, length))
 				continue;
-			one = put(b, singles[i].counter, singles[i].allowed,
+			one = reference_put(all, singles[i].counter, singles[i].tolerance,
 				  strtoull(line + length, NULL, 10));
 			if (!one) {
 				fclose(f);
@@ -139,7 +135,7 @@ static int singles_of_file(struct books *b, const char *path)
 /* --- files of a column a CPU ---------------------------------------------------------------- */
 
 /* The sum of the numbers, cpus_nr at most; what follows them in *ret_rest. */
-static uint64_t add_up(const char *at, unsigned int cpus_nr, const char **ret_rest)
+static uint64_t cpus_sum(const char *at, unsigned int cpus_nr, const char **ret_rest)
 {
 	uint64_t sum = 0;
 	char *end;
@@ -156,7 +152,7 @@ static uint64_t add_up(const char *at, unsigned int cpus_nr, const char **ret_re
 }
 
 /* The head names the CPUs: how many columns there are. */
-static unsigned int columns(const char *head)
+static unsigned int cpus_columns(const char *head)
 {
 	unsigned int nr = 0;
 
@@ -166,7 +162,7 @@ static unsigned int columns(const char *head)
 }
 
 /* The line's name as far as the colon; NULL: it has none. */
-static char *row_name(char *line, char **ret_rest)
+static char *line_name(char *line, char **ret_rest)
 {
 	char *name = line + strspn(line, " "), *colon = strchr(name, ':');
 
@@ -177,13 +173,13 @@ static char *row_name(char *line, char **ret_rest)
 	return name;
 }
 
-static bool is_number(const char *text)
+static bool is_digits(const char *text)
 {
 	return *text && !text[strspn(text, "0123456789")];
 }
 
 /* Rows of softirqs all; of interrupts those that are lines of devices. */
-static int rows_of_file(struct books *b, const char *path, const char *counter,
+static int rows_of_file(struct references *all, const char *path, const char *counter,
 			const char *label_name, bool is_numbered)
 {
 	FILE *f = fopen(path, "re");
@@ -193,22 +189,22 @@ static int rows_of_file(struct books *b, const char *path, const char *counter,
 	int rc = 0;
 
 	if (f && getline(&line, &size, f) > 0)
-		cpus_nr = columns(line);
+		cpus_nr = cpus_columns(line);
 	while (!rc && f && getline(&line, &size, f) > 0) {
-		struct book *one;
+		struct reference *one;
 		const char *end;
 		uint64_t nr;
 
-		name = row_name(line, &rest);
-		if (!name || (is_numbered && !is_number(name)))
+		name = line_name(line, &rest);
+		if (!name || (is_numbered && !is_digits(name)))
 			continue;
-		nr = add_up(rest, cpus_nr, &end);
-		one = put(b, counter, is_numbered ? &handlers : &exact, nr);
+		nr = cpus_sum(rest, cpus_nr, &end);
+		one = reference_put(all, counter, is_numbered ? &handlers : &exact, nr);
 		if (!one) {
 			rc = -ENOMEM;
 			break;
 		}
-		label(one, label_name, name);
+		reference_label(one, label_name, name);
 		one->wraps = true;
 		snprintf(one->source, sizeof(one->source), "%s %.32s", path, name);
 	}
@@ -233,7 +229,7 @@ static bool has_requests(const char *device)
 }
 
 static const struct {
-	const char *operations, *word;
+	const char *operations, *direction;
 	unsigned int requests, sectors; /* fields behind the name, from 0 */
 } disk_fields[] = {
 	{ "read", "reads", 0, 2 },
@@ -243,29 +239,29 @@ static const struct {
 #define DISK_FIELDS (sizeof(disk_fields) / sizeof(disk_fields[0]))
 #define DISK_NUMBERS 14
 
-static int put_disks(struct books *b, const uint64_t *requests, const uint64_t *sectors)
+static int put_disks(struct references *all, const uint64_t *requests, const uint64_t *sectors)
 {
 	for (size_t i = 0; i < DISK_FIELDS; i++) {
-		struct book *one = put(b, "kernel_disk_requests_completed_total", &flushes,
-				       requests[i]);
+		struct reference *one = reference_put(
+			all, "kernel_disk_requests_completed_total", &flushes, requests[i]);
 
 		if (!one)
 			return -ENOMEM;
-		label(one, "operation", disk_fields[i].operations);
+		reference_label(one, "operation", disk_fields[i].operations);
 		snprintf(one->source, sizeof(one->source), "/proc/diskstats %s",
-			 disk_fields[i].word);
-		one = put(b, "kernel_disk_bytes_total", &exact, sectors[i] * SECTOR);
+			 disk_fields[i].direction);
+		one = reference_put(all, "kernel_disk_bytes_total", &exact, sectors[i] * SECTOR);
 		if (!one)
 			return -ENOMEM;
-		label(one, "operation", disk_fields[i].operations);
-		one->grain = REQUEST_BYTES;
+		reference_label(one, "operation", disk_fields[i].operations);
+		one->unit = REQUEST_BYTES;
 		snprintf(one->source, sizeof(one->source), "/proc/diskstats %s' sectors",
-			 disk_fields[i].word);
+			 disk_fields[i].direction);
 	}
 	return 0;
 }
 
-static int disks(struct books *b)
+static int disks(struct references *all)
 {
 	uint64_t requests[DISK_FIELDS] = { 0 }, sectors[DISK_FIELDS] = { 0 };
 	FILE *f = fopen("/proc/diskstats", "re");
@@ -290,14 +286,14 @@ static int disks(struct books *b)
 		}
 	}
 	fclose(f);
-	return put_disks(b, requests, sectors);
+	return put_disks(all, requests, sectors);
 }
 
 /* --- network -------------------------------------------------------------------------------- */
 
 static const struct {
 	const char *key, *counter;
-	const struct allowed *allowed;
+	const struct tolerance *tolerance;
 } tcp_fields[] = {
 	{ "ActiveOpens", "kernel_tcp_active_opens_total", &namespaces },
 	{ "PassiveOpens", "kernel_tcp_passive_opens_total", &namespaces },
@@ -305,14 +301,14 @@ static const struct {
 	{ "OutRsts", "kernel_tcp_resets_sent_total", &namespaces },
 };
 
-static int put_tcp(struct books *b, const char *key, uint64_t nr)
+static int put_tcp(struct references *all, const char *key, uint64_t nr)
 {
 	for (size_t i = 0; i < sizeof(tcp_fields) / sizeof(tcp_fields[0]); i++) {
-		struct book *one;
+		struct reference *one;
 
 		if (strcmp(tcp_fields[i].key, key))
 			continue;
-		one = put(b, tcp_fields[i].counter, tcp_fields[i].allowed, nr);
+		one = reference_put(all, tcp_fields[i].counter, tcp_fields[i].tolerance, nr);
 		if (!one)
 			return -ENOMEM;
 		snprintf(one->source, sizeof(one->source), "/proc/net/snmp %s", key);
@@ -321,7 +317,7 @@ static int put_tcp(struct books *b, const char *key, uint64_t nr)
 }
 
 /* A line of names, then one of numbers, both behind "Tcp:". */
-static int tcp(struct books *b)
+static int tcp(struct references *all)
 {
 	FILE *f = fopen("/proc/net/snmp", "re");
 	char names[LINE_MAX_BYTES], numbers[LINE_MAX_BYTES], *rest_names, *rest_numbers;
@@ -338,7 +334,7 @@ static int tcp(struct books *b)
 	name = strtok_r(names, " \n", &rest_names);
 	number = strtok_r(numbers, " \n", &rest_numbers);
 	while (name && number && !rc) {
-		rc = put_tcp(b, name, strtoull(number, NULL, 10));
+		rc = put_tcp(all, name, strtoull(number, NULL, 10));
 		name = strtok_r(NULL, " \n", &rest_names);
 		number = strtok_r(NULL, " \n", &rest_numbers);
 	}
@@ -346,9 +342,9 @@ static int tcp(struct books *b)
 }
 
 static const struct {
-	const char *word, *counter;
+	const char *number, *counter;
 	unsigned int field; /* behind the colon, from 0 */
-	uint32_t grain;
+	uint32_t unit;
 } interface_fields[] = {
 	{ "received packets", "kernel_network_receive_packets_total", 1, 1 },
 	{ "received bytes", "kernel_network_receive_bytes_total", 0, PACKET_BYTES },
@@ -357,28 +353,28 @@ static const struct {
 };
 #define INTERFACE_NUMBERS 10
 
-static int put_interface(struct books *b, const char *device, const uint64_t *numbers,
+static int put_interface(struct references *all, const char *device, const uint64_t *numbers,
 			 bool is_same_network)
 {
-	const struct allowed *allowed = !is_same_network     ? &elsewhere :
+	const struct tolerance *tolerance = !is_same_network     ? &elsewhere :
 					!strcmp(device, "lo") ? &exact :
 								&drivers;
 
 	for (size_t i = 0; i < sizeof(interface_fields) / sizeof(interface_fields[0]); i++) {
-		struct book *one = put(b, interface_fields[i].counter, allowed,
+		struct reference *one = reference_put(all, interface_fields[i].counter, tolerance,
 				       numbers[interface_fields[i].field]);
 
 		if (!one)
 			return -ENOMEM;
-		label(one, "device", device);
-		one->grain = interface_fields[i].grain;
+		reference_label(one, "device", device);
+		one->unit = interface_fields[i].unit;
 		snprintf(one->source, sizeof(one->source), "/proc/net/dev %.16s %s", device,
-			 interface_fields[i].word);
+			 interface_fields[i].number);
 	}
 	return 0;
 }
 
-static int interfaces(struct books *b, bool is_same_network)
+static int interfaces(struct references *all, bool is_same_network)
 {
 	FILE *f = fopen("/proc/net/dev", "re");
 	char line[512], *name, *rest;
@@ -387,12 +383,12 @@ static int interfaces(struct books *b, bool is_same_network)
 	while (!rc && f && fgets(line, sizeof(line), f)) {
 		uint64_t numbers[INTERFACE_NUMBERS];
 
-		name = row_name(line, &rest);
+		name = line_name(line, &rest);
 		if (!name) /* the head */
 			continue;
 		for (int i = 0; i < INTERFACE_NUMBERS; i++)
 			numbers[i] = strtoull(rest, &rest, 10);
-		rc = put_interface(b, name, numbers, is_same_network);
+		rc = put_interface(all, name, numbers, is_same_network);
 	}
 	if (f)
 		fclose(f);
@@ -401,11 +397,11 @@ static int interfaces(struct books *b, bool is_same_network)
 
 /* --- all ------------------------------------------------------------------------------------ */
 
-int books_read(struct books *ret, bool is_same_network)
+int references_read(struct references *ret, bool is_same_network)
 {
 	int rc;
 
-	*ret = (struct books){ 0 };
+	*ret = (struct references){ 0 };
 	rc = singles_of_file(ret, "/proc/stat");
 	if (!rc)
 		rc = rows_of_file(ret, "/proc/softirqs", "kernel_softirqs_total", "vector", false);
@@ -420,6 +416,6 @@ int books_read(struct books *ret, bool is_same_network)
 	if (!rc)
 		rc = singles_of_file(ret, "/proc/vmstat");
 	if (rc)
-		books_fini(ret);
+		references_fini(ret);
 	return rc;
 }

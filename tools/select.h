@@ -1,0 +1,22 @@
+/*
+ * Which counters a command is about: the arguments and --exclude as a selection (expo/pick.h), and
+ * the nearest name when an argument matches nothing. Called by talea.c and by the verbs that read
+ * counters.
+ */
+#ifndef TOOLS_SELECT_H
+#define TOOLS_SELECT_H
+
+#include "tools/cli.h"
+#include "tools/expo/pick.h"
+
+struct selection select_of(const struct cli *c);
+
+/* These two: CLI_OK; CLI_NO_MATCH when an argument matched nothing, after saying so and which name
+ * is near (unless is_quiet); else the exit code of what failed, or what visit returned. */
+int select_each(const struct cli *c, bool is_quiet, pick_visit *visit, void *arg);
+int select_picks(const struct cli *c, const bool *may_miss, struct picks *ret);
+
+/* Rewrites NAME{label=value} with the quotes that shells take away. Malloced. */
+char *select_quote(const char *text);
+
+#endif
