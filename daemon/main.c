@@ -94,11 +94,6 @@ static const struct argp argp = {
 	       "(--stop) no talead runs.",
 };
 
-static void say(const char *text)
-{
-	log_line("%s", text);
-}
-
 int main(int argc, char **argv)
 {
 	struct arguments a = { 0 };
@@ -110,7 +105,7 @@ int main(int argc, char **argv)
 	umask(022);
 	if (a.action == OPTION_AVAILABLE)
 		return available_run(a.glob, stdout, a.is_json);
-	if (config_load(&a.source, &config, &origins, say)) {
+	if (config_load(&a.source, &config, &origins, log_text)) {
 		if (a.action == OPTION_STOP)
 			log_line("nothing was stopped. fix: mend the configuration, or kill -TERM the "
 				 "pid in the file keeper.lock of the state folder");

@@ -1,7 +1,7 @@
 /*
- * Finding, reading and showing the configuration; see config.h. Which keys there are and what their
- * values may be stands in config_value.c. inih splits lines into key and value; sections are read
- * here, because inih cuts their names at 49 bytes and is silent about empty ones.
+ * Finds, reads and shows the configuration; see config.h. config_value.c has the keys and what
+ * their values may be. inih splits lines into key and value; this file reads the sections itself,
+ * because inih cuts their names at 49 bytes and reports no empty ones.
  */
 #define _GNU_SOURCE
 #include "daemon/config/config.h"
@@ -23,7 +23,7 @@
 #define FILE_BYTES_MAX (1u << 20)
 #define LINE_MAX_BYTES 4096u
 #define MISTAKES_SHOWN 16u
-#define SECTION_BAD (-1) /* its keys were not looked at: one mistake, one message */
+#define SECTION_BAD (-1) /* its keys are not checked: one mistake, one message */
 #define SECTION_NONE (-2)
 #define SECTIONS "[daemon], [namespace NAME], [counter GLOB] or [probe NAME]"
 
@@ -43,10 +43,10 @@ struct config_origins {
 	struct origin specs_begin[CONFIG_SPECS_MAX]; /* where each section stands first */
 };
 
-struct load {
+struct config_reader {
 	struct config *c;
 	struct config_origins *o;
-	void (*say)(const char *text);
+	void (*report)(const char *text);
 	uint32_t mistakes_nr;
 	uint32_t file, line; /* of what is read now */
 	const char *rest;    /* of the file being read */
@@ -55,22 +55,22 @@ struct load {
 	struct origin *where; /* of its keys */
 };
 
-static void mistake(struct load *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void mistake(struct load *l, const char *fmt, ...)
+__attribute__((format(printf, 2, 3)))
+static void mistake(struct config_reader *r, const char *fmt, ...)
 {
-	const char *file = l->o->files[l->file];
-	char text[CONFIG_WHY_MAX + CONFIG_VALUE_MAX];
+	const char *file = r->o->files[r->file];
+	char text[WHY_MAX + CONFIG_VALUE_MAX];
 	int n;
 	va_list args;
 
-	if (++l->mistakes_nr > MISTAKES_SHOWN)
+	if (++r->mistakes_nr > MISTAKES_SHOWN)
 		return;
-	n = l->line ? snprintf(text, sizeof(text), "%s:%u: ", file, l->line)
+	n = r->line ? snprintf(text, sizeof(text), "%s:%u: ", file, r->line)
 		    : snprintf(text, sizeof(text), "%s: ", file);
 	va_start(args, fmt);
 	vsnprintf(text + n, sizeof(text) - (size_t)n, fmt, args);
 	va_end(args);
-	l->say(text);
+	r->report(text);
 }
 
 /* --- sections -------------------------------------------------------------------------------- */
@@ -80,20 +80,20 @@ static void namespace_default(struct config_namespace *ns, const char *name)
 	memset(ns, 0, sizeof(*ns));
 	snprintf(ns->name, sizeof(ns->name), "%s", name);
 	ns->counters_max = CONFIG_COUNTERS_MAX;
-	ns->counters_max_per_uid = 0; /* the same as counters_max: see finish() */
+	ns->counters_max_per_uid = 0; /* the same as counters_max: see config_finish() */
 	ns->rows_max = SHM_ROWS_MAX;
 }
 
-static void section_namespace(struct load *l, const char *name)
+static void section_namespace(struct config_reader *r, const char *name)
 {
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 				      "_-.";
-	struct config *c = l->c;
+	struct config *c = r->c;
 	uint32_t i;
 
 	if (!*name || strlen(name) >= SHM_NAMESPACE_MAX || name[strspn(name, letters)] ||
 	    name[0] == '.' || name[0] == '-') {
-		mistake(l, "expected [namespace NAME] with a name of 1 to %u letters, digits, _, - "
+		mistake(r, "expected [namespace NAME] with a name of 1 to %u letters, digits, _, - "
 			   "and ., got \"%.64s\"", SHM_NAMESPACE_MAX - 1, name);
 		return;
 	}
@@ -101,23 +101,23 @@ static void section_namespace(struct load *l, const char *name)
 		if (!strcmp(c->namespaces[i].name, name))
 			break;
 	if (i == CONFIG_NAMESPACES_MAX) {
-		mistake(l, "more than %u namespaces", CONFIG_NAMESPACES_MAX);
+		mistake(r, "more than %u namespaces", CONFIG_NAMESPACES_MAX);
 		return;
 	}
 	if (i == c->namespaces_nr)
 		namespace_default(&c->namespaces[c->namespaces_nr++], name);
-	l->section = CONFIG_NAMESPACE;
-	l->target = &c->namespaces[i];
-	l->where = l->o->namespaces[i];
+	r->section = CONFIG_NAMESPACE;
+	r->target = &c->namespaces[i];
+	r->where = r->o->namespaces[i];
 }
 
-static void section_counter(struct load *l, const char *glob)
+static void section_counter(struct config_reader *r, const char *glob)
 {
-	struct config *c = l->c;
+	struct config *c = r->c;
 	uint32_t i;
 
 	if (!*glob || strlen(glob) >= CONFIG_GLOB_MAX) {
-		mistake(l, "expected [counter GLOB] with a glob of 1 to %u bytes",
+		mistake(r, "expected [counter GLOB] with a glob of 1 to %u bytes",
 			CONFIG_GLOB_MAX - 1);
 		return;
 	}
@@ -125,7 +125,7 @@ static void section_counter(struct load *l, const char *glob)
 		if (!strcmp(c->rules[i].glob, glob))
 			break;
 	if (i == CONFIG_RULES_MAX) {
-		mistake(l, "more than %u [counter GLOB] sections", CONFIG_RULES_MAX);
+		mistake(r, "more than %u [counter GLOB] sections", CONFIG_RULES_MAX);
 		return;
 	}
 	if (i == c->rules_nr) {
@@ -133,48 +133,48 @@ static void section_counter(struct load *l, const char *glob)
 		c->rules[i].ttl_s = CONFIG_TTL_UNSET;
 		c->rules_nr++;
 	}
-	l->section = CONFIG_COUNTER;
-	l->target = &c->rules[i];
-	l->where = l->o->rules[i];
+	r->section = CONFIG_COUNTER;
+	r->target = &c->rules[i];
+	r->where = r->o->rules[i];
 }
 
-static void section_probe(struct load *l, const char *name)
+static void section_probe(struct config_reader *r, const char *name)
 {
-	struct config *c = l->c;
-	char why[CONFIG_WHY_MAX];
+	struct config *c = r->c;
+	struct why why;
 	uint32_t i;
 
-	if (config_probe_name(name, why)) {
-		mistake(l, "expected [probe NAME]: %s", why);
+	if (config_probe_name(name, &why)) {
+		mistake(r, "expected [probe NAME]: %s", why.reason);
 		return;
 	}
 	for (i = 0; i < c->specs_nr; i++)
 		if (!strcmp(c->specs[i].name, name))
 			break;
 	if (i == CONFIG_SPECS_MAX) {
-		mistake(l, "more than %u [probe NAME] sections", CONFIG_SPECS_MAX);
+		mistake(r, "more than %u [probe NAME] sections", CONFIG_SPECS_MAX);
 		return;
 	}
 	if (i == c->specs_nr) {
 		strcpy(c->specs[i].name, name);
-		l->o->specs_begin[i] = (struct origin){ l->file, l->line };
+		r->o->specs_begin[i] = (struct origin){ r->file, r->line };
 		c->specs_nr++;
 	}
-	l->section = CONFIG_PROBE;
-	l->target = &c->specs[i];
-	l->where = l->o->specs[i];
+	r->section = CONFIG_PROBE;
+	r->target = &c->specs[i];
+	r->where = r->o->specs[i];
 }
 
-/* line: "[...]", blanks around it gone. */
-static void section_begin(struct load *l, char *line)
+/* line: "[...]" without blanks around it. */
+static void section_begin(struct config_reader *r, char *line)
 {
 	static const char *const kinds[] = { "daemon", "namespace", "counter", "probe", NULL };
 	char *end = strrchr(line, ']'), *name;
-	const char *near;
+	char meant[64];
 
-	l->section = SECTION_BAD;
+	r->section = SECTION_BAD;
 	if (!end || end[1]) {
-		mistake(l, "expected ] at the end of the section's line");
+		mistake(r, "expected ] at the end of the section's line");
 		return;
 	}
 	*end = '\0';
@@ -186,145 +186,144 @@ static void section_begin(struct load *l, char *line)
 	for (end = name + strlen(name); end > name && (end[-1] == ' ' || end[-1] == '\t');)
 		*--end = '\0';
 	if (!strcmp(line, "daemon") && !*name) {
-		l->section = CONFIG_DAEMON;
-		l->target = l->c;
-		l->where = l->o->daemon;
+		r->section = CONFIG_DAEMON;
+		r->target = r->c;
+		r->where = r->o->daemon;
 	} else if (!strcmp(line, "namespace")) {
-		section_namespace(l, name);
+		section_namespace(r, name);
 	} else if (!strcmp(line, "counter")) {
-		section_counter(l, name);
+		section_counter(r, name);
 	} else if (!strcmp(line, "probe")) {
-		section_probe(l, name);
+		section_probe(r, name);
 	} else {
-		near = config_nearest(line, kinds);
-		mistake(l, "unknown section [%.64s%s%.64s]%s%s%s; expected "
-			   SECTIONS, line, *name ? " " : "", name,
-			near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+		mistake(r, "unknown section [%.64s%s%.64s]%s; expected " SECTIONS, line,
+			*name ? " " : "", name,
+			config_did_you_mean(line, kinds, meant, sizeof(meant)));
 	}
 }
 
 /* --- lines ----------------------------------------------------------------------------------- */
 
 /*
- * Hands inih one line of `key = value`, blanks before it removed (else inih would take it for more
- * of the value above), or an empty one for what is read here: sections, comments, and mistakes.
+ * Gives inih one line of `key = value` without the blanks before it (with them inih would append
+ * the line to the value above), or an empty line for a section, a comment or a mistake, which are
+ * handled here.
  */
 static char *read_line(char *buf, int size, void *stream)
 {
-	struct load *l = stream;
+	struct config_reader *r = stream;
 	size_t bytes;
 	char *end;
 
-	if (!*l->rest)
+	if (!*r->rest)
 		return NULL;
-	l->line++;
-	bytes = strcspn(l->rest, "\n");
+	r->line++;
+	bytes = strcspn(r->rest, "\n");
 	if (bytes >= LINE_MAX_BYTES || bytes + 2 > (size_t)size) {
-		mistake(l, "the line is longer than %u bytes", LINE_MAX_BYTES);
+		mistake(r, "the line is longer than %u bytes", LINE_MAX_BYTES);
 		bytes = 0;
 	}
-	while (bytes && strchr(" \t", *l->rest)) {
-		l->rest++;
+	while (bytes && strchr(" \t", *r->rest)) {
+		r->rest++;
 		bytes--;
 	}
-	memcpy(buf, l->rest, bytes);
+	memcpy(buf, r->rest, bytes);
 	for (end = buf + bytes; end > buf && strchr(" \t\r", end[-1]);)
 		end--;
 	*end = '\0';
-	l->rest += strcspn(l->rest, "\n");
-	l->rest += *l->rest == '\n';
+	r->rest += strcspn(r->rest, "\n");
+	r->rest += *r->rest == '\n';
 	if (buf[0] == '[') {
-		section_begin(l, buf);
+		section_begin(r, buf);
 		buf[0] = '\0';
 	} else if (strchr("#;", buf[0])) { /* an empty line as well */
 		buf[0] = '\0';
 	} else if (!strpbrk(buf, "=:")) {
-		mistake(l, "expected KEY = VALUE or [SECTION], got \"%.64s\"", buf);
+		mistake(r, "expected KEY = VALUE or [SECTION], got \"%.64s\"", buf);
 		buf[0] = '\0';
 	}
 	strcat(buf, "\n");
 	return buf;
 }
 
-static void unknown_key(struct load *l, const char *name)
+static void unknown_key(struct config_reader *r, const char *name)
 {
-	const struct config_key *keys = config_keys[l->section];
+	const struct config_key *keys = config_keys[r->section];
 	static const char *const sections[] = { "[daemon]", "[namespace NAME]", "[counter GLOB]",
 						"[probe NAME]" };
-	const char *names[CONFIG_KEYS_MAX + 1] = { NULL }, *near;
-	char list[256] = "";
+	const char *names[CONFIG_KEYS_MAX + 1] = { NULL };
+	char list[256] = "", meant[64];
 
 	for (unsigned int i = 0; keys[i].name; i++) {
 		names[i] = keys[i].name;
 		strcat(list, i ? ", " : "");
 		strcat(list, names[i]);
 	}
-	near = config_nearest(name, names);
-	mistake(l, "unknown key %.64s in %s%s%s%s; expected one of: %s", name, sections[l->section],
-		near ? " (did you mean " : "", near ? near : "", near ? "?)" : "", list);
+	mistake(r, "unknown key %.64s in %s%s; expected one of: %s", name, sections[r->section],
+		config_did_you_mean(name, names, meant, sizeof(meant)), list);
 }
 
-/* inih's handler. It always says 1: mistakes are counted here, with better words. */
-static int take_value(void *user, const char *section, const char *name, const char *value)
+/* inih's handler. It always returns 1: this file counts and reports mistakes itself. */
+static int config_take_value(void *user, const char *section, const char *name, const char *value)
 {
-	struct load *l = user;
+	struct config_reader *r = user;
 	const struct config_key *key;
-	char why[CONFIG_WHY_MAX] = "";
+	struct why why = { "", "" };
 	struct origin *where;
 
 	(void)section;
-	if (l->section == SECTION_BAD)
+	if (r->section == SECTION_BAD)
 		return 1;
-	if (l->section == SECTION_NONE) {
-		mistake(l, "%.64s stands before the first section; expected "
+	if (r->section == SECTION_NONE) {
+		mistake(r, "%.64s stands before the first section; expected "
 			   SECTIONS " above it", name);
 		return 1;
 	}
-	for (key = config_keys[l->section]; key->name && strcmp(key->name, name);)
+	for (key = config_keys[r->section]; key->name && strcmp(key->name, name);)
 		key++;
 	if (!key->name) {
-		unknown_key(l, name);
+		unknown_key(r, name);
 		return 1;
 	}
-	where = &l->where[key - config_keys[l->section]];
-	if (where->file == l->file && where->line) {
-		mistake(l, "%s is set twice in this file, first in line %u", name, where->line);
+	where = &r->where[key - config_keys[r->section]];
+	if (where->file == r->file && where->line) {
+		mistake(r, "%s is set twice in this file, first in line %u", name, where->line);
 		return 1;
 	}
-	if (key->parse(key, l->target, value, why))
-		mistake(l, "%s = %.128s: %s%sexpected %s%s", name, value, why, *why ? "; " : "",
-			key->expects,
+	if (key->parse(key, r->target, value, &why))
+		mistake(r, "%s = %.128s: %s%sexpected %s%s", name, value, why.reason,
+			why.reason[0] ? "; " : "", key->expects,
 			strpbrk(value, ";#") ? " (a comment stands on a line of its own)" : "");
-	*where = (struct origin){ l->file, l->line };
+	*where = (struct origin){ r->file, r->line };
 	return 1;
 }
 
 /* --- files ----------------------------------------------------------------------------------- */
 
-/* Whoever can write this file decides what runs as root. */
-static bool is_safe(struct load *l, int fd)
+/* A user who can write this file decides what runs as root. */
+static bool is_safe(struct config_reader *r, int fd)
 {
 	struct stat st;
 
 	if (fstat(fd, &st) || S_ISDIR(st.st_mode)) {
-		mistake(l, "not a file");
+		mistake(r, "not a file");
 		return false;
 	}
 	if (st.st_uid != 0 && st.st_uid != geteuid()) {
-		mistake(l, "owned by uid %u, expected root%s. fix: chown %u it", st.st_uid,
+		mistake(r, "owned by uid %u, expected root%s. fix: chown %u it", st.st_uid,
 			geteuid() ? " or yourself" : "", geteuid());
 		return false;
 	}
 	if (st.st_mode & 022) {
-		mistake(l, "others may write it (mode %04o). fix: chmod go-w it",
+		mistake(r, "others may write it (mode %04o). fix: chmod go-w it",
 			st.st_mode & 07777);
 		return false;
 	}
 	return true;
 }
 
-/* The whole file as a string; NULL after a mistake was said. */
-static char *read_file(struct load *l, int fd)
+/* The whole file as a string; NULL: the mistake was reported. */
+static char *read_file(struct config_reader *r, int fd)
 {
 	char *text = malloc(FILE_BYTES_MAX + 1);
 	size_t have = 0;
@@ -335,11 +334,11 @@ static char *read_file(struct load *l, int fd)
 	while (have <= FILE_BYTES_MAX && (n = read(fd, text + have, FILE_BYTES_MAX + 1 - have)) > 0)
 		have += (size_t)n;
 	if (n < 0) {
-		mistake(l, "cannot be read: %s", strerror(errno));
+		mistake(r, "cannot be read: %s", strerror(errno));
 	} else if (have > FILE_BYTES_MAX) {
-		mistake(l, "longer than %u bytes", FILE_BYTES_MAX);
+		mistake(r, "longer than %u bytes", FILE_BYTES_MAX);
 	} else if (memchr(text, '\0', have)) {
-		mistake(l, "holds a NUL byte: not a configuration file");
+		mistake(r, "holds a NUL byte: not a configuration file");
 	} else {
 		text[have] = '\0';
 		return text;
@@ -348,40 +347,40 @@ static char *read_file(struct load *l, int fd)
 	return NULL;
 }
 
-static void load_file(struct load *l, const char *path, bool may_miss)
+static void load_file(struct config_reader *r, const char *path, bool may_miss)
 {
-	struct config_origins *o = l->o;
+	struct config_origins *o = r->o;
 	char *text;
 	int fd;
 
 	if (o->files_nr == FILES_MAX) {
-		mistake(l, "more than %u configuration files", FILES_MAX - 2);
+		mistake(r, "more than %u configuration files", FILES_MAX - 2);
 		return;
 	}
-	l->file = o->files_nr++;
-	snprintf(o->files[l->file], CONFIG_PATH_MAX, "%s", path);
-	l->line = 0;
-	l->section = SECTION_NONE;
+	r->file = o->files_nr++;
+	snprintf(o->files[r->file], CONFIG_PATH_MAX, "%s", path);
+	r->line = 0;
+	r->section = SECTION_NONE;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0) {
 		if (errno == ENOENT && may_miss)
 			o->files_nr--;
 		else
-			mistake(l, "cannot be opened: %s", strerror(errno));
+			mistake(r, "cannot be opened: %s", strerror(errno));
 		return;
 	}
-	text = is_safe(l, fd) ? read_file(l, fd) : NULL;
+	text = is_safe(r, fd) ? read_file(r, fd) : NULL;
 	close(fd);
 	if (!text)
 		return;
-	/* As packaged, inih cuts lines at 200 bytes and values at " ;", and says nothing. */
+	/* As packaged, inih cuts lines at 200 bytes and values at " ;", and reports neither. */
 	ini_use_stack = 0;
 	ini_allow_realloc = 1;
 	ini_initial_alloc = ini_max_line = 65536;
 	ini_allow_inline_comments = 0;
-	l->rest = text + (strncmp(text, "\xef\xbb\xbf", 3) ? 0 : 3);
-	if (ini_parse_stream(read_line, l, take_value, l))
-		mistake(l, "cannot be read as an INI file");
+	r->rest = text + (strncmp(text, "\xef\xbb\xbf", 3) ? 0 : 3);
+	if (ini_parse_stream(read_line, r, config_take_value, r))
+		mistake(r, "cannot be read as an INI file");
 	free(text);
 }
 
@@ -397,7 +396,7 @@ static int by_bytes(const struct dirent **a, const struct dirent **b)
 	return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static void load_folder(struct load *l, const char *folder)
+static void load_folder(struct config_reader *r, const char *folder)
 {
 	struct dirent **names;
 	char path[CONFIG_PATH_MAX];
@@ -406,7 +405,7 @@ static void load_folder(struct load *l, const char *folder)
 	for (int i = 0; i < nr; i++) {
 		if (snprintf(path, sizeof(path), "%s/%s", folder, names[i]->d_name) <
 		    (int)sizeof(path))
-			load_file(l, path, false);
+			load_file(r, path, false);
 		free(names[i]);
 	}
 	if (nr >= 0)
@@ -415,14 +414,16 @@ static void load_folder(struct load *l, const char *folder)
 
 /* --- the whole ------------------------------------------------------------------------------- */
 
-static void take_option(struct load *l, unsigned int key_idx, const char *option, const char *text)
+static void config_take_option(struct config_reader *r, unsigned int key_idx, const char *option,
+			       const char *text)
 {
 	const struct config_key *key = &config_keys[CONFIG_DAEMON][key_idx];
-	char why[CONFIG_WHY_MAX] = "", path[4096] = "";
+	struct why why = { "", "" };
+	char path[4096] = "";
 
 	if (!text)
 		return;
-	/* On a command line a path may be relative; the daemon's own never is. */
+	/* On a command line a path may be relative; in the configuration it never is. */
 	if (text[0] != '/' && text[0] && !getcwd(path, sizeof(path) - 1))
 		path[0] = '\0';
 	if (path[0] && strlen(path) + 1 + strlen(text) < sizeof(path)) {
@@ -430,63 +431,64 @@ static void take_option(struct load *l, unsigned int key_idx, const char *option
 		strcat(path, text);
 		text = path;
 	}
-	snprintf(l->o->files[ORIGIN_COMMAND_LINE], CONFIG_PATH_MAX, "%s", option);
-	if (key->parse(key, l->c, text, why)) {
-		char line[CONFIG_WHY_MAX + CONFIG_VALUE_MAX];
+	snprintf(r->o->files[ORIGIN_COMMAND_LINE], CONFIG_PATH_MAX, "%s", option);
+	if (key->parse(key, r->c, text, &why)) {
+		char line[WHY_MAX + CONFIG_VALUE_MAX];
 
-		l->mistakes_nr++;
-		snprintf(line, sizeof(line), "%s %.512s: %s%sexpected %s", option, text, why,
-			 *why ? "; " : "", key->expects);
-		l->say(line);
+		r->mistakes_nr++;
+		snprintf(line, sizeof(line), "%s %.512s: %s%sexpected %s", option, text,
+			 why.reason, why.reason[0] ? "; " : "", key->expects);
+		r->report(line);
 	}
-	l->o->daemon[key_idx] = (struct origin){ ORIGIN_COMMAND_LINE, 0 };
+	r->o->daemon[key_idx] = (struct origin){ ORIGIN_COMMAND_LINE, 0 };
 }
 
-/* What several keys of [probe NAME] make together; a mistake stands where the section does. */
-static void finish_probes(struct load *l)
+/* Checks that concern several keys of a [probe NAME]; a mistake is reported with the section's
+ * line. */
+static void config_finish_probes(struct config_reader *r)
 {
-	struct config *c = l->c;
-	char why[CONFIG_WHY_MAX];
+	struct config *c = r->c;
+	struct why why;
 
 	for (uint32_t i = 0; i < c->specs_nr; i++) {
-		if (!config_probe_finish(&c->specs[i], c->specs, i, why))
+		if (!config_probe_finish(&c->specs[i], c->specs, i, &why))
 			continue;
-		l->file = l->o->specs_begin[i].file;
-		l->line = l->o->specs_begin[i].line;
-		mistake(l, "[probe %s]: %s", c->specs[i].name, why);
+		r->file = r->o->specs_begin[i].file;
+		r->line = r->o->specs_begin[i].line;
+		mistake(r, "[probe %s]: %s", c->specs[i].name, why.reason);
 	}
 	if (!c->bpf_auto)
 		c->specs_nr = 0;
 }
 
-/* What depends on several keys, after all were read. */
-static void finish(struct load *l)
+/* Checks and values that depend on several keys, after all were read. */
+static void config_finish(struct config_reader *r)
 {
-	struct config *c = l->c;
+	struct config *c = r->c;
 
-	if (!l->mistakes_nr)
-		finish_probes(l);
+	if (!r->mistakes_nr)
+		config_finish_probes(r);
 
 	for (uint32_t i = 0; i < c->namespaces_nr; i++)
 		if (!c->namespaces[i].counters_max_per_uid)
 			c->namespaces[i].counters_max_per_uid = c->namespaces[i].counters_max;
 	if (!c->bpf_auto)
 		c->probes = 0;
-	if (l->mistakes_nr > MISTAKES_SHOWN) {
+	if (r->mistakes_nr > MISTAKES_SHOWN) {
 		char line[64];
 
-		snprintf(line, sizeof(line), "%u more mistakes", l->mistakes_nr - MISTAKES_SHOWN);
-		l->say(line);
+		snprintf(line, sizeof(line), "%u more mistakes", r->mistakes_nr - MISTAKES_SHOWN);
+		r->report(line);
 	}
-	if (l->mistakes_nr)
+	if (r->mistakes_nr)
 		return;
 	if (!c->socket[0] || !c->state[0])
-		l->mistakes_nr++;
+		r->mistakes_nr++;
 	if (!c->socket[0])
-		l->say("no path for the socket: XDG_RUNTIME_DIR is not set, or too long. "
+		r->report("no path for the socket: XDG_RUNTIME_DIR is not set, or too long. "
 		       "fix: --socket PATH");
 	if (!c->state[0])
-		l->say("no path for the state folder: neither XDG_STATE_HOME nor HOME is set. "
+		r->report("no path for the state folder: neither XDG_STATE_HOME nor HOME is set. "
 		       "fix: --state DIR");
 }
 
@@ -506,38 +508,38 @@ static void defaults(struct config *c)
 }
 
 int config_load(const struct config_source *source, struct config *ret,
-		struct config_origins **ret_origins, void (*say)(const char *text))
+		struct config_origins **ret_origins, void (*report)(const char *text))
 {
-	struct load l = { .say = say };
+	struct config_reader r = { .report = report };
 	int err = -ENOMEM;
 
-	l.c = malloc(sizeof(*l.c));
-	l.o = calloc(1, sizeof(*l.o));
-	if (!l.c || !l.o)
+	r.c = malloc(sizeof(*r.c));
+	r.o = calloc(1, sizeof(*r.o));
+	if (!r.c || !r.o)
 		goto out_free;
-	defaults(l.c);
-	l.o->files_nr = ORIGIN_COMMAND_LINE + 1;
-	snprintf(l.c->file, sizeof(l.c->file), "%s", source->file ? source->file : CONFIG_FILE);
-	load_file(&l, l.c->file, !source->file);
+	defaults(r.c);
+	r.o->files_nr = ORIGIN_COMMAND_LINE + 1;
+	snprintf(r.c->file, sizeof(r.c->file), "%s", source->file ? source->file : CONFIG_FILE);
+	load_file(&r, r.c->file, !source->file);
 	if (!source->file)
-		load_folder(&l, "/etc/talea/conf.d");
-	take_option(&l, 0, "--socket", source->socket);
-	take_option(&l, 1, "--state", source->state);
-	finish(&l);
-	err = l.mistakes_nr ? -EINVAL : 0;
+		load_folder(&r, "/etc/talea/conf.d");
+	config_take_option(&r, 0, "--socket", source->socket);
+	config_take_option(&r, 1, "--state", source->state);
+	config_finish(&r);
+	err = r.mistakes_nr ? -EINVAL : 0;
 	if (err)
 		goto out_free;
-	*ret = *l.c;
-	free(l.c);
+	*ret = *r.c;
+	free(r.c);
 	if (ret_origins)
-		*ret_origins = l.o;
+		*ret_origins = r.o;
 	else
-		free(l.o);
+		free(r.o);
 	return 0;
 
 out_free:
-	free(l.c);
-	free(l.o);
+	free(r.c);
+	free(r.o);
 	return err;
 }
 

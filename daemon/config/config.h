@@ -1,7 +1,7 @@
 /*
- * What the configuration says, as one flat struct without pointers, and how it is read. The keeper
- * reads it (at start and at SIGHUP); the worker gets a copy, at fork or as a memfd, and trusts it.
- * Owns no file and no default of any other part; never changes a running daemon by itself.
+ * The configuration as one flat struct without pointers, and how it is read. The keeper reads it
+ * (at the start and at SIGHUP); the worker gets a copy, at fork or as a memfd, and trusts it. This
+ * folder knows neither keeper nor worker, and changes nothing in a running daemon.
  */
 #ifndef DAEMON_CONFIG_H
 #define DAEMON_CONFIG_H
@@ -29,35 +29,36 @@
 
 struct config_namespace {
 	char name[SHM_NAMESPACE_MAX];
-	/* Who may add (and read), and who may only read. Primary and supplementary groups count. */
+	/* The users and groups that may add and read, and those that may only read. A user is in a
+	 * group by its primary or by a supplementary group. */
 	uint32_t users_nr, groups_nr, read_users_nr, read_groups_nr;
 	uid_t users[CONFIG_IDS_MAX];
 	gid_t groups[CONFIG_IDS_MAX];
 	uid_t read_users[CONFIG_IDS_MAX];
 	gid_t read_groups[CONFIG_IDS_MAX];
-	uint32_t users_set; /* 0: `users` was not given: the daemon's own uid and root may add */
+	uint32_t users_set; /* 0: no `users =`: the uid that started talead and root may add */
 	uint32_t counters_max;
 	uint32_t counters_max_per_uid;
 	uint32_t rows_max; /* 0: every counter is cold */
 };
 
-/* [counter GLOB], as in names.h. For each key the last rule that matches and sets it wins. */
+/* [counter GLOB], as names.h has globs. For each key the last rule that matches and sets it wins. */
 enum config_hot { CONFIG_HOT_UNSET = 0, CONFIG_HOT_AUTO, CONFIG_HOT_YES, CONFIG_HOT_NO };
 #define CONFIG_TTL_UNSET UINT64_MAX
 struct config_rule {
 	char glob[CONFIG_GLOB_MAX];
 	uint32_t labels_max; /* 0: unset */
 	uint32_t hot;	     /* enum config_hot */
-	uint64_t ttl_s;	     /* members of families alone; 0: they never go; or CONFIG_TTL_UNSET */
+	uint64_t ttl_s;	     /* of members of families; 0: they stay; or CONFIG_TTL_UNSET */
 };
 
 struct config {
 	char socket[CONFIG_SOCKET_MAX];
 	char state[CONFIG_PATH_MAX];
-	char file[CONFIG_PATH_MAX]; /* the main file, there or not: for messages that name it */
+	char file[CONFIG_PATH_MAX]; /* the main file, for messages; it may not exist */
 	uid_t user;		    /* of the worker */
 	gid_t group;		    /* its primary group */
-	uid_t keeper_uid;	    /* who started talead: the "own uid" of an access list */
+	uid_t keeper_uid;	    /* of the user that started talead */
 	uid_t admins[CONFIG_IDS_MAX];
 	uint32_t admins_nr;
 	uint64_t fold_ns;
@@ -76,21 +77,21 @@ struct config {
 /* How many keys a family may have; `name` is its canonical name. */
 uint32_t config_labels_max(const struct config *c, const char *name);
 
-/* Who gets a row, and how long a member may be idle: for a display name. enum wire_hot_rule; seconds, 0
- * for ever. */
+/* For a display name: may the counter have a row (enum wire_hot_rule), and how many seconds may a
+ * member be idle (0: it stays). */
 uint32_t config_hot(const struct config *c, const char *display_name);
 uint32_t config_ttl_s(const struct config *c, const char *display_name);
 
-/* May this user pin, forget and accept? Root and who started talead always may. */
+/* May this user pin, forget and accept? Root and the user that started talead always may. */
 bool config_is_admin(const struct config *c, uid_t uid);
 
 /* The namespace of that name; NULL when the configuration has none. */
 const struct config_namespace *config_namespace_find(const struct config *c, const char *name);
 
-/* What the command line says about the configuration; NULL where it is silent. */
+/* The options of the command line; NULL: not given. */
 struct config_source {
 	const char *file;   /* -c: only this file is read, and it must exist */
-	const char *socket; /* these two win over the files */
+	const char *socket; /* socket and state win over the files */
 	const char *state;
 };
 
@@ -98,16 +99,16 @@ struct config_origins; /* where each effective value came from */
 
 /*
  * Reads CONFIG_FILE and then conf.d (*.conf) beside it, in the order of their names, or only
- * source->file. 0 with *ret filled, or -errno with each mistake found (at most a handful) reported
- * through say(): "FILE:LINE: what is wrong, what was expected". *ret is untouched on failure.
- * ret_origins may be NULL; else config_origins_free() it.
+ * source->file. 0 with *ret filled, or -errno; then each mistake (of many the first 16) was given
+ * to report(): "FILE:LINE: what is wrong, what was expected". *ret is untouched on failure.
+ * ret_origins may be NULL; the caller ends it with config_origins_free().
  */
 int config_load(const struct config_source *source, struct config *ret,
-		struct config_origins **ret_origins, void (*say)(const char *text));
+		struct config_origins **ret_origins, void (*report)(const char *text));
 void config_origins_free(struct config_origins *o);
 
-/* Writes the effective values with a comment above each that says where it came from. What it
- * writes is a configuration file with the same meaning. */
+/* Writes the effective values, and above each a comment that says where the value came from. The
+ * output is a configuration file with the same meaning. */
 void config_print(const struct config *c, const struct config_origins *o, FILE *out);
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * What the configuration says about one counter, user or namespace: see config.h. Reads no file.
+ * Questions to a configuration that was read: what holds for one counter, user or namespace. Reads
+ * no file. See config.h.
  */
 #include "daemon/config/config.h"
 
@@ -8,7 +9,7 @@
 #include "names.h"
 #include "wire_admin.h"
 
-/* Rules that do not set a key are passed over before their glob is tried: that is what costs. */
+/* A rule that does not set the key is skipped before its glob is tried: globs are what costs. */
 uint32_t config_labels_max(const struct config *c, const char *name)
 {
 	for (uint32_t i = c->rules_nr; i-- > 0;)

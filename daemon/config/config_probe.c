@@ -1,6 +1,6 @@
 /*
- * What the configuration says about probes: the words of [daemon] that choose them, and the sections
- * [probe NAME]. See config_value.h; called through its table and by config.c.
+ * What the configuration says about probes: the names in [daemon] that choose them, and the
+ * sections [probe NAME]. See config_value.h; the table there and config.c call it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,33 +12,13 @@
 #include "daemon/spec/probe_words.h"
 #include "daemon/spec/pack.h"
 
-#define WORD_BREAK ", \t"
-
-static void *at(const struct config_key *key, const void *section)
-{
-	return (char *)section + key->offset;
-}
-
 /* --- [daemon] -------------------------------------------------------------------------------- */
 
-int config_parse_bpf(const struct config_key *key, void *section, const char *text, char *why)
-{
-	(void)why;
-	if (strcmp(text, "auto") && strcmp(text, "off"))
-		return -EINVAL;
-	*(uint32_t *)at(key, section) = !strcmp(text, "auto");
-	return 0;
-}
-
-void config_show_bpf(const struct config_key *key, const void *section, char *buf, size_t size)
-{
-	snprintf(buf, size, "%s", *(const uint32_t *)at(key, section) ? "auto" : "off");
-}
-
 /* A probe's name, a pattern of names, or `default`, which stands for several. */
-static int probe_bits(const char *word, uint32_t *mask, char *why)
+static int config_probe_bits(const char *word, uint32_t *mask, struct why *why)
 {
-	const char *names[PROBE_NR + 2] = { "default" }, *near;
+	const char *names[PROBE_NR + 2] = { "default" };
+	char meant[64];
 	uint32_t found = strcmp(word, "default") ? 0 : probes_default();
 
 	for (uint32_t i = 0; i < PROBE_NR; i++) {
@@ -49,13 +29,12 @@ static int probe_bits(const char *word, uint32_t *mask, char *why)
 	*mask |= found;
 	if (found)
 		return 0;
-	near = config_nearest(word, names);
-	snprintf(why, CONFIG_WHY_MAX, "there is no probe %.64s%s%s%s", word,
-		 near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
-	return -EINVAL;
+	return why_set(why, -EINVAL, "there is no probe %.64s%s", word,
+		       config_did_you_mean(word, names, meant, sizeof(meant)));
 }
 
-int config_parse_probes(const struct config_key *key, void *section, const char *text, char *why)
+int config_parse_probes(const struct config_key *key, void *section, const char *text,
+			struct why *why)
 {
 	uint32_t mask = 0;
 	char words[CONFIG_VALUE_MAX], *rest, *word;
@@ -64,17 +43,17 @@ int config_parse_probes(const struct config_key *key, void *section, const char 
 		return -EINVAL;
 	strcpy(words, text);
 	if (strcmp(text, "none"))
-		for (word = strtok_r(words, WORD_BREAK, &rest); word;
-		     word = strtok_r(NULL, WORD_BREAK, &rest))
-			if (probe_bits(word, &mask, why))
+		for (word = strtok_r(words, CONFIG_WORD_BREAK, &rest); word;
+		     word = strtok_r(NULL, CONFIG_WORD_BREAK, &rest))
+			if (config_probe_bits(word, &mask, why))
 				return -EINVAL;
-	*(uint32_t *)at(key, section) = mask;
+	*config_u32(key, section) = mask;
 	return 0;
 }
 
 void config_show_probes(const struct config_key *key, const void *section, char *buf, size_t size)
 {
-	uint32_t mask = *(const uint32_t *)at(key, section);
+	uint32_t mask = *config_u32(key, section);
 	size_t used = 0;
 
 	snprintf(buf, size, "none");
@@ -84,34 +63,22 @@ void config_show_probes(const struct config_key *key, const void *section, char 
 						 probe_types[i].name);
 }
 
-int config_parse_pin(const struct config_key *key, void *section, const char *text, char *why)
-{
-	(void)why;
-	if (strcmp(text, "auto") && strcmp(text, "no"))
-		return -EINVAL;
-	*(uint32_t *)at(key, section) = !strcmp(text, "auto");
-	return 0;
-}
-
-void config_show_pin(const struct config_key *key, const void *section, char *buf, size_t size)
-{
-	snprintf(buf, size, "%s", *(const uint32_t *)at(key, section) ? "auto" : "no");
-}
-
 /* --- [probe NAME] ---------------------------------------------------------------------------- */
 
-int config_probe_name(const char *name, char *why)
+int config_probe_name(const char *name, struct why *why)
 {
-	struct spec_why words = { why, CONFIG_WHY_MAX };
+	struct spec_why words = { why->reason, sizeof(why->reason) };
 
 	return spec_check_name(name, &words);
 }
 
-/* Tried at once, so that the mistake has its line; made in the end, when all keys are known. */
-int config_parse_attach(const struct config_key *key, void *section, const char *text, char *why)
+/* Parses the text at once, so that a mistake is reported with its line; the spec itself is made
+ * when all keys are known. */
+int config_parse_attach(const struct config_key *key, void *section, const char *text,
+			struct why *why)
 {
 	struct probe_spec *spec = section, tried;
-	int err = spec_parse(spec->name, text, &tried, why, CONFIG_WHY_MAX);
+	int err = spec_parse(spec->name, text, &tried, why->reason, sizeof(why->reason));
 
 	(void)key;
 	if (!err)
@@ -119,16 +86,16 @@ int config_parse_attach(const struct config_key *key, void *section, const char 
 	return err;
 }
 
-int config_parse_object(const struct config_key *key, void *section, const char *text, char *why)
+int config_parse_object(const struct config_key *key, void *section, const char *text,
+			struct why *why)
 {
 	struct probe_spec *spec = section;
 
 	if (text[0] != '/' || !spec_is_line(text))
 		return -EINVAL;
 	if (strlen(text) >= key->max) {
-		snprintf(why, CONFIG_WHY_MAX, "the path has %zu bytes, at most %llu fit", strlen(text),
+		return why_set(why, -EINVAL, "the path has %zu bytes, at most %llu fit", strlen(text),
 			 (unsigned long long)key->max - 1);
-		return -EINVAL;
 	}
 	strcpy(spec->file, text);
 	return 0;
@@ -142,7 +109,7 @@ void config_show_attach(const struct config_key *key, const void *section, char 
 	snprintf(buf, size, "%s", spec->event == SPEC_OBJECT ? "" : spec->text);
 }
 
-/* The files of declared probes stand in their text. */
+/* A declared probe also has a file: it stands in the text. */
 void config_show_object(const struct config_key *key, const void *section, char *buf, size_t size)
 {
 	const struct probe_spec *spec = section;
@@ -151,16 +118,16 @@ void config_show_object(const struct config_key *key, const void *section, char 
 	snprintf(buf, size, "%s", spec->event == SPEC_OBJECT ? spec->file : "");
 }
 
-int config_parse_counter(const struct config_key *key, void *section, const char *text, char *why)
+int config_parse_counter(const struct config_key *key, void *section, const char *text,
+			 struct why *why)
 {
-	struct spec_why words = { why, CONFIG_WHY_MAX };
+	struct spec_why words = { why->reason, sizeof(why->reason) };
 	struct probe_spec *spec = section;
 
 	(void)key;
 	if (strlen(text) >= sizeof(spec->counter)) {
-		snprintf(why, CONFIG_WHY_MAX, "the name has %zu bytes, at most %zu fit", strlen(text),
+		return why_set(why, -EINVAL, "the name has %zu bytes, at most %zu fit", strlen(text),
 			 sizeof(spec->counter) - 1);
-		return -EINVAL;
 	}
 	if (spec_check_counter(text, "x", NULL, &words))
 		return -EINVAL;
@@ -168,16 +135,16 @@ int config_parse_counter(const struct config_key *key, void *section, const char
 	return 0;
 }
 
-int config_parse_help(const struct config_key *key, void *section, const char *text, char *why)
+int config_parse_help(const struct config_key *key, void *section, const char *text,
+		      struct why *why)
 {
-	struct spec_why words = { why, CONFIG_WHY_MAX };
+	struct spec_why words = { why->reason, sizeof(why->reason) };
 	struct probe_spec *spec = section;
 
 	(void)key;
 	if (strlen(text) >= sizeof(spec->help)) {
-		snprintf(why, CONFIG_WHY_MAX, "the text has %zu bytes, at most %zu fit", strlen(text),
+		return why_set(why, -EINVAL, "the text has %zu bytes, at most %zu fit", strlen(text),
 			 sizeof(spec->help) - 1);
-		return -EINVAL;
 	}
 	if (spec_check_counter("x_total", text, NULL, &words))
 		return -EINVAL;
@@ -185,25 +152,27 @@ int config_parse_help(const struct config_key *key, void *section, const char *t
 	return 0;
 }
 
-static int object_finish(struct probe_spec *spec, struct spec_why *why)
+/* --- [probe NAME], whole --------------------------------------------------------------------- */
+
+static int config_finish_object(struct probe_spec *spec, struct why *why)
 {
 	if (spec->counter[0] || spec->help[0] || spec->keys_max)
-		return spec_refuse(why, "counter, help and keys-max do not go with object, which says "
-					"itself what it counts");
+		return why_set(why, -EINVAL, "counter, help and keys-max do not go with object: the "
+					     "object itself says what it counts");
 	spec->event = SPEC_OBJECT;
 	snprintf(spec->text, sizeof(spec->text), "object:%s", spec->file);
 	return 0;
 }
 
-static int attach_finish(struct probe_spec *spec, struct spec_why *why)
+static int config_finish_attach(struct probe_spec *spec, struct why *why)
 {
 	struct probe_spec made;
-	int err = spec_parse(spec->name, spec->text, &made, why->buf, why->size);
+	int err = spec_parse(spec->name, spec->text, &made, why->reason, sizeof(why->reason));
 
 	if (err)
 		return err;
 	if (spec->keys_max && !made.keys_nr)
-		return spec_refuse(why, "keys-max without keys: expected `by` in attach");
+		return why_set(why, -EINVAL, "keys-max without keys: expected `by` in attach");
 	if (spec->keys_max)
 		made.keys_max = spec->keys_max;
 	if (spec->counter[0])
@@ -215,22 +184,22 @@ static int attach_finish(struct probe_spec *spec, struct spec_why *why)
 }
 
 int config_probe_finish(struct probe_spec *spec, const struct probe_spec *before, uint32_t before_nr,
-			char *buf)
+			struct why *why)
 {
-	struct spec_why why = { buf, CONFIG_WHY_MAX };
 	int err;
 
 	if (spec->text[0] && spec->file[0])
-		return spec_refuse(&why, "expected attach or object, not both");
+		return why_set(why, -EINVAL, "expected attach or object, not both");
 	if (!spec->text[0] && !spec->file[0])
-		return spec_refuse(&why, "expected attach = EVENT or object = PATH below it");
-	err = spec->file[0] ? object_finish(spec, &why) : attach_finish(spec, &why);
+		return why_set(why, -EINVAL,
+			       "expected attach = EVENT or object = PATH below it");
+	err = spec->file[0] ? config_finish_object(spec, why) : config_finish_attach(spec, why);
 	if (!err)
-		err = spec_check(spec, buf, CONFIG_WHY_MAX);
+		err = spec_check(spec, why->reason, sizeof(why->reason));
 	for (uint32_t i = 0; !err && i < before_nr; i++)
 		if (spec->counter[0] && !strcmp(spec->counter, before[i].counter))
-			err = spec_refuse(&why,
-					  "its counter %s is that of [probe %s]: name another one "
-					  "(counter = NAME_total)", spec->counter, before[i].name);
+			err = why_set(why, -EINVAL,
+				      "its counter %s is that of [probe %s]: name another one "
+				      "(counter = NAME_total)", spec->counter, before[i].name);
 	return err;
 }

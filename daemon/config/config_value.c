@@ -10,157 +10,120 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WORD_BREAK ", \t"
-#define NOBODY 65534u
+#include "shm/base/clock.h"
+#include "shm/base/near.h"
+#include "shm/base/text.h"
 
-static void *at(const struct config_key *key, const void *section)
-{
-	return (char *)section + key->offset;
-}
+#define NOBODY 65534u
 
 /* --- numbers --------------------------------------------------------------------------------- */
 
-/* Decimal digits alone: strtoull's signs, blanks and 0x are no numbers here. */
-static int parse_digits(const char **text, uint64_t *ret)
-{
-	const char *p = *text;
-	uint64_t v = 0;
-
-	if (*p < '0' || *p > '9')
-		return -EINVAL;
-	for (; *p >= '0' && *p <= '9'; p++)
-		if (__builtin_mul_overflow(v, 10, &v) ||
-		    __builtin_add_overflow(v, (uint64_t)(*p - '0'), &v))
-			return -ERANGE;
-	*text = p;
-	*ret = v;
-	return 0;
-}
-
-static int parse_count(const struct config_key *key, void *section, const char *text, char *why)
+static int parse_count(const struct config_key *key, void *section, const char *text,
+		       struct why *why)
 {
 	uint64_t v;
 
 	(void)why;
-	if (parse_digits(&text, &v) || *text || v < key->min || v > key->max)
+	if (text_digits(&text, &v) || *text || v < key->min || v > key->max)
 		return -EINVAL;
-	*(uint32_t *)at(key, section) = (uint32_t)v;
+	*config_u32(key, section) = (uint32_t)v;
 	return 0;
 }
 
 static void show_count(const struct config_key *key, const void *section, char *buf, size_t size)
 {
-	snprintf(buf, size, "%u", *(const uint32_t *)at(key, section));
+	snprintf(buf, size, "%u", *config_u32(key, section));
 }
 
-/* Where 0 is no number but "not set". */
+/* For a key whose 0 means "not set". */
 static void show_count_set(const struct config_key *key, const void *section, char *buf,
 			   size_t size)
 {
 	buf[0] = '\0';
-	if (*(const uint32_t *)at(key, section))
+	if (*config_u32(key, section))
 		show_count(key, section, buf, size);
 }
 
-#define SECOND_NS 1000000000ull
-
-static const struct {
-	const char *name;
-	uint64_t ns;
-} units[] = { { "d", 86400 * SECOND_NS }, { "h", 3600 * SECOND_NS }, { "m", 60 * SECOND_NS },
-	      { "s", SECOND_NS }, { "ms", 1000000 }, { "us", 1000 }, { "ns", 1 } };
-
-static int time_of(const char *text, uint64_t *ret_ns, char *why)
+static int parse_ns(const char *text, uint64_t *ret_ns, struct why *why)
 {
-	uint64_t v;
+	int err = text_duration(text, ret_ns);
 
-	if (parse_digits(&text, &v))
-		return -EINVAL;
-	if (!*text) {
-		snprintf(why, CONFIG_WHY_MAX, "a time needs its unit (ns, us, ms, s, m, h, d)");
-		return -EINVAL;
-	}
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (!strcmp(text, units[i].name))
-			return __builtin_mul_overflow(v, units[i].ns, ret_ns) ? -EINVAL : 0;
-	return -EINVAL;
+	if (err == -ENODATA)
+		why_set(why, err, "a time needs its unit (ns, us, ms, s, m, h, d)");
+	return err;
 }
 
 static void show_ns(uint64_t ns, char *buf, size_t size)
 {
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		if (ns % units[i].ns == 0) {
-			snprintf(buf, size, "%llu%s", (unsigned long long)(ns / units[i].ns),
-				 units[i].name);
-			return;
-		}
+	struct text t;
+
+	text_init(&t, buf, size);
+	text_put_duration(&t, ns);
 }
 
-static int parse_time(const struct config_key *key, void *section, const char *text, char *why)
+static int parse_time(const struct config_key *key, void *section, const char *text,
+		      struct why *why)
 {
 	uint64_t v;
 
-	if (time_of(text, &v, why) || v < key->min || v > key->max)
+	if (parse_ns(text, &v, why) || v < key->min || v > key->max)
 		return -EINVAL;
-	*(uint64_t *)at(key, section) = v;
+	*config_u64(key, section) = v;
 	return 0;
 }
 
 static void show_time(const struct config_key *key, const void *section, char *buf, size_t size)
 {
-	show_ns(*(const uint64_t *)at(key, section), buf, size);
+	show_ns(*config_u64(key, section), buf, size);
 }
 
-static int parse_ttl(const struct config_key *key, void *section, const char *text, char *why)
+static int parse_ttl(const struct config_key *key, void *section, const char *text, struct why *why)
 {
 	uint64_t v = 0;
 
-	if (strcmp(text, "0") && time_of(text, &v, why))
+	if (strcmp(text, "0") && parse_ns(text, &v, why))
 		return -EINVAL;
-	if (v % SECOND_NS || v / SECOND_NS > key->max)
+	if (v % NS_PER_S || v / NS_PER_S > key->max)
 		return -EINVAL;
-	*(uint64_t *)at(key, section) = v / SECOND_NS;
+	*config_u64(key, section) = v / NS_PER_S;
 	return 0;
 }
 
 static void show_ttl(const struct config_key *key, const void *section, char *buf, size_t size)
 {
-	uint64_t v = *(const uint64_t *)at(key, section);
+	uint64_t v = *config_u64(key, section);
 
 	snprintf(buf, size, "%s", v ? "" : "0");
 	if (v && v != CONFIG_TTL_UNSET)
-		show_ns(v * SECOND_NS, buf, size);
+		show_ns(v * NS_PER_S, buf, size);
 }
 
-static const char *const hot_words[] = { [CONFIG_HOT_AUTO] = "auto",
-					 [CONFIG_HOT_YES] = "yes",
-					 [CONFIG_HOT_NO] = "no" };
-
-static int parse_hot(const struct config_key *key, void *section, const char *text, char *why)
+/* One of the key's words: the value is the word's place. Place 0 may be "": not set. */
+static int parse_choice(const struct config_key *key, void *section, const char *text,
+			struct why *why)
 {
 	(void)why;
-	for (uint32_t i = CONFIG_HOT_AUTO; i <= CONFIG_HOT_NO; i++)
-		if (!strcmp(text, hot_words[i])) {
-			*(uint32_t *)at(key, section) = i;
+	for (uint32_t i = 0; *text && key->words[i]; i++)
+		if (!strcmp(text, key->words[i])) {
+			*config_u32(key, section) = i;
 			return 0;
 		}
 	return -EINVAL;
 }
 
-static void show_hot(const struct config_key *key, const void *section, char *buf, size_t size)
+static void show_choice(const struct config_key *key, const void *section, char *buf, size_t size)
 {
-	uint32_t v = *(const uint32_t *)at(key, section);
-
-	snprintf(buf, size, "%s", v ? hot_words[v] : "");
+	snprintf(buf, size, "%s", key->words[*config_u32(key, section)]);
 }
 
 /* Percent with at most one decimal, kept in permille. */
-static int parse_percent(const struct config_key *key, void *section, const char *text, char *why)
+static int parse_percent(const struct config_key *key, void *section, const char *text,
+			 struct why *why)
 {
 	uint64_t v;
 
 	(void)why;
-	if (parse_digits(&text, &v) || v > key->max)
+	if (text_digits(&text, &v) || v > key->max)
 		return -EINVAL;
 	v *= 10;
 	if (text[0] == '.' && text[1] >= '0' && text[1] <= '9') {
@@ -169,13 +132,13 @@ static int parse_percent(const struct config_key *key, void *section, const char
 	}
 	if (strcmp(text, "%") || v < key->min || v > key->max)
 		return -EINVAL;
-	*(uint32_t *)at(key, section) = (uint32_t)v;
+	*config_u32(key, section) = (uint32_t)v;
 	return 0;
 }
 
 static void show_percent(const struct config_key *key, const void *section, char *buf, size_t size)
 {
-	uint32_t v = *(const uint32_t *)at(key, section);
+	uint32_t v = *config_u32(key, section);
 
 	if (v % 10)
 		snprintf(buf, size, "%u.%u%%", v / 10, v % 10);
@@ -185,25 +148,25 @@ static void show_percent(const struct config_key *key, const void *section, char
 
 /* --- paths ----------------------------------------------------------------------------------- */
 
-static int parse_path(const struct config_key *key, void *section, const char *text, char *why)
+static int parse_path(const struct config_key *key, void *section, const char *text,
+		      struct why *why)
 {
 	if (text[0] != '/')
 		return -EINVAL;
 	if (strlen(text) >= key->max) {
-		snprintf(why, CONFIG_WHY_MAX, "the path has %zu bytes, at most %llu fit",
+		return why_set(why, -EINVAL, "the path has %zu bytes, at most %llu fit",
 			 strlen(text), (unsigned long long)key->max - 1);
-		return -EINVAL;
 	}
-	memcpy(at(key, section), text, strlen(text) + 1);
+	memcpy(config_field(key, section), text, strlen(text) + 1);
 	return 0;
 }
 
 static void show_text(const struct config_key *key, const void *section, char *buf, size_t size)
 {
-	snprintf(buf, size, "%s", (const char *)at(key, section));
+	snprintf(buf, size, "%s", (const char *)config_field(key, section));
 }
 
-/* An environment path, or "" where it is not set or does not fit. */
+/* A path below an environment variable; "" when that is not set or the path does not fit. */
 static void path_from(char *ret, size_t size, const char *base, const char *tail)
 {
 	ret[0] = '\0';
@@ -229,14 +192,14 @@ void config_default_paths(struct config *c)
 
 /* --- users and groups ------------------------------------------------------------------------ */
 
-/* A name first, as chown(1) has it, then a number. */
+/* As chown(1): a word that is no user's name is a number. */
 static int find_user(const char *word, uid_t *ret_uid, gid_t *ret_gid)
 {
 	const struct passwd *pw = getpwnam(word);
 	uint64_t v;
 
 	if (!pw) {
-		if (parse_digits(&word, &v) || *word || v >= UINT32_MAX)
+		if (text_digits(&word, &v) || *word || v >= UINT32_MAX)
 			return -ENOENT;
 		*ret_uid = *ret_gid = (uint32_t)v;
 		pw = getpwuid((uid_t)v);
@@ -257,13 +220,14 @@ static int find_group(const char *word, gid_t *ret)
 		*ret = gr->gr_gid;
 		return 0;
 	}
-	if (parse_digits(&word, &v) || *word || v >= UINT32_MAX)
+	if (text_digits(&word, &v) || *word || v >= UINT32_MAX)
 		return -ENOENT;
 	*ret = (gid_t)v;
 	return 0;
 }
 
-static int parse_user(const struct config_key *key, void *section, const char *text, char *why)
+static int parse_user(const struct config_key *key, void *section, const char *text,
+		      struct why *why)
 {
 	struct config *c = section;
 	uid_t uid;
@@ -271,14 +235,11 @@ static int parse_user(const struct config_key *key, void *section, const char *t
 
 	(void)key;
 	if (find_user(text, &uid, &gid)) {
-		snprintf(why, CONFIG_WHY_MAX, "there is no user %s", text);
-		return -EINVAL;
+		return why_set(why, -EINVAL, "there is no user %s", text);
 	}
 	if (geteuid() != 0 && uid != geteuid()) {
-		snprintf(why, CONFIG_WHY_MAX,
-			 "only root can run the worker as another user than itself (uid %u)",
-			 geteuid());
-		return -EINVAL;
+		return why_set(why, -EINVAL, "only root can run the worker as another user than "
+					     "itself (uid %u)", geteuid());
 	}
 	c->user = uid;
 	c->group = gid;
@@ -314,7 +275,7 @@ void config_default_user(struct config *c)
 	c->group = pw ? pw->pw_gid : NOBODY;
 }
 
-/* The lists differ in which fields they fill and in what a word names. */
+/* The fields that a list of users or groups sets. */
 struct id_list {
 	uint32_t *nr, *ids;
 	bool is_groups;
@@ -339,7 +300,7 @@ static struct id_list id_list(const struct config_key *key, const void *section)
 	}
 }
 
-static int parse_ids(const struct config_key *key, void *section, const char *text, char *why)
+static int parse_ids(const struct config_key *key, void *section, const char *text, struct why *why)
 {
 	struct id_list list = id_list(key, section);
 	uint32_t ids[CONFIG_IDS_MAX], nr = 0;
@@ -348,20 +309,18 @@ static int parse_ids(const struct config_key *key, void *section, const char *te
 	if (strlen(text) >= sizeof(words))
 		return -EINVAL;
 	strcpy(words, text);
-	for (word = strtok_r(words, WORD_BREAK, &rest); word;
-	     word = strtok_r(NULL, WORD_BREAK, &rest)) {
+	for (word = strtok_r(words, CONFIG_WORD_BREAK, &rest); word;
+	     word = strtok_r(NULL, CONFIG_WORD_BREAK, &rest)) {
 		gid_t primary;
 
 		if (nr == CONFIG_IDS_MAX) {
-			snprintf(why, CONFIG_WHY_MAX, "more than %u %s", CONFIG_IDS_MAX,
+			return why_set(why, -EINVAL, "more than %u %s", CONFIG_IDS_MAX,
 				 list.is_groups ? "groups" : "users: give them a group");
-			return -EINVAL;
 		}
 		if (list.is_groups ? find_group(word, &ids[nr])
 				   : find_user(word, &ids[nr], &primary)) {
-			snprintf(why, CONFIG_WHY_MAX, "there is no %s %.64s",
+			return why_set(why, -EINVAL, "there is no %s %.64s",
 				 list.is_groups ? "group" : "user", word);
-			return -EINVAL;
 		}
 		nr++;
 	}
@@ -401,6 +360,11 @@ static void show_ids(const struct config_key *key, const void *section, char *bu
 #define R(field) CONFIG_COUNTER, .offset = offsetof(struct config_rule, field)
 #define COUNTERS_LIMIT (SHM_SLOTS_MAX - 64)
 
+static const char *const bpf_words[] = { "off", "auto", NULL };
+static const char *const pin_words[] = { "no", "auto", NULL };
+static const char *const hot_words[] = { [CONFIG_HOT_UNSET] = "", [CONFIG_HOT_AUTO] = "auto",
+					 [CONFIG_HOT_YES] = "yes", [CONFIG_HOT_NO] = "no", NULL };
+
 const struct config_key config_keys[CONFIG_SECTIONS_NR][CONFIG_KEYS_MAX] = {
 	[CONFIG_DAEMON] = {
 		{ D(socket), .name = "socket", .max = CONFIG_SOCKET_MAX,
@@ -417,13 +381,13 @@ const struct config_key config_keys[CONFIG_SECTIONS_NR][CONFIG_KEYS_MAX] = {
 		{ D(fold_cpu_permille), .name = "fold-cpu", .min = 1, .max = 1000,
 		  .expects = "a share of one core from 0.1% to 100%, such as 5%",
 		  .parse = parse_percent, .show = show_percent },
-		{ D(bpf_auto), .name = "bpf", .expects = "auto or off",
-		  .parse = config_parse_bpf, .show = config_show_bpf },
+		{ D(bpf_auto), .name = "bpf", .expects = "auto or off", .words = bpf_words,
+		  .parse = parse_choice, .show = show_choice },
 		{ D(probes), .name = "probes",
 		  .expects = "default, none, or a list of probes, such as default, syscalls, block_*",
 		  .parse = config_parse_probes, .show = config_show_probes },
-		{ D(pin_auto), .name = "pin", .expects = "auto or no",
-		  .parse = config_parse_pin, .show = config_show_pin },
+		{ D(pin_auto), .name = "pin", .expects = "auto or no", .words = pin_words,
+		  .parse = parse_choice, .show = show_choice },
 		{ .name = NULL },
 	},
 	[CONFIG_NAMESPACE] = {
@@ -447,8 +411,8 @@ const struct config_key config_keys[CONFIG_SECTIONS_NR][CONFIG_KEYS_MAX] = {
 		{ .name = NULL },
 	},
 	[CONFIG_COUNTER] = {
-		{ R(hot), .name = "hot", .expects = "auto, yes or no",
-		  .parse = parse_hot, .show = show_hot },
+		{ R(hot), .name = "hot", .expects = "auto, yes or no", .words = hot_words,
+		  .parse = parse_choice, .show = show_choice },
 		{ R(labels_max), .name = "labels-max", .min = 1, .max = COUNTERS_LIMIT,
 		  .expects = "a number from 1 to 16777152",
 		  .parse = parse_count, .show = show_count_set },
@@ -479,44 +443,10 @@ _Static_assert(SHM_SLOTS_MAX - 64 == 16777152 && SHM_ROWS_MAX == 131584 &&
 
 /* --- what was meant -------------------------------------------------------------------------- */
 
-/* Edits from a to b (insert, delete, change), at most 63 bytes of each. */
-static unsigned int edits(const char *a, const char *b)
+const char *config_did_you_mean(const char *word, const char *const *names, char *buf, size_t size)
 {
-	unsigned int a_len = (unsigned int)strnlen(a, 63), b_len = (unsigned int)strnlen(b, 63);
-	unsigned int row[64];
+	const char *near = near_word(word, names);
 
-	for (unsigned int j = 0; j <= b_len; j++)
-		row[j] = j;
-	for (unsigned int i = 1; i <= a_len; i++) {
-		unsigned int diagonal = row[0];
-
-		row[0] = i;
-		for (unsigned int j = 1; j <= b_len; j++) {
-			unsigned int best = diagonal + (a[i - 1] != b[j - 1]);
-
-			diagonal = row[j];
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			row[j] = best;
-		}
-	}
-	return row[b_len];
-}
-
-const char *config_nearest(const char *text, const char *const *names)
-{
-	unsigned int best = (unsigned int)strlen(text) / 3 + 2;
-	const char *ret = NULL;
-
-	for (; *names; names++) {
-		unsigned int n = edits(text, *names);
-
-		if (n < best) {
-			best = n;
-			ret = *names;
-		}
-	}
-	return ret;
+	snprintf(buf, size, near ? " (did you mean %s?)" : "", near);
+	return buf;
 }

@@ -11,11 +11,6 @@
 
 /* --- in the keeper --------------------------------------------------------------------------- */
 
-static void reload_log(const char *text)
-{
-	log_line("%s", text);
-}
-
 static void reload_log_fixed(const char *what, const char *now, const char *later)
 {
 	log_line("%s stays %s: %s holds after a restart", what, now, later);
@@ -72,7 +67,7 @@ void reload(struct keeper *k)
 {
 	static struct config fresh, old;
 	uint32_t first_new = k->regions.nr;
-	int err = config_load(&k->source, &fresh, NULL, reload_log);
+	int err = config_load(&k->source, &fresh, NULL, log_text);
 
 	if (!err) {
 		reload_keep_fixed(k, &fresh);

@@ -6,10 +6,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#define LIMIT_NS 10000000000ull
+#include "shm/base/clock.h"
+
+#define LIMIT_NS (10 * NS_PER_S)
 
 static void log_write(const char *fmt, va_list args, uint64_t held_nr)
 {
@@ -33,7 +34,7 @@ static void log_write(const char *fmt, va_list args, uint64_t held_nr)
 			 (line[i + 1] & 0xe0) == 0x80) /* U+0080 to U+009F */
 			line[i] = line[i + 1] = '?';
 	line[at++] = '\n';
-	/* Who closed stderr does not want to know. */
+	/* stderr may be closed: then nobody reads the log. */
 	if (write(STDERR_FILENO, line, at) < 0)
 		at = 0;
 	errno = err;
@@ -48,14 +49,16 @@ void log_line(const char *fmt, ...)
 	va_end(args);
 }
 
+void log_text(const char *text)
+{
+	log_line("%s", text);
+}
+
 void log_limited(struct log_limit *limit, const char *fmt, ...)
 {
-	struct timespec ts;
-	uint64_t now;
+	uint64_t now = mono_ns();
 	va_list args;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	now = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 	if (now < limit->next_ns) {
 		limit->held_nr++;
 		return;

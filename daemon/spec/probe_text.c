@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/config/config_value.h"
 #include "daemon/spec/probe_words.h"
+#include "shm/base/near.h"
 
 #define BLANKS	  " \t"
 #define WORDS_MAX 16u
@@ -30,7 +30,7 @@ static const char *near(const char *word, const struct spec_word *words, char *b
 
 	for (uint32_t i = 0; i < WORDS_MAX && words[i].text; i++)
 		texts[i] = words[i].text;
-	found = config_nearest(word, texts);
+	found = near_word(word, texts);
 	buf[0] = '\0';
 	if (found)
 		snprintf(buf, size, " (did you mean %s?)", found);
