@@ -73,7 +73,7 @@ static int options_take(struct talea_options *ret, const struct talea_options *o
 /* Attaches if it can; what the caller is told about a daemon that is not there. */
 static int first_poll(struct talea *t, struct talea_status *ret)
 {
-	int64_t deadline = deadline_of(t);
+	uint64_t deadline = deadline_of(t);
 	int err = lock_conn(deadline);
 
 	if (err)
@@ -138,7 +138,7 @@ out_free:
 void talea_close(struct talea *t)
 {
 	struct attach *a = t ? t->attach : NULL;
-	int64_t deadline = clock_mono_ns() + (int64_t)TIMEOUT_MS * 1000000;
+	uint64_t deadline = mono_ns() + (uint64_t)TIMEOUT_MS * NS_PER_MS;
 	bool last;
 
 	if (!t)
@@ -178,7 +178,7 @@ int talea_status(struct talea *t, struct talea_status *ret)
 		uint64_t now;
 
 		read_compacted(r, SHM_SLOT_OVERFLOW, &times);
-		now = (uint64_t)clock_mono_ns();
+		now = mono_ns();
 		s.epoch = times.epoch;
 		s.age_ns = now > times.mono_ns ? now - times.mono_ns : 0;
 		if (s.rseq && (r->view.d->promotion & SHM_ROWS_OFF)) {

@@ -1,6 +1,6 @@
 /*
- * Attachments: one per socket and namespace in a process, immortal and shared by every talea_open of
- * it. Owns the list of them, the region each is attached to, and the order of things when a call
+ * Attachments: one per socket and namespace in a process, immortal and shared by every talea_open
+ * of it. Owns the list of them, the region each is attached to, and the order of things when a call
  * finds the daemon there, gone, or back with another region.
  */
 #define _GNU_SOURCE
@@ -77,7 +77,7 @@ static void region_change(struct attach *a, struct region *r)
 	unlock_table();
 }
 
-int attach_poll(struct attach *a, int64_t deadline_ns, char *text)
+int attach_poll(struct attach *a, uint64_t deadline_ns, char *text)
 {
 	struct region *region = NULL;
 	int err;
@@ -108,7 +108,7 @@ static void __attribute__((destructor)) attach_exit(void)
 	char text[TEXT_MAX];
 
 	for (struct attach *a = attaches; a; a = a->next) {
-		int64_t deadline = clock_mono_ns() + 1000000000;
+		uint64_t deadline = mono_ns() + NS_PER_S;
 
 		if (a->read_only || !key_private_sum(a) || lock_conn(deadline))
 			continue;

@@ -1,7 +1,7 @@
 /*
- * Making keys and families count in the region their attachment has: first by looking the name up in
- * D alone, then by asking the daemon for what is new, in batches. Owns nothing; called with the conn
- * lock held and takes the table lock for the moment of change.
+ * Making keys and families count in the region their attachment has: first by looking the name up
+ * in D alone, then by asking the daemon for what is new, in batches. Owns nothing; called with the
+ * conn lock held and takes the table lock for the moment of change.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -98,7 +98,7 @@ static int compare_found(const struct dir_shm *d, uint32_t slot, uint8_t type, c
 struct batch {
 	struct attach *a;
 	struct region *region;
-	int64_t deadline_ns;
+	uint64_t deadline_ns;
 	char *text;
 	int err; /* the first */
 	struct wire_register *msg;
@@ -245,7 +245,7 @@ static int batch_key(struct batch *w, struct key *k)
 	return batch_done(w, k, slot, generation_at(w->region, slot), err);
 }
 
-int bind_keys(struct attach *a, struct key **keys, size_t nr, int64_t deadline_ns, char *text)
+int bind_keys(struct attach *a, struct key **keys, size_t nr, uint64_t deadline_ns, char *text)
 {
 	struct batch w = { .a = a, .region = a->region, .deadline_ns = deadline_ns, .text = text };
 	int err = -ENOMEM;
@@ -293,7 +293,7 @@ out_memory:
 
 /* Makes members that D does not have yet; which of them came to be, D tells afterwards. */
 int bind_values(struct talea_family_ *f, const struct talea_key *const *keys, size_t nr,
-		int64_t deadline_ns, char *text)
+		uint64_t deadline_ns, char *text)
 {
 	struct wire_register *msg = malloc(WIRE_MAX);
 	struct wire_registered *reply = malloc(WIRE_MAX);
@@ -361,7 +361,7 @@ static int family_bind_to(struct attach *a, struct talea_family_ *f, uint32_t sl
 	return err;
 }
 
-static int family_ask(struct attach *a, struct talea_family_ *f, int64_t deadline_ns, char *text)
+static int family_ask(struct attach *a, struct talea_family_ *f, uint64_t deadline_ns, char *text)
 {
 	struct wire_entry e = { .type = f->type, .key_kind = f->key_kind,
 				.name_bytes = (uint16_t)strlen(f->name),
@@ -390,7 +390,7 @@ static int family_ask(struct attach *a, struct talea_family_ *f, int64_t deadlin
 	return err;
 }
 
-int bind_family(struct attach *a, struct talea_family_ *f, int64_t deadline_ns, char *text)
+int bind_family(struct attach *a, struct talea_family_ *f, uint64_t deadline_ns, char *text)
 {
 	const struct dir_shm *d = a->region->view.d;
 	const struct name_shm *n;
@@ -421,11 +421,12 @@ int bind_family(struct attach *a, struct talea_family_ *f, int64_t deadline_ns, 
 
 /* --- everything ---------------------------------------------------------------------------------- */
 
-#define LOOK_FREE_NS 1000000 /* looking at all holders costs nothing worth saving below this */
+#define LOOK_FREE_NS NS_PER_MS /* looking at all holders costs nothing worth saving below this */
 
 /*
- * Is there a reason to look at holders of members: members were removed since, or one that is gone was
- * used? Both words are read before any generation, so what changes later is a reason for the next time.
+ * Is there a reason to look at holders of members: members were removed since, or one that is gone
+ * was used? Both words are read before any generation, so what changes later is a reason for the
+ * next time.
  */
 static bool has_moved(struct attach *a)
 {
@@ -433,9 +434,10 @@ static bool has_moved(struct attach *a)
 	uint64_t moves;
 	bool late;
 
-	if (a->moved_after_ns && clock_mono_ns() < a->moved_after_ns)
+	if (a->moved_after_ns && mono_ns() < a->moved_after_ns)
 		return false;
-	/* ORDER(moves): a removal has made its generation even before it moves what the member held. */
+	/* ORDER(moves): a removal has made its generation even before it moves what the member
+	 * held. */
 	moves = shm_take(&r->view.d->moves);
 	/* ORDER(late): the claim sees every mark that was made before the word it takes. */
 	late = shm_count_read(&r->has_gone) && shm_claim(&r->has_gone, 1, 0);
@@ -502,10 +504,10 @@ static size_t recount(struct attach *a)
 	return unbound + late;
 }
 
-int bind_all(struct attach *a, int64_t deadline_ns, char *text)
+int bind_all(struct attach *a, uint64_t deadline_ns, char *text)
 {
 	bool moved = has_moved(a);
-	int64_t begun, took;
+	uint64_t begun, took;
 	struct key **keys;
 	size_t nr;
 	int err = 0;
@@ -518,15 +520,16 @@ int bind_all(struct attach *a, int64_t deadline_ns, char *text)
 			if (!family_is_bound(f) && a->region->writable)
 				goto out_recount;
 		}
-	begun = clock_mono_ns();
+	begun = mono_ns();
 	keys = keys_due(a, &nr);
 	if (!keys) {
 		a->moves = UINT64_MAX; /* look again */
 		err = -ENOMEM;
 		goto out_recount;
 	}
-	took = clock_mono_ns() - begun;
-	/* With so many handles that looking at them takes long, a twentieth of the time is spent so. */
+	took = mono_ns() - begun;
+	/* With so many handles that looking at them takes long, a twentieth of the time is spent
+	 * so. */
 	a->moved_after_ns = took > LOOK_FREE_NS ? begun + 20 * took : 0;
 	if (nr)
 		err = bind_keys(a, keys, nr, deadline_ns, text);

@@ -46,12 +46,13 @@ void conn_close(struct attach *a)
 	a->fd = -1;
 }
 
-static int wait_for(int fd, short events, int64_t deadline_ns)
+static int wait_for(int fd, short events, uint64_t deadline_ns)
 {
 	for (;;) {
 		struct pollfd p = { .fd = fd, .events = events };
-		int64_t left = deadline_ns - clock_mono_ns();
-		int r = poll(&p, 1, left <= 0 ? 0 : (int)((left + 999999) / 1000000));
+		uint64_t now_ns = mono_ns();
+		uint64_t left_ns = now_ns < deadline_ns ? deadline_ns - now_ns : 0;
+		int r = poll(&p, 1, (int)((left_ns + NS_PER_MS - 1) / NS_PER_MS));
 
 		if (r > 0)
 			return 0;
@@ -63,7 +64,7 @@ static int wait_for(int fd, short events, int64_t deadline_ns)
 }
 
 /* A daemon that does not read fills the queue: then wait like for an answer. */
-static int send_by(struct attach *a, const void *msg, int64_t deadline_ns)
+static int send_by(struct attach *a, const void *msg, uint64_t deadline_ns)
 {
 	int err;
 
@@ -75,7 +76,7 @@ static int send_by(struct attach *a, const void *msg, int64_t deadline_ns)
 	return err == -EPIPE ? -ECONNRESET : err;
 }
 
-static int send_hello(struct attach *a, int64_t deadline_ns)
+static int send_hello(struct attach *a, uint64_t deadline_ns)
 {
 	struct wire_hello m = {
 		.head = { WIRE_MAGIC, WIRE_VERSION, WIRE_HELLO, ++a->number, sizeof(m) },
@@ -166,7 +167,7 @@ static void close_all(const int *fds, unsigned int nr)
  * served with a new hello; when it is welcomed, *ret_resumed tells that the request must be
  * repeated. Late answers to requests that were given up are passed over.
  */
-static int await(struct attach *a, uint32_t number, void *buf, int64_t deadline_ns,
+static int await(struct attach *a, uint32_t number, void *buf, uint64_t deadline_ns,
 		 struct region **ret_region, bool *ret_resumed, char *text)
 {
 	const struct wire_head *h = buf;
@@ -232,7 +233,7 @@ static int connect_socket(struct attach *a, char *text)
 	return 0;
 }
 
-static int connect_once(struct attach *a, void *buf, int64_t deadline_ns,
+static int connect_once(struct attach *a, void *buf, uint64_t deadline_ns,
 			struct region **ret_region, char *text)
 {
 	bool resumed = false;
@@ -247,7 +248,7 @@ static int connect_once(struct attach *a, void *buf, int64_t deadline_ns,
 	return err == -EPIPE ? -ECONNRESET : err;
 }
 
-int conn_open(struct attach *a, int64_t deadline_ns, struct region **ret_region, char *text)
+int conn_open(struct attach *a, uint64_t deadline_ns, struct region **ret_region, char *text)
 {
 	static const struct timespec pause = { .tv_nsec = 2000000 };
 	char *buf = malloc(WIRE_MAX);
@@ -255,7 +256,7 @@ int conn_open(struct attach *a, int64_t deadline_ns, struct region **ret_region,
 
 	/* A keeper that dies takes along what it has accepted and its spare does not hold yet. */
 	/* One that does not accept fills its queue. */
-	while ((err == -ECONNRESET || err == -EAGAIN) && clock_mono_ns() < deadline_ns) {
+	while ((err == -ECONNRESET || err == -EAGAIN) && mono_ns() < deadline_ns) {
 		nanosleep(&pause, NULL);
 		err = connect_once(a, buf, deadline_ns, ret_region, text);
 	}
@@ -297,7 +298,7 @@ bool conn_alive(struct attach *a, char *text)
 }
 
 int conn_register(struct attach *a, struct wire_register *msg, struct wire_registered *reply,
-		  int64_t deadline_ns, char *text)
+		  uint64_t deadline_ns, char *text)
 {
 	struct region *region = NULL;
 	bool resumed = true;

@@ -1,7 +1,7 @@
 /*
- * The declaring calls: counters, levels, families. Each leaves a usable handle whatever happens; the
- * flow is the same for all: find or make the key, bind it if there is a daemon, else let it count
- * privately.
+ * The declaring calls: counters, levels, families. Each leaves a usable handle whatever happens;
+ * the flow is the same for all: find or make the key, bind it if there is a daemon, else let it
+ * count privately.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -21,7 +21,7 @@ static int absent_is_fine(int err)
 }
 
 /* Takes the conn lock and attaches if it can; *ret_locked: the caller gives the lock back. */
-static int attach_begin(struct talea *t, int64_t deadline_ns, bool *ret_locked)
+static int attach_begin(struct talea *t, uint64_t deadline_ns, bool *ret_locked)
 {
 	int err = lock_conn(deadline_ns);
 
@@ -57,7 +57,7 @@ static struct key *counter_key(struct attach *a, uint8_t type, const char *name,
 }
 
 /* Lets k count: shared if attached, else privately. Conn lock held when err is 0. */
-static int settle(struct talea *t, struct key *k, int err, int64_t deadline_ns)
+static int settle(struct talea *t, struct key *k, int err, uint64_t deadline_ns)
 {
 	int bound;
 
@@ -78,7 +78,7 @@ static int declare(struct talea *t, uint8_t type, struct talea_target_ **ret, co
 		   const char *help, const char *const *labels)
 {
 	char canonical[NAME_DISPLAY_MAX];
-	int64_t deadline = deadline_of(t);
+	uint64_t deadline = deadline_of(t);
 	int n = name_canonical(name, labels, canonical, sizeof(canonical));
 	int err, bad = n < 0 ? n : n > (int)SHM_NAME_MAX ? -ENAMETOOLONG : n ? 0 : -EINVAL;
 	bool locked;
@@ -231,8 +231,8 @@ static bool family_same(const struct talea_family_ *f, uint8_t type, const char 
 }
 
 /*
- * The family of this name, made if need be; the refuge, whose keys count in the overflow counter, when
- * it cannot be (*ret_bad). Table lock held. NULL: no memory.
+ * The family of this name, made if need be; the refuge, whose keys count in the overflow counter,
+ * when it cannot be (*ret_bad). Table lock held. NULL: no memory.
  */
 static struct talea_family_ *family_of(struct attach *a, uint8_t type, const char *name,
 				       const char *help, const char *label, int *ret_bad)
@@ -256,7 +256,7 @@ static struct talea_family_ *family_of(struct attach *a, uint8_t type, const cha
 static int family_declare(struct talea *t, struct talea_family *ret, uint8_t type, const char *name,
 			  const char *help, const char *label)
 {
-	int64_t deadline;
+	uint64_t deadline;
 	struct talea_family_ *f;
 	int err, settled, bad;
 	bool locked;

@@ -1,21 +1,22 @@
 /*
- * Visiting all counters that match. The values of one epoch are copied first, then the names of those
- * that match, then (TALEA_SUM) the shards are summed while no member's sum moves to another slot; only
- * then is the first one visited. So what is visited belongs together, however slow the visitor is and
- * whatever is registered, removed and handed out again meanwhile. Owns the memory of one talea_each.
+ * Visiting all counters that match. The values of one epoch are copied first, then the names of
+ * those that match, then (TALEA_SUM) the shards are summed while no member's sum moves to another
+ * slot; only then is the first one visited. So what is visited belongs together, however slow the
+ * visitor is and whatever is registered, removed and handed out again meanwhile. Owns the memory of
+ * one talea_each.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "read.h"
+#include "shm/base/array.h"
 
 #define COPY_TRIES 64
 #define NAMES_TRIES 4
 #define SUM_TRIES 3	/* at least, and for as long: */
-#define SUM_NS 50000000
+#define SUM_NS (50 * NS_PER_MS)
 
 struct snapshot {
 	struct fold_times times;
@@ -120,25 +121,9 @@ static bool removed_counts(const struct region *r, uint32_t slot)
 
 static int harvest_room(struct harvest *h, size_t name_bytes)
 {
-	size_t room = h->room ? 2 * h->room : 64;
-	void *more;
+	int err = array_reserve(&h->found, h->nr + 1, &h->room);
 
-	if (h->nr == h->room) {
-		more = realloc(h->found, room * sizeof(*h->found));
-		if (!more)
-			return -ENOMEM;
-		h->found = more;
-		h->room = room;
-	}
-	if (h->names_bytes + name_bytes > h->names_room) {
-		room = 2 * h->names_room + name_bytes + 4096;
-		more = realloc(h->names, room);
-		if (!more)
-			return -ENOMEM;
-		h->names = more;
-		h->names_room = room;
-	}
-	return 0;
+	return err ? err : array_reserve(&h->names, h->names_bytes + name_bytes, &h->names_room);
 }
 
 /* The slot that a removed member's sum moves to. */
@@ -214,8 +199,8 @@ static int harvest_slot(struct harvest *h, uint32_t slot, const char *glob)
 /*
  * Do the names that were read belong to the values of the snapshot? A value other than zero is of a
  * slot that was owned when it was folded. It is another's name only if that slot was removed since,
- * which changes `moves`; and handed out again since, which takes SHM_QUARANTINE_NS, and a fold over the
- * copy that the value is from.
+ * which changes `moves`; and handed out again since, which takes SHM_QUARANTINE_NS, and a fold over
+ * the copy that the value is from.
  */
 static bool names_belong(const struct harvest *h, uint64_t moves)
 {
@@ -226,7 +211,7 @@ static bool names_belong(const struct harvest *h, uint64_t moves)
 		return true;
 	/* ORDER(epoch): both copies are zero before a slot is handed out again. */
 	return shm_take(&h->r->view.t->epoch) - s->times.epoch <= 1 ||
-	       (uint64_t)clock_mono_ns() - s->times.mono_ns < SHM_QUARANTINE_NS;
+	       mono_ns() - s->times.mono_ns < SHM_QUARANTINE_NS;
 }
 
 /* The sum knows counters that no fold has seen yet. */
@@ -259,19 +244,19 @@ static int harvest_names(struct harvest *h, const char *glob)
 /* --- summing ------------------------------------------------------------------------------------- */
 
 /*
- * Sums the shards of all that was found. 0; -EAGAIN when a member's sum moved to another slot meanwhile
- * and the sums may not belong together; -ESTALE when a slot is another's by now.
+ * Sums the shards of all that was found. 0; -EAGAIN when a member's sum moved to another slot
+ * meanwhile and the sums may not belong together; -ESTALE when a slot is another's by now.
  */
 static int sum_once(struct harvest *h)
 {
 	const struct dir_shm *d = h->r->view.d;
-	/* ORDER(moves): odd before the first of two slots changes, even after the second: the sums of
-	 * all slots are read between two reads of one even value, or an amount under way between two
-	 * of them would be in both or in neither. */
+	/* ORDER(moves): odd before the first of two slots changes, even after the second: the sums
+	 * of all slots are read between two reads of one even value, or an amount under way between
+	 * two of them would be in both or in neither. */
 	uint64_t moves = shm_take(&d->moves);
 	int err;
 
-	h->summed_ns = (uint64_t)clock_mono_ns();
+	h->summed_ns = mono_ns();
 	for (size_t i = 0; i < h->nr; i++) {
 		struct found *f = &h->found[i];
 
@@ -295,11 +280,11 @@ static int sum_once(struct harvest *h)
 static int harvest_sum(struct harvest *h)
 {
 	static const struct timespec nap = { .tv_nsec = 100000 };
-	int64_t end = clock_mono_ns() + SUM_NS;
+	uint64_t end = mono_ns() + SUM_NS;
 	int err = -EAGAIN;
 
 	for (int tries = 0; err == -EAGAIN; tries++) {
-		if (tries >= SUM_TRIES && clock_mono_ns() > end)
+		if (tries >= SUM_TRIES && mono_ns() > end)
 			return 0;
 		if (tries)
 			nanosleep(&nap, NULL);
@@ -329,8 +314,8 @@ static struct found *found_at(struct harvest *h, uint32_t slot)
 }
 
 /*
- * A member that was removed and made again may have two slots for a while. The name is the new one's;
- * what the old one counted is shown where it is going.
+ * A member that was removed and made again may have two slots for a while. The name is the new
+ * one's; what the old one counted is shown where it is going.
  */
 static void pass_over_doubles(struct harvest *h)
 {
@@ -355,7 +340,7 @@ static void pass_over_doubles(struct harvest *h)
 static void total_of(const struct harvest *h, const struct found *f, struct talea_total *n)
 {
 	const struct fold_times *times = &h->snapshot.times;
-	uint64_t now = (uint64_t)clock_mono_ns();
+	uint64_t now = mono_ns();
 	bool is_sum = h->is_summed && !f->is_kernel;
 
 	n->size = sizeof(*n);

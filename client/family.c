@@ -1,7 +1,7 @@
 /*
- * Keys of families: resolving once (a key of the process with a handle) and resolving with every add
- * (no key, no allocation: the directory itself is the table). A member's add compares the generation
- * inside its section, be that the one of its row or the cold one of target.c.
+ * Keys of families: resolving once (a key of the process with a handle) and resolving with every
+ * add (no key, no allocation: the directory itself is the table). A member's add compares the
+ * generation inside its section, be that the one of its row or the cold one of target.c.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,7 +14,7 @@
 #define PRIVATE_MEMBERS_MAX 65536u
 
 /* A full family is not asked again for so long: its new keys count in `other` at once. */
-#define FULL_NS 1000000000
+#define FULL_NS NS_PER_S
 
 static struct region no_region = { .writable = true };
 static struct family_bind no_bind = { .region = &no_region };
@@ -106,11 +106,11 @@ static int private_add(struct talea_family_ *f, const void *value, size_t len, u
 /* Registers what is new among keys and adds to all of them; what cannot be had counts in `other`. */
 static int new_keys_add(struct talea_family_ *f, const struct talea_key *const *keys, size_t nr)
 {
-	int64_t now = clock_mono_ns(), deadline = now + (int64_t)f->timeout_ms * 1000000;
+	uint64_t now = mono_ns(), deadline = now + (uint64_t)f->timeout_ms * NS_PER_MS;
 	int err = 0, locked;
 	char text[TEXT_MAX];
 
-	if (now < (int64_t)shm_count_read(&f->full_until_ns)) {
+	if (now < shm_count_read(&f->full_until_ns)) {
 		for (size_t i = 0; i < nr; i++)
 			other_add(f, keys[i]->n);
 		return -EDQUOT;
@@ -123,7 +123,7 @@ static int new_keys_add(struct talea_family_ *f, const struct talea_key *const *
 	if (!locked)
 		unlock_conn();
 	if (err == -EDQUOT)
-		shm_count_set(&f->full_until_ns, (uint64_t)(now + FULL_NS));
+		shm_count_set(&f->full_until_ns, now + FULL_NS);
 	for (size_t i = 0; i < nr; i++) {
 		const struct talea_key *k = keys[i];
 
@@ -201,13 +201,14 @@ int talea_family_add_many(struct talea_family *f, const struct talea_key *keys, 
 	return err;
 }
 
-/* --- resolving once ------------------------------------------------------------------------------- */
+/* --- resolving once
+ * ------------------------------------------------------------------------------- */
 
 int talea_family_get_many(struct talea_family *f, const struct talea_key *keys, size_t nr,
 			  struct talea_counter *ret)
 {
 	struct talea_family_ *fam = f->family_;
-	int64_t deadline = clock_mono_ns() + (int64_t)fam->timeout_ms * 1000000;
+	uint64_t deadline = mono_ns() + (uint64_t)fam->timeout_ms * NS_PER_MS;
 	struct key **made = malloc((nr + 1) * sizeof(*made));
 	char text[TEXT_MAX];
 	int err, locked;

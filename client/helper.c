@@ -1,6 +1,6 @@
 /*
- * The one thread the library makes, and only when asked (TALEA_HELPER_THREAD): ten times a second it
- * does what talea_status does, so that a program that only adds still attaches and carries over.
+ * The one thread the library makes, and only when asked (TALEA_HELPER_THREAD): ten times a second
+ * it does what talea_status does, so that a program that only adds still attaches and carries over.
  * Owned by its struct talea. A child of fork does not have it.
  */
 #define _GNU_SOURCE
@@ -8,12 +8,11 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
 
-#define PERIOD_NS 100000000
+#define PERIOD_NS (100 * NS_PER_MS)
 
 struct helper {
 	struct attach *attach;
@@ -34,14 +33,11 @@ static void *helper_run(void *arg)
 	while (!h->stop) {
 		pthread_mutex_unlock(&h->lock);
 		if (lock_conn(0) == 0) {
-			attach_poll(h->attach, clock_mono_ns() + 10 * PERIOD_NS, text);
+			attach_poll(h->attach, mono_ns() + 10 * PERIOD_NS, text);
 			unlock_conn();
 		}
 		pthread_mutex_lock(&h->lock);
-		clock_gettime(CLOCK_REALTIME, &ts);
-		ts.tv_nsec += PERIOD_NS;
-		ts.tv_sec += ts.tv_nsec / 1000000000;
-		ts.tv_nsec %= 1000000000;
+		ts = clock_timespec(real_ns() + PERIOD_NS);
 		if (!h->stop)
 			pthread_cond_timedwait(&h->wake, &h->lock, &ts);
 	}

@@ -24,6 +24,7 @@
 #include "include/talea.h"
 #include "names.h"
 #include "region.h"
+#include "shm/base/clock.h"
 #include "wire.h"
 
 #define TEXT_MAX 600
@@ -124,7 +125,7 @@ struct attach {
 	size_t unbound;	   /* keys and families that are not bound to `region` */
 	/* conn lock: holders of removed members, see bind_all */
 	uint64_t moves;		 /* of `region` when holders were last looked at */
-	int64_t moved_after_ns; /* CLOCK_MONOTONIC: not looked at again before */
+	uint64_t moved_after_ns; /* CLOCK_MONOTONIC: not looked at again before */
 	struct talea_family_ *families;
 	struct key *refuge, *refuge_level; /* where declarations without a valid name count */
 	struct key_table *table; /* published */
@@ -145,9 +146,8 @@ struct talea {
 	char text[TEXT_MAX];
 };
 
-/* lock.c. deadline_ns is CLOCK_MONOTONIC. */
-int64_t clock_mono_ns(void);
-int lock_conn(int64_t deadline_ns); /* 0 or -ETIMEDOUT */
+/* lock.c. deadline_ns is mono_ns(). */
+int lock_conn(uint64_t deadline_ns); /* 0 or -ETIMEDOUT */
 void unlock_conn(void);
 void lock_table(void);
 void unlock_table(void);
@@ -181,24 +181,24 @@ uint64_t key_private_sum(const struct attach *a);
 struct talea_family_ *family_find(const struct attach *a, const char *name);
 
 /* conn.c; conn lock held. err_text gets TEXT_MAX bytes at most. */
-int conn_open(struct attach *a, int64_t deadline_ns, struct region **ret_region, char *err_text);
+int conn_open(struct attach *a, uint64_t deadline_ns, struct region **ret_region, char *err_text);
 bool conn_alive(struct attach *a, char *err_text);
 void conn_close(struct attach *a);
 int conn_register(struct attach *a, struct wire_register *msg, struct wire_registered *reply,
-		  int64_t deadline_ns, char *err_text);
+		  uint64_t deadline_ns, char *err_text);
 
 /* attach.c. text gets TEXT_MAX bytes. */
 struct attach *attach_get(const struct talea_options *opt);
-int attach_poll(struct attach *a, int64_t deadline_ns, char *text); /* conn lock held */
+int attach_poll(struct attach *a, uint64_t deadline_ns, char *text); /* conn lock held */
 
 /* bind.c; conn lock held, attached. The result is that of the first that failed. */
-int bind_family(struct attach *a, struct talea_family_ *f, int64_t deadline_ns, char *text);
-int bind_keys(struct attach *a, struct key **keys, size_t nr, int64_t deadline_ns, char *text);
+int bind_family(struct attach *a, struct talea_family_ *f, uint64_t deadline_ns, char *text);
+int bind_keys(struct attach *a, struct key **keys, size_t nr, uint64_t deadline_ns, char *text);
 /* Binds what is not bound to the region, and holders of removed members anew; no work when there is
  * nothing to do. */
-int bind_all(struct attach *a, int64_t deadline_ns, char *text);
+int bind_all(struct attach *a, uint64_t deadline_ns, char *text);
 int bind_values(struct talea_family_ *f, const struct talea_key *const *keys, size_t nr,
-		int64_t deadline_ns, char *text);
+		uint64_t deadline_ns, char *text);
 /* Bound to the region there is, and (members) to what the name means there now. */
 bool key_is_bound(const struct key *k);
 
@@ -217,9 +217,9 @@ static inline struct key *key_of(struct talea_target_ *target)
 	return (struct key *)target;
 }
 
-static inline int64_t deadline_of(const struct talea *t)
+static inline uint64_t deadline_of(const struct talea *t)
 {
-	return clock_mono_ns() + (int64_t)t->timeout_ms * 1000000;
+	return mono_ns() + (uint64_t)t->timeout_ms * NS_PER_MS;
 }
 
 #endif

@@ -9,7 +9,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -23,14 +22,6 @@ struct lock_page {
 static int cancel_state; /* of the holder of conn: waiting for the daemon can be cancelled */
 static struct lock_page *page;
 static struct lock_page page_fallback; /* where no page can be had: fork is then not covered */
-
-int64_t clock_mono_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
 
 static void fork_prepare(void)
 {
@@ -70,20 +61,17 @@ bool lock_forked(void)
 	return true;
 }
 
-int lock_conn(int64_t deadline_ns)
+int lock_conn(uint64_t deadline_ns)
 {
-	int64_t left = deadline_ns - clock_mono_ns();
+	uint64_t now_ns = mono_ns();
 	struct timespec ts;
 	int old, err;
 
 	/* A thread cancelled while it holds the lock would take it along. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
 	err = -pthread_mutex_trylock(&page->conn);
-	if (err && left > 0) {
-		clock_gettime(CLOCK_REALTIME, &ts);
-		left += ts.tv_nsec;
-		ts.tv_sec += left / 1000000000;
-		ts.tv_nsec = left % 1000000000;
+	if (err && now_ns < deadline_ns) {
+		ts = clock_timespec(real_ns() + deadline_ns - now_ns);
 		err = -pthread_mutex_timedlock(&page->conn, &ts);
 	}
 	if (err)

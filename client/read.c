@@ -1,6 +1,7 @@
 /*
- * Reading one counter: the compacted total from T, the exact sum from the shards, its rate and state.
- * Stores nothing and takes no lock; every loop is a retry beside a change by the fold thread.
+ * Reading one counter: the compacted total from T, the exact sum from the shards, its rate and
+ * state. Stores nothing and takes no lock; every loop is a retry beside a change by the fold
+ * thread.
  */
 #define _GNU_SOURCE
 #include "read.h"
@@ -9,21 +10,12 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define RETRIES_MAX 1000
 
 #define REMOVED_TEXT                                                                         \
 	"this member was removed: what it counted is in its family's {talea=\"removed\"}; get " \
 	"its key again, or add to it, to have it anew"
-
-static uint64_t clock_real_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
 
 int read_sum(const struct region *r, uint32_t slot, int64_t *ret)
 {
@@ -138,8 +130,8 @@ void rates_free(struct rates *rates)
 	free(rates);
 }
 
-/* A rate that is not listed is zero if the list has every counter that changed, else not known. One of
- * another generation is that of the slot's former owner. */
+/* A rate that is not listed is zero if the list has every counter that changed, else not known. One
+ * of another generation is that of the slot's former owner. */
 void rates_of(const struct rates *rates, uint32_t slot, uint32_t generation, struct talea_total *ret)
 {
 	struct rate_entry key = { .slot = slot };
@@ -190,7 +182,7 @@ static int read_slot(const struct region *r, uint32_t slot, enum talea_how how, 
 	int err = 0;
 
 	n->value = read_compacted(r, slot, &times);
-	now = (uint64_t)clock_mono_ns();
+	now = mono_ns();
 	n->epoch = times.epoch;
 	n->as_of_ns = times.real_ns;
 	n->age_ns = now > times.mono_ns ? now - times.mono_ns : 0;
@@ -200,7 +192,7 @@ static int read_slot(const struct region *r, uint32_t slot, enum talea_how how, 
 		uint64_t state = shm_take(&dir_slot(r->view.d, slot)->state);
 
 		if (n->origin != TALEA_KERNEL && !(state_flags(state) & SHM_F_KERNEL)) {
-			n->as_of_ns = clock_real_ns();
+			n->as_of_ns = real_ns();
 			err = read_sum(r, slot, &n->value);
 			n->age_ns = 0;
 			n->how = TALEA_SUM;
@@ -224,8 +216,8 @@ static int total_give(struct talea_total *ret, struct talea_total *n, size_t siz
 }
 
 /*
- * Was the member removed, before or while its slot was read? ORDER(generation): the reads before this
- * one end with an acquire fence, so what they saw was still the member's.
+ * Was the member removed, before or while its slot was read? ORDER(generation): the reads before
+ * this one end with an acquire fence, so what they saw was still the member's.
  */
 static bool bind_is_gone(const struct bind *b)
 {
@@ -337,7 +329,7 @@ int talea_read_name(struct talea *t, const char *name_with_labels, enum talea_ho
 
 int talea_sync(struct talea *t, int timeout_ms)
 {
-	int64_t deadline = clock_mono_ns() + (int64_t)(timeout_ms < 0 ? 0 : timeout_ms) * 1000000;
+	uint64_t deadline = mono_ns() + (uint64_t)(timeout_ms < 0 ? 0 : timeout_ms) * NS_PER_MS;
 	const struct totals_shm *totals;
 	uint64_t begun;
 	int err;
@@ -352,13 +344,14 @@ int talea_sync(struct talea *t, int timeout_ms)
 	if (err)
 		return fail(t, err == -ECONNREFUSED ? -ENOTCONN : err, t->text);
 	totals = t->attach->region->view.t;
-	/* The fold that published this epoch, and the one under way, may have begun before the call. */
+	/* The fold that published this epoch, and the one under way, may have begun before the
+	 * call. */
 	begun = shm_take(&totals->epoch);
 	/* ORDER(epoch) */
 	while (shm_take(&totals->epoch) < begun + 2) {
 		struct timespec nap = { .tv_nsec = 500000 };
 
-		if (clock_mono_ns() >= deadline)
+		if (mono_ns() >= deadline)
 			return fail(t, -ETIMEDOUT, "no second fold was published in time; see "
 				    "`talea status`");
 		nanosleep(&nap, NULL);

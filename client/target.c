@@ -1,8 +1,8 @@
 /*
  * Everything the adding path touches: targets, their bind records, private cells, and the
  * out-of-line add. Wait-free and signal safe where it says so; takes no lock of its own (changes of
- * targets are made under the table lock of its callers). Records, targets and cells are never freed:
- * a thread may hold their address for ever.
+ * targets are made under the table lock of its callers). Records, targets and cells are never
+ * freed: a thread may hold their address for ever.
  */
 #define _GNU_SOURCE
 #include <errno.h>

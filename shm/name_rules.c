@@ -11,12 +11,13 @@
 
 #include "names.h"
 
-struct why {
+struct rule_text {
 	char *buf;
 	size_t size;
 };
 
-__attribute__((format(printf, 2, 3))) static int refuse(struct why *why, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static int refuse(struct rule_text *why,
+							const char *format, ...)
 {
 	va_list args;
 
@@ -132,7 +133,7 @@ static bool is_one_of(const char *word, size_t len, const char *const *words)
 }
 
 /* The words between underscores: no abbreviated or derived unit, no word that says the type. */
-static int check_words(const char *base, size_t len, struct why *why)
+static int check_words(const char *base, size_t len, struct rule_text *why)
 {
 	static const char *const types[] = { "counter", "gauge", "summary", "histogram", NULL };
 	static const char *const short_units[] = { "s",	 "ms", "us", "ns", "sec", "b", "kb", "mb",
@@ -162,7 +163,7 @@ static int check_words(const char *base, size_t len, struct why *why)
 	return 0;
 }
 
-static int check_base(const char *base, size_t len, bool is_counter, struct why *why)
+static int check_base(const char *base, size_t len, bool is_counter, struct rule_text *why)
 {
 	static const char *const reserved[] = { "_bucket", "_count", "_sum", "_created", "_info" };
 	int shown = len > 100 ? 100 : (int)len;
@@ -190,7 +191,7 @@ static int check_base(const char *base, size_t len, bool is_counter, struct why 
 	return check_words(base, len, why);
 }
 
-static int check_label_name(const char *name, size_t len, struct why *why)
+static int check_label_name(const char *name, size_t len, struct rule_text *why)
 {
 	int shown = len > 100 ? 100 : (int)len;
 
@@ -207,7 +208,7 @@ static int check_label_name(const char *name, size_t len, struct why *why)
 }
 
 /* Labels must parse, be sorted, and be written as name_canonical writes them. */
-static int check_labels(const char *name, size_t len, const struct name_parts *n, struct why *why)
+static int check_labels(const char *name, size_t len, const struct name_parts *n, struct rule_text *why)
 {
 	const char *at = n->base + n->base_len;
 	int err;
@@ -236,7 +237,7 @@ static int check_labels(const char *name, size_t len, const struct name_parts *n
 	return 0;
 }
 
-static int check_help(const char *help, size_t len, struct why *why)
+static int check_help(const char *help, size_t len, struct rule_text *why)
 {
 	if (!len)
 		return refuse(why, "the help text is missing: one line that says what is counted");
@@ -256,7 +257,7 @@ int name_check(enum shm_slot_type type, const char *name, size_t name_len, const
 {
 	bool is_counter = type == SHM_COUNTER || type == SHM_FAMILY;
 	bool is_family = type == SHM_FAMILY || type == SHM_LEVEL_FAMILY;
-	struct why why = { why_buf, why_size };
+	struct rule_text why = { why_buf, why_size };
 	struct name_parts n;
 	int err;
 
@@ -292,7 +293,7 @@ int name_check(enum shm_slot_type type, const char *name, size_t name_len, const
 int name_check_value(enum shm_key_kind kind, const void *value, size_t len, char *why_buf,
 		     size_t why_size)
 {
-	struct why why = { why_buf, why_size };
+	struct rule_text why = { why_buf, why_size };
 
 	if (kind == SHM_KEY_U64)
 		return len == 8 ? 0 : refuse(&why, "a u64 key has 8 bytes, not %zu", len);

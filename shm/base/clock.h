@@ -27,4 +27,10 @@ static inline uint64_t mono_ns(void) { return clock_read_ns(CLOCK_MONOTONIC); }
 /* For what people and other hosts read; may go back. */
 static inline uint64_t real_ns(void) { return clock_read_ns(CLOCK_REALTIME); }
 
+/* For calls that wait. */
+static inline struct timespec clock_timespec(uint64_t ns)
+{
+	return (struct timespec){ (time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S) };
+}
+
 #endif

@@ -127,7 +127,7 @@ static void fold(void)
 		shm_set8((uint8_t *)totals + SHM_T_STATES + slot, is_owned ? SHM_T_OK : SHM_T_UNUSED);
 	}
 	shm_count_set(&totals->slots_nr[next & 1], w.d->slots_nr);
-	shm_count_set(&totals->fold_mono_ns[next & 1], (uint64_t)clock_mono_ns());
+	shm_count_set(&totals->fold_mono_ns[next & 1], mono_ns());
 	shm_publish(&totals->epoch, next);
 }
 
@@ -272,7 +272,7 @@ static void *publish_epochs(void *arg)
 		struct timespec pause = { .tv_nsec = 20000 };
 
 		shm_count_set(&totals->fold_mono_ns[next & 1],
-			      (uint64_t)clock_mono_ns() - (*is_old ? 2 * SHM_QUARANTINE_NS : 0));
+			      mono_ns() - (*is_old ? 2 * SHM_QUARANTINE_NS : 0));
 		shm_publish(&totals->epoch, next);
 		nanosleep(&pause, NULL);
 	}
@@ -375,12 +375,12 @@ static void *watch(void *arg)
 /* Adds to a member, removes one, ends a removal, makes one again: each round, with folds between. */
 static void churn(unsigned int ms)
 {
-	int64_t end = clock_mono_ns() + ms * 1000000ll;
+	uint64_t end = mono_ns() + ms * NS_PER_MS;
 	uint32_t slots[KEYS_NR], turn = 0;
 
 	for (uint64_t key = 0; key < KEYS_NR; key++)
 		slots[key] = make_member(key, 0);
-	while (clock_mono_ns() < end) {
+	while (mono_ns() < end) {
 		uint32_t at = turn++ % KEYS_NR, slot = slots[at];
 
 		for (uint32_t i = 0; i < KEYS_NR; i += 7) {

@@ -330,7 +330,7 @@ static void fold_wait(struct fold *f, uint64_t next_ns)
 	eventfd_t nr;
 
 	left_ns = next_ns > now_ns ? next_ns - now_ns : 0;
-	timeout = (struct timespec){ (time_t)(left_ns / NS_PER_S), (long)(left_ns % NS_PER_S) };
+	timeout = clock_timespec(left_ns);
 	if (ppoll(&p, 1, &timeout, NULL) > 0)
 		eventfd_read(f->requests.event, &nr);
 }

@@ -38,7 +38,7 @@ struct grace {
 
 static void nap(uint64_t ns)
 {
-	struct timespec t = { (time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S) };
+	struct timespec t = clock_timespec(ns);
 
 	nanosleep(&t, NULL);
 }
