@@ -1,45 +1,14 @@
 #!/bin/bash
 # `talea probes --available`: what it lists is there and can be attached as it stands, what it does not
 # list is told with names alike. TAP. Ends what it starts, by pid.
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-build=${TALEA_BUILD:-$PWD/.build/dev}
-talea=$build/talea
-nr=0 keeper=
-folder=$(mktemp -d "${TMPDIR:-/tmp}/talea-available.XXXXXX") || exit 1
-export TALEA_SOCKET=$folder/sock LC_ALL=C.UTF-8
-unset TALEA_NAMESPACE
+# shellcheck source=tests/lib/shell.bash
+. "$(dirname "$0")/../lib/shell.bash"
 
-# shellcheck disable=SC2317 # the trap calls it
-cleanup() {
-	[ -z "$keeper" ] || { kill "$keeper"; wait "$keeper"; } 2>/dev/null
-	umount -l "$folder/state/bpf" 2>/dev/null
-	rm -rf "$folder"
-}
-trap cleanup EXIT
-trap 'exit 1' INT TERM
-
-ok() { # ok NAME: of the last command
-	local rc=$?
-	nr=$((nr + 1))
-	[ $rc = 0 ] && { echo "ok $nr - $1"; return; }
-	echo "not ok $nr - $1"
-	sed 's/^/# out: /' "$folder/out" | head -n 20
-	sed 's/^/# err: /' "$folder/err" | head -n 20
-}
-skip() { nr=$((nr + 1)); echo "ok $nr - $1 # SKIP $2"; }
-run() { # run EXIT ARGUMENT...: talea with stdout and stderr kept; true when it ends with EXIT
-	local want=$1
-	shift
-	timeout 20 "$talea" "$@" >"$folder/out" 2>"$folder/err"
-	[ $? = "$want" ]
-}
 list() { run 0 probes --available "$1"; }
-says() { grep -qF -- "$1" "$folder/err"; }
 
-run 0 probes --available 'uprobe:libc.so.6:mallo[ct]' && [ "$(cat "$folder/out")" = uprobe:libc.so.6:malloc ]
+run 0 probes --available 'uprobe:libc.so.6:mallo[ct]' && out uprobe:libc.so.6:malloc
 ok 'a_function_of_a_library_is_found_by_glob'
-run 4 probes --available 'uprobe:libc.so.6:no_such_function_*' && [ ! -s "$folder/out" ]
+run 4 probes --available 'uprobe:libc.so.6:no_such_function_*' && out ''
 ok 'nothing_found_is_exit_4_and_no_output'
 run 1 probes --available 'uprobe:libnosuch.so.9:x*' && says 'libnosuch.so.9'
 ok 'a_library_that_is_not_there_is_named'
@@ -51,7 +20,7 @@ ok 'a_misspelt_function_is_told_those_alike_and_how_to_see_all'
 run 4 probes --available "usdt:$build/libtalea.so:*" && says 'this one has no USDT'
 ok 'a_file_without_any_is_told_as_that'
 run 0 probes --available 'uprobe:libc.so.6:mallo[ct]' --json &&
-	jq -e '.schema == 1 and .available[0].attach == "uprobe:libc.so.6:malloc"' "$folder/out" >/dev/null
+	json '.schema == 1 and .available[0].attach == "uprobe:libc.so.6:malloc"'
 ok 'json_has_the_same'
 
 # Names of the same length, so that the file stays whole: escapes, what is no UTF-8, a colon.
@@ -61,21 +30,19 @@ run 0 probes --available "uprobe:$folder/evil.so:*" && ! LC_ALL=C grep -qP '[^\x
 	grep -qx "uprobe:$folder/evil.so:talea_open" "$folder/out" && ! grep -q 'evil.so:talea_$\|talea:close' "$folder/out"
 ok 'names_that_no_spec_can_have_are_not_shown'
 lines=$(wc -l <"$folder/out")
-run 0 probes --available "uprobe:$folder/evil.so:*" --json && [ "$(jq '.available | length' "$folder/out")" = "$lines" ]
+run 0 probes --available "uprobe:$folder/evil.so:*" --json && json ".available | length == $lines"
 ok 'json_leaves_out_the_same'
 head -c 3000 "$build/libtalea.so" >"$folder/cut.so"
-timeout 20 "$talea" probes --available "uprobe:$folder/cut.so:*" >"$folder/out" 2>"$folder/err"
-rc=$?
-[ $rc = 4 ] || [ $rc = 1 ] && [ ! -s "$folder/out" ] && says "$folder/cut.so"
+run 4 probes --available "uprobe:$folder/cut.so:*"
+[ $code = 4 ] || [ $code = 1 ] && out '' && says "$folder/cut.so"
 ok 'a_file_that_is_cut_off_is_told_with_its_name'
 
 if [ ! -r /sys/kernel/btf/vmlinux ]; then
 	skip 'tracepoints' 'this kernel has no type information'
-	echo "1..$nr"
-	exit
+	finish
 fi
 list 'tp_btf:sched_switch' &&
-	grep -qP '^tp_btf:sched_switch\targ0: bool preempt, arg1: struct task_struct \*prev' "$folder/out"
+	shown $'^tp_btf:sched_switch\targ0: bool preempt, arg1: struct task_struct [*]prev'
 ok 'a_tracepoint_comes_with_its_arguments'
 list sched_process_exec && [ "$(cut -f1 "$folder/out" | tr '\n' ' ')" = 'raw_tp:sched_process_exec tp_btf:sched_process_exec ' ]
 ok 'a_word_alone_stands_anywhere_in_a_name'
@@ -89,13 +56,10 @@ ok 'a_misspelt_name_is_told_the_one_alike'
 
 if [ "$(id -u)" != 0 ]; then
 	skip 'what_is_listed_can_be_attached_as_it_stands' 'only root may attach'
-	echo "1..$nr"
-	exit
+	finish
 fi
-printf '[daemon]\nprobes = none\n' >"$folder/conf"
-"$build/talead" -c "$folder/conf" --socket "$TALEA_SOCKET" --state "$folder/state" >"$folder/log" 2>&1 &
-keeper=$!
-until run 0 status || [ $SECONDS -gt 10 ]; do sleep 0.1; done
+configure 'probes = none'
+start
 
 # Every twentieth: rare ones and busy ones, with and without arguments. By its last argument, so that their
 # number is the kernel's too.
@@ -110,4 +74,4 @@ done < <("$talea" probes --available 'raw_tp:*' | awk 'NR % 20 == 1'
 	"$talea" probes --available 'tp_btf:*' | awk 'NR % 20 == 2')
 [ $refused = 0 ] && [ $tried -gt 20 ]
 ok 'what_is_listed_can_be_attached_as_it_stands'
-echo "1..$nr"
+finish

@@ -1,70 +1,11 @@
 #!/bin/bash
 # The command line against a private daemon: what goes to stdout, exit codes, JSON, pipes, and the live view
 # in a terminal of tmux's. TAP. Ends what it starts, by pid.
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-build=${TALEA_BUILD:-$PWD/.build/dev}
-talea=$build/talea
-nr=0 keeper='' worker=''
-folder=$(mktemp -d "${TMPDIR:-/tmp}/talea-cli.XXXXXX") || exit 1
-chmod 755 "$folder"
-export TALEA_SOCKET=$folder/sock LC_ALL=C.UTF-8 TERM=xterm-256color
-unset TALEA_NAMESPACE NO_COLOR COLUMNS LINES
+# shellcheck source=tests/lib/shell.bash
+. "$(dirname "$0")/../lib/shell.bash"
 
-# shellcheck disable=SC2317 # the trap calls it
-cleanup() {
-	tmux -L "talea-cli-$$" kill-server 2>/dev/null
-	[ -z "$keeper" ] || { kill -CONT "$worker"; kill "$keeper"; wait "$keeper"; } 2>/dev/null
-	rm -rf "$folder"
-}
-trap cleanup EXIT
-trap 'exit 1' INT TERM
-
-ok() { # ok NAME: of the last command
-	local rc=$?
-	nr=$((nr + 1))
-	[ $rc = 0 ] && { echo "ok $nr - $1"; return; }
-	echo "not ok $nr - $1"
-	sed 's/^/# out: /' "$folder/out" | head -n 20
-	sed 's/^/# err: /' "$folder/err" | head -n 20
-	[ -z "${rc_seen-}" ] || echo "# exit: $rc_seen"
-}
-skip() { nr=$((nr + 1)); echo "ok $nr - $1 # SKIP $2"; }
-
-# run EXIT ARGUMENT...: talea with stdout and stderr kept; true when it ends with EXIT.
-run() {
-	local want=$1
-	shift
-	timeout 20 "$talea" "$@" >"$folder/out" 2>"$folder/err"
-	rc_seen=$?
-	[ $rc_seen = "$want" ]
-}
-out() { [ "$(cat "$folder/out")" = "$1" ]; }
-says() { grep -qF -- "$1" "$folder/err"; }
-silent() { [ ! -s "$folder/err" ]; }
-json() { jq -e "$1" "$folder/out" >/dev/null; }
-
-start() {
-	cat >"$folder/talea.conf" <<-END
-		[daemon]
-		socket = $folder/sock
-		state = $folder/state
-		probes = none
-		pin = no
-		[namespace default]
-		users = $(id -u)
-		read-users = 65532
-		[namespace other]
-		users = $(id -u)
-	END
-	"$build/talead" -c "$folder/talea.conf" >"$folder/log" 2>&1 </dev/null &
-	keeper=$!
-	for _ in {1..100}; do
-		"$talea" status >/dev/null 2>&1 && break
-		sleep 0.1
-	done
-	worker=$("$talea" status --json | jq -r .daemon.worker_pid)
-}
+configure 'probes = none' 'pin = no' '[namespace default]' "users = $(id -u)" 'read-users = 65532' \
+	'[namespace other]' "users = $(id -u)"
 
 # --- without a daemon -----------------------------------------------------------------------------
 
@@ -112,13 +53,13 @@ ok a_counter_refuses_to_go_down
 run 2 add builds_total 1.5 && says 'whole number'; ok a_fraction_is_usage
 run 2 add talea_overflow_total && says 'counted by talea itself' &&
 	run 0 get talea_overflow_total && out 0; ok add_refuses_what_talea_counts
-run 1 add 'Bad-Name_total' && [ -s "$folder/err" ]; ok a_name_against_the_rules_is_refused_with_words
+run 1 add 'Bad-Name_total' && ! silent; ok a_name_against_the_rules_is_refused_with_words
 run 0 add 'calls_total{path="/a",code="200"}' 5 && run 0 add 'calls_total{code=500,path=/a}' 2 &&
 	run 0 get calls_total && out 'calls_total{code="200",path="/a"} 5
 calls_total{code="500",path="/a"} 2'
 ok several_counters_are_lines_of_name_and_value
 run 0 add 'told_total{via="door"}' --describe 'Told once.' && run 0 add told_total &&
-	run 0 get told_total && grep -qx 'told_total 1' "$folder/out"
+	run 0 get told_total && has_line 'told_total 1'
 ok add_takes_the_help_of_another_label_set
 run 0 get 'calls_total{code="5*"}' && out 2; ok labels_may_be_globs
 run 0 get 'calls_total{code=500}' && out 2; ok quotes_that_the_shell_took_are_put_back
@@ -140,15 +81,12 @@ run 5 get builds_total --max-age 1ns && says 'old' && out 42; ok a_stale_total_i
 run 0 -n other get && run 0 add hidden_total -n other && run 4 get hidden_total
 ok namespaces_are_apart
 run 0 -n other get hidden_total && out 1; ok options_may_stand_before_the_verb
-run 1 get -n nowhere && [ -s "$folder/err" ]; ok an_unknown_namespace_is_refused_with_words
+run 1 get -n nowhere && ! silent; ok an_unknown_namespace_is_refused_with_words
 
 run 0 get talea_overflow_total && out 0; ok an_own_counter_that_is_zero_is_there_by_name
 "$build/try/writer" "$folder/sock" likes &
 writer=$!
-for _ in {1..100}; do
-	run 0 get 'demo_likes_total{post=3}' && break
-	sleep 0.1
-done
+soon run 0 get 'demo_likes_total{post=3}'
 kill $writer && wait $writer
 run 0 add 'demo_likes_total{post=3}' 0 && before=$("$talea" get 'demo_likes_total{post=3}') &&
 	run 0 add 'demo_likes_total{post=3}' 5 && run 0 get 'demo_likes_total{post=3}' && out $((before + 5))
@@ -175,7 +113,7 @@ ok labels_are_an_object
 run 0 add 'odd_total{text="a\"b\\c\nd"}' && run 0 get --json odd_total &&
 	json '.counters[0].labels.text == "a\"b\\c\nd"'
 ok label_values_are_unescaped_in_json
-run 0 get --json big_total && grep -q '"value":9223372036854775807,' "$folder/out"
+run 0 get --json big_total && prints '"value":9223372036854775807,'
 ok json_values_are_exact_to_64_bits
 run 4 get --json nothing_here && json '.counters == []'; ok no_match_is_still_a_document
 run 0 get --sum --json builds_total && json '.counters[0].how == "sum"'; ok json_says_how_it_was_read
@@ -186,7 +124,7 @@ run 0 probes --json && json '.schema == 1 and (.probes | type) == "array"'; ok p
 run 0 add jobs 4 --json && json '.added == 4 and .declared == false and .counter.value == 1'
 ok add_json_has_the_total_after_the_add
 run 0 --json && json '.schema == 1'; ok talea_alone_prints_json
-timeout 20 "$talea" watch --json --watch=20ms jobs 2>"$folder/err" | head -n 3 >"$folder/out"
+timeout $patience "$talea" watch --json --watch=20ms jobs 2>"$folder/err" | head -n 3 >"$folder/out"
 [ "$(jq -c .counters[0].value "$folder/out" | tr '\n' ' ')" = '1 1 1 ' ] && silent
 ok watch_json_is_one_document_a_line
 
@@ -198,7 +136,7 @@ run 0 probes --json && json '(.probes | length) > 20 and all(.probes[]; .state =
 	([.probes[].name] | unique | length) == (.probes | length)'
 ok probes_json_has_every_probe_once_and_leaves_out_what_is_empty
 run 0 attach --dry-run 'raw_tp:sched_process_exec by comm' && out probe_sched_process_exec_total &&
-	says 'nothing was attached' && run 0 probes && ! grep -q process_exec_total "$folder/out"
+	says 'nothing was attached' && run 0 probes && ! prints process_exec_total
 ok a_dry_run_of_attach_says_the_counter_and_attaches_nothing
 run 0 attach --dry-run --json 'mine_total=raw_tp:sched_process_exec by comm,uid max 10' &&
 	json '.schema == 1 and .applied == false and .probe.counters == ["mine_total"] and
@@ -206,27 +144,22 @@ run 0 attach --dry-run --json 'mine_total=raw_tp:sched_process_exec by comm,uid 
 ok a_dry_run_of_attach_prints_json
 run 2 attach 'raw_tp:sched_process_exec by com' && says 'did you mean comm?' && out ''
 ok a_spec_that_does_not_parse_is_usage_with_the_nearest
-run 2 attach nonsense && [ -s "$folder/err" ] && out ''; ok a_spec_of_no_event_is_usage
+run 2 attach nonsense && ! silent && out ''; ok a_spec_of_no_event_is_usage
 run 4 detach nothing_here && says 'no probe nothing_here'; ok detach_of_no_probe_ends_with_4
-run 4 attach --replace nothing_here && [ -s "$folder/err" ]; ok replace_of_no_probe_ends_with_4
+run 4 attach --replace nothing_here && ! silent; ok replace_of_no_probe_ends_with_4
 run 4 attach --replace --dry-run nothing_here && says 'no probe'; ok a_dry_run_of_replace_knows_it_too
 
-as_reader() {
-	local want=$1
-	shift
-	timeout 20 setpriv --reuid=65532 --regid=65532 --clear-groups "$talea" "$@" >"$folder/out" 2>"$folder/err"
-	rc_seen=$?
-	[ $rc_seen = "$want" ] && { [ "$want" = 0 ] || out ''; }
-}
 attach_tests() {
 	local bad
+	as_user 65532
 	for args in 'attach raw_tp:sched_process_exec' 'attach --dry-run raw_tp:sched_process_exec' \
 		'probes --cost=50ms'; do
 		# shellcheck disable=SC2086 # words
-		as_reader 7 $args && says admins || bad=$args
+		run 7 $args && out '' && says admins || bad=$args
 	done
 	[ -z "${bad-}" ]; ok who_is_no_admin_gets_7_and_the_line_to_add
-	as_reader 0 probes; ok who_may_read_may_look_at_probes
+	run 0 probes; ok who_may_read_may_look_at_probes
+	as_user
 	if ! run 0 attach --json 'raw_tp:sched_process_exec by comm'; then
 		skip attach_counts_by_key "$(tr '\n' ' ' <"$folder/err")"
 		return
@@ -234,7 +167,7 @@ attach_tests() {
 	json '.applied and .probe.state == "attached" and .probe.origin == "command" and .probe.pinned == false
 		and .probe.unpinned_why != null and .probe.keys_max == 4096'
 	ok attach_prints_the_probe
-	name=$(jq -r .probe.name "$folder/out")
+	name=$(value .probe.name)
 	run 0 attach 'raw_tp:sched_process_exec by comm' && out probe_sched_process_exec_total &&
 		says "talea detach $name"
 	ok attach_again_finds_it_done
@@ -244,46 +177,46 @@ attach_tests() {
 	"$talea" add builds_total 0 && run 0 get --json 'probe_sched_process_exec_total{comm="writer"}' &&
 		json '.counters[0] | .value >= 7 and .origin == "kernel"'
 	ok what_is_attached_counts_by_key
-	run 0 explain 'probe_sched_process_exec_total{comm="writer"}' && grep -q "^counted .*by probe $name (raw_tp:" \
-		"$folder/out" && run 0 explain --json 'probe_sched_process_exec_total{comm="writer"}' &&
+	run 0 explain 'probe_sched_process_exec_total{comm="writer"}' && shown "^counted .*by probe $name \(raw_tp:" &&
+		run 0 explain --json 'probe_sched_process_exec_total{comm="writer"}' &&
 		json ".counters[0].probes == [\"$name\"]"
 	ok explain_names_the_probe_that_counts_it
-	run 0 probes && grep -q "^$name attached [1-9][0-9]* 0 0 [1-9][0-9]*/4096 no raw_tp:" "$folder/out"
+	run 0 probes && shown "^$name attached [1-9][0-9]* 0 0 [1-9][0-9]*/4096 no raw_tp:"
 	ok probes_says_keys_and_the_room_for_them
 	# By an exec of a file whose name becomes the command's: any bytes but / and 0.
 	hostile_file=$folder/$'\033[31m"x\n\\\377'
 	cp "$build/try/writer" "$hostile_file" && "$hostile_file" --help >/dev/null 2>&1
 	"$talea" add builds_total 0 && run 0 get 'probe_sched_process_exec_total' &&
-		grep -qF '{comm="\\x1b[31m\"x\\x0a\\x5c\\xff"} 1' "$folder/out" &&
+		prints '{comm="\\x1b[31m\"x\\x0a\\x5c\\xff"} 1' &&
 		! LC_ALL=C grep -q '[^ -~]' "$folder/out" && run 0 get --json 'probe_sched_process_exec_total' &&
 		json 'any(.counters[]; .labels.comm == "\\x1b[31m\"x\\x0a\\x5c\\xff")'
 	ok a_command_s_name_cannot_drive_the_terminal_and_two_never_look_the_same
 	run 0 probes --cost=200ms --json && json "[.probes[] | select(.name == \"$name\")][0].cost | .ms >= 100 and
 		.runs >= 0"
 	ok cost_is_measured_when_asked_for
-	run 0 probes --cost=100ms && grep -qE "^$name [0-9.]+ ([0-9]+|-) [0-9.]+$" "$folder/out"
+	run 0 probes --cost=100ms && shown "^$name [0-9.]+ ([0-9]+|-) [0-9.]+$"
 	ok cost_is_a_line_a_probe
-	run 0 export 'talea_probe_*' && grep -qx '# TYPE talea_probe_overflow counter' "$folder/out" &&
-		grep -qx "talea_probe_overflow_total{probe=\"$name\"} 0" "$folder/out" &&
-		grep -qx "talea_probe_pinned{probe=\"$name\"} 0" "$folder/out" &&
-		grep -qx "talea_probe_up{probe=\"$name\"} 1" "$folder/out"
+	run 0 export 'talea_probe_*' && has_line '# TYPE talea_probe_overflow counter' &&
+		has_line "talea_probe_overflow_total{probe=\"$name\"} 0" &&
+		has_line "talea_probe_pinned{probe=\"$name\"} 0" &&
+		has_line "talea_probe_up{probe=\"$name\"} 1"
 	ok export_says_what_a_probe_lost_and_whether_it_is_pinned
 	run 1 attach raw_tp:no_such_tracepoint_here || run 4 attach raw_tp:no_such_tracepoint_here
-	[ $rc_seen = 1 ] || [ $rc_seen = 4 ] && [ -s "$folder/err" ] && out ''
+	[ $code = 1 ] || [ $code = 4 ] && ! silent && out ''
 	ok an_event_that_is_not_there_is_told_with_words
 	run 4 detach "${name}x" && says "did you mean $name?"; ok detach_offers_the_nearest
-	run 0 detach "$name" && out "$name" && run 0 probes && ! grep -q "^$name attached" "$folder/out"
+	run 0 detach "$name" && out "$name" && run 0 probes && ! shown "^$name attached"
 	ok detach_ends_it
-	run 0 get 'probe_sched_process_exec_total{comm="writer"}' && grep -qx '[1-9][0-9]*' "$folder/out" &&
+	run 0 get 'probe_sched_process_exec_total{comm="writer"}' && shown '^[1-9][0-9]*$' &&
 		says 'nothing counts it now' && run 0 get --json 'probe_sched_process_exec_total{comm="writer"}' &&
 		json '.counters[0] | .value >= 7 and .state == "ended"' &&
 		run 0 export --format csv 'probe_sched_process_exec_total{comm="writer"}' &&
-		grep -q ',[1-9][0-9]*,,ended,' "$folder/out"
+		shown ',[1-9][0-9]*,,ended,'
 	ok after_detach_the_last_total_is_shown_and_that_nothing_counts_it
-	run 0 explain 'probe_sched_process_exec_total{comm="writer"}' && grep -q 'by nothing now' "$folder/out"
+	run 0 explain 'probe_sched_process_exec_total{comm="writer"}' && prints 'by nothing now'
 	ok explain_says_that_nothing_counts_it
 	run 0 forget --apply 'probe_sched_process_exec_total{comm="writer"}' &&
-		run 0 get 'probe_sched_process_exec_total{talea="removed"}' && grep -qx '[1-9][0-9]*' "$folder/out"
+		run 0 get 'probe_sched_process_exec_total{talea="removed"}' && shown '^[1-9][0-9]*$'
 	ok forget_moves_what_an_ended_probe_counted_into_removed
 	run 2 attach '' && says 'nothing to attach'; ok attach_of_nothing_ends_with_2
 }
@@ -295,83 +228,66 @@ fi
 
 # --- words ----------------------------------------------------------------------------------------
 
-run 0 status && silent && grep -q 'not durable' "$folder/out"; ok status_says_not_durable
-run 0 && [ "$(wc -l <"$folder/out")" = 5 ] && grep -q 'talea watch' "$folder/out"
+run 0 status && silent && prints 'not durable'; ok status_says_not_durable
+run 0 && [ "$(wc -l <"$folder/out")" = 5 ] && prints 'talea watch'
 ok talea_alone_says_five_lines
-run 0 probes && grep -qx 'context_switches off - - - - - tp_btf:sched_switch' "$folder/out" && silent
+run 0 probes && has_line 'context_switches off - - - - - tp_btf:sched_switch' && silent
 ok probes_that_are_off_are_listed
-run 0 status --json && json '.daemon.clients == 0'; ok status_does_not_count_itself
-kill -STOP "$worker"
+has_no_client() { run 0 status --json && json '.daemon.clients == 0'; } # a client's end is seen a moment later
+soon has_no_client; ok status_does_not_count_itself
+kill -STOP "$(worker)"
 run 3 get builds_total && says 'one listens there'; ok a_stopped_daemon_is_told_from_none
-kill -CONT "$worker"
+kill -CONT "$(worker)"
 
 # --- pipes ----------------------------------------------------------------------------------------
 
-timeout 20 "$talea" get --watch=10ms jobs 2>"$folder/err" | head -n 2 >"$folder/out"
-rc_seen=${PIPESTATUS[0]}
-[ "$rc_seen" = 141 ] && silent && out '1
+timeout $patience "$talea" get --watch=10ms jobs 2>"$folder/err" | head -n 2 >"$folder/out"
+code=${PIPESTATUS[0]}
+[ "$code" = 141 ] && silent && out '1
 1'
 ok a_closed_pipe_ends_it_quietly
-(trap '' PIPE; timeout 20 "$talea" get --watch=10ms jobs 2>"$folder/err"; echo $? >"$folder/rc") |
+(trap '' PIPE; timeout $patience "$talea" get --watch=10ms jobs 2>"$folder/err"; echo $? >"$folder/rc") |
 	head -n 2 >"$folder/out"
 [ "$(cat "$folder/rc")" = 141 ] && silent; ok a_closed_pipe_with_SIGPIPE_ignored_ends_it_quietly
-timeout 20 "$talea" get jobs >/dev/full 2>"$folder/err"
-rc_seen=$?
-[ $rc_seen = 1 ] && says 'No space left'; ok a_full_disk_is_a_failure_with_words
-timeout 20 "$talea" watch --watch=50ms jobs 2>"$folder/err" | head -n 8 >"$folder/out"
-[ "$(grep -c '^talea default' "$folder/out")" -ge 2 ] && ! grep -q $'\033' "$folder/out"
+timeout $patience "$talea" get jobs >/dev/full 2>"$folder/err"
+code=$?
+[ $code = 1 ] && says 'No space left'; ok a_full_disk_is_a_failure_with_words
+timeout $patience "$talea" watch --watch=50ms jobs 2>"$folder/err" | head -n 8 >"$folder/out"
+[ "$(grep -c '^talea default' "$folder/out")" -ge 2 ] && ! prints $'\033'
 ok watch_without_a_terminal_prints_frames
 
 if [ "$(id -u)" = 0 ]; then
-	setpriv --reuid=65533 --regid=65533 --clear-groups "$talea" get >"$folder/out" 2>"$folder/err"
-	rc_seen=$?
-	[ $rc_seen = 7 ] && [ -s "$folder/err" ] && out ''
-	ok a_user_who_is_not_let_in_gets_7_and_words
+	as_user 65533
+	run 7 get && ! silent && out ''; ok a_user_who_is_not_let_in_gets_7_and_words
+	as_user
 else
 	skip a_user_who_is_not_let_in_gets_7_and_words 'needs root to be another user'
 fi
 
 # --- in a terminal --------------------------------------------------------------------------------
 
-tm() { tmux -L "talea-cli-$$" "$@"; }
-screen() { tm capture-pane -p -t t; }
-type_line() { tm send-keys -t t -l "$1"; tm send-keys -t t Enter; }
-# Waits up to 10 s for a line of the screen; keeps the screen for a failure's report.
-shows() {
-	: >"$folder/err"
-	for _ in {1..100}; do
-		screen >"$folder/out"
-		grep -qE -- "$1" "$folder/out" && return
-		sleep 0.1
-	done
-	return 1
-}
-hides() { ! grep -qE -- "$1" "$folder/out"; }
-alternate() { [ "$(tm display-message -p -t t '#{alternate_on}')" = "$1" ]; }
-
 # What a program may put into a label: an escape, the same in one character, another direction.
 hostile=$'escape_total{l="\033[31mred\302\2331m\342\200\256rtl"}'
 terminal_tests() {
-	tm -f /dev/null new-session -d -s t -x 90 -y 16 "PS1='prompt> ' bash --norc --noprofile" || return 1
-	shows 'prompt>'
+	terminal_open 90 16 || return
 	type_line "$talea get builds_total"
-	shows '^builds_total +42 .* [0-9]+ (ms|us)' && shows '^COUNTER +TOTAL +RATE/s +AGE +LAST MINUTE'
+	shows '^builds_total +42 .* [0-9.]+ (us|ms|s)' && shows '^COUNTER +TOTAL +RATE/s +AGE +LAST MINUTE'
 	ok get_on_a_terminal_is_a_table
-	type_line "clear; NO_COLOR=1 $talea get builds_total"
-	shows '^builds_total +42' && ! tm capture-pane -e -p -t t | grep -q $'\033\\[[0-9;]*m.*builds_total'
+	type_line "NO_COLOR=1 $talea get builds_total"
+	shows '^builds_total +42' && prompts && ! on_screen $'\033\\[[0-9;]*m.*builds_total' -e
 	ok NO_COLOR_is_honoured
 	run 0 add "$hostile"
 	hostile_bad=''
 	for args in 'get escape_total' 'list escape_total' 'explain escape_total' 'lanes escape_total' \
 		'pin --dry-run escape_total' 'pin escape_total' 'unpin escape_total' 'history' 'get nope_total'; do
-		timeout 10 script -qec "NO_COLOR=1 $talea $args" /dev/null </dev/null >"$folder/out" 2>"$folder/err"
+		timeout $patience script -qec "NO_COLOR=1 $talea $args" /dev/null </dev/null >"$folder/out" 2>"$folder/err"
 		LC_ALL=C grep -qF -e $'\033[31' -e $'\302\233' -e $'\342\200\256' "$folder/out" && hostile_bad+=" $args"
 	done
 	echo "$hostile_bad" >"$folder/err"
 	[ -z "$hostile_bad" ]; ok a_label_cannot_drive_the_terminal
-	type_line "clear; $talea probes"
+	type_line "$talea probes"
 	shows 'why: not asked for' && shows 'probes = default'; ok probes_on_a_terminal_say_what_is_off_and_how_to_ask
-	type_line "clear; $talea watch '*_total' jobs --exclude 'talea_*' --watch=200ms"
+	type_line "$talea watch '*_total' jobs --exclude 'talea_*' --watch=200ms"
 	shows 'talea default  ● live' && shows '^builds_total +42' && alternate 1
 	ok watch_takes_the_alternate_screen
 	"$talea" add builds_total 100
@@ -381,7 +297,7 @@ terminal_tests() {
 	tm resize-window -t t -x 90 -y 16
 	shows '^builds_total +142'; ok watch_follows_a_resize_back
 	tm send-keys -t t q
-	shows 'prompt>' && hides 'live' && alternate 0; ok q_ends_and_restores_the_screen
+	prompts && hides 'live' && alternate 0; ok q_ends_and_restores_the_screen
 	type_line "$talea watch builds_total; echo ended \$?"
 	shows '● live'
 	tm send-keys -t t C-c
@@ -394,15 +310,14 @@ terminal_tests() {
 	shows 'Stopped' && alternate 0; ok ctrl_z_stops_with_the_screen_restored
 	type_line fg
 	shows '● live' && alternate 1; ok fg_takes_the_screen_again
-	kill -STOP "$worker"
+	kill -STOP "$(worker)"
 	shows 'stands still since|no daemon since'; ok watch_says_since_when_the_daemon_stands_still
-	kill -CONT "$worker"
+	kill -CONT "$(worker)"
 	shows '● live'; ok watch_goes_on_when_the_daemon_does
-	kill "$keeper" && wait "$keeper"
-	keeper=''
+	stop
 	shows 'no daemon since [0-9:]+ .*ago' && shows '^builds_total +142'
 	ok watch_keeps_the_last_totals_when_the_daemon_is_gone
-	tm capture-pane -e -p -t t | grep -q $'\033\\[90mCOUNTER'; ok the_last_totals_are_grey
+	shows $'\033\\[90mCOUNTER' -e; ok the_last_totals_are_grey
 	start
 	shows 'live'; ok watch_attaches_to_the_next_daemon
 	tm send-keys -t t q
@@ -412,4 +327,4 @@ if command -v tmux >/dev/null; then
 else
 	skip the_live_view_in_a_terminal 'tmux is missing'
 fi
-echo "1..$nr"
+finish

@@ -1,37 +1,20 @@
 #!/bin/bash
 # What talead says to configurations, right and wrong: --check-config and --print-config. TAP.
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-talead=${TALEA_BUILD:-$PWD/.build/dev}/talead
-folder=$(mktemp -d "${TMPDIR:-/tmp}/talea-config.XXXXXX") || exit 1
-trap 'rm -rf "$folder"' EXIT
-trap 'exit 1' INT TERM
+# shellcheck source=tests/lib/shell.bash
+. "$(dirname "$0")/../lib/shell.bash"
 export XDG_RUNTIME_DIR=$folder HOME=$folder
-nr=0 failed=0
 
-result() { # result NAME: of the last command
-	local rc=$?
-	nr=$((nr + 1))
-	[ $rc = 0 ] && { echo "ok $nr - $1"; return; }
-	echo "not ok $nr - $1"
-	sed 's/^/# /' "$folder/out" | head -n 20
-	failed=1
-}
-skip() { nr=$((nr + 1)); echo "ok $nr - $1 # SKIP $2"; }
-
-# check EXIT: the configuration on stdin; what talead says is kept.
+# check EXIT: the configuration on stdin is checked.
 check() {
 	cat >"$folder/t.conf"
-	"$talead" -c "$folder/t.conf" --check-config >"$folder/out" 2>&1
-	[ $? = "$1" ]
+	ends "$1" "$talead" -c "$folder/t.conf" --check-config
 }
 # refused NAME LINE WORDS: the configuration on stdin is refused in that line with these words.
 refused() {
-	check 1 && grep -F -- "t.conf:$2: " "$folder/out" | grep -qF -- "$3"
-	result "$1"
+	check 1 && grep -F -- "t.conf:$2: " "$folder/err" | grep -qF -- "$3"
+	ok "$1"
 }
-says() { grep -qF -- "$1" "$folder/out"; }
-print() { "$talead" "$@" --print-config >"$folder/out" 2>&1; }
+print() { ends 0 "$talead" "$@" --print-config; }
 
 # --- wrong ones: file, line, what was expected
 
@@ -102,41 +85,39 @@ refused two_probes_with_one_counter_are_refused 3 'its counter probe_sys_enter_t
 	<<<$'[probe p]\nattach = raw_tp:sys_enter\n[probe q]\nattach = raw_tp:sys_enter by comm'
 refused pin_is_one_of_two_words 2 'expected auto or no' <<<$'[daemon]\npin = yes'
 
-! "$talead" --socket "/$(printf '%0110d' 0)" --check-config >"$folder/out" 2>&1 && says 'at most 107 fit'
-result overlong_socket_on_the_command_line_is_refused
+ends 1 "$talead" --socket "/$(printf '%0110d' 0)" --check-config && says 'at most 107 fit'
+ok overlong_socket_on_the_command_line_is_refused
 
-check 1 <<<$'[daemon]\nfold = x\nbpf = y\nflod = z' && [ "$(wc -l <"$folder/out")" = 3 ]
-result every_mistake_of_a_file_is_named
+check 1 <<<$'[daemon]\nfold = x\nbpf = y\nflod = z' && [ "$(wc -l <"$folder/err")" = 3 ]
+ok every_mistake_of_a_file_is_named
 
 check 1 < <(head -c 600 /dev/urandom)
-result noise_is_refused
+ok noise_is_refused
 check 1 < <(printf '[daemon]\nfold = 10ms\0\n') && says 'NUL byte'
-result file_with_a_nul_byte_is_refused
+ok file_with_a_nul_byte_is_refused
 
-! "$talead" -c "$folder/none.conf" --check-config >"$folder/out" 2>&1 && says 'cannot be opened'
-result file_that_was_asked_for_must_exist
-! "$talead" -c "$folder" --check-config >"$folder/out" 2>&1 && says 'not a file'
-result folder_is_no_configuration_file
+ends 1 "$talead" -c "$folder/none.conf" --check-config && says 'cannot be opened'
+ok file_that_was_asked_for_must_exist
+ends 1 "$talead" -c "$folder" --check-config && says 'not a file'
+ok folder_is_no_configuration_file
 
 check 0 <<<'[daemon]' && chmod o+w "$folder/t.conf" &&
-	! "$talead" -c "$folder/t.conf" --check-config >"$folder/out" 2>&1 && says 'fix: chmod go-w'
-result file_that_others_may_write_is_refused
+	ends 1 "$talead" -c "$folder/t.conf" --check-config && says 'fix: chmod go-w'
+ok file_that_others_may_write_is_refused
 rm -f "$folder/t.conf"
 if [ "$(id -u)" = 0 ]; then
 	check 0 <<<'[daemon]' && chown 4242 "$folder/t.conf" &&
-		! "$talead" -c "$folder/t.conf" --check-config >"$folder/out" 2>&1 && says 'owned by uid 4242'
-	result file_of_another_user_is_refused
+		ends 1 "$talead" -c "$folder/t.conf" --check-config && says 'owned by uid 4242'
+	ok file_of_another_user_is_refused
 	rm -f "$folder/t.conf"
 else
 	skip file_of_another_user_is_refused 'needs root'
 fi
 
-"$talead" --flod >"$folder/out" 2>&1
-[ $? = 2 ]
-result unknown_option_is_a_usage_error
-"$talead" --stop --check-config >"$folder/out" 2>&1
-[ $? = 2 ]
-result two_actions_are_a_usage_error
+ends 2 "$talead" --flod
+ok unknown_option_is_a_usage_error
+ends 2 "$talead" --stop --check-config
+ok two_actions_are_a_usage_error
 
 # --- right ones
 
@@ -177,50 +158,50 @@ keys-max = 99
 [probe mine]
 object = $folder/mine.bpf.o
 END
-print -c "$folder/all.conf" && says "socket = $folder/with blank ; and more" && says 'fold = 1500us' &&
-	says 'fold-cpu = 2.5%' && says 'probes = context_switches, syscalls'
-result values_come_out_as_they_went_in
-says "[namespace $long]" && says '[counter likes_total{post="[1-9]*"}]' && says '[namespace empty]'
-result long_section_names_are_not_cut_and_empty_sections_count
-says 'read-users = root, 4242' && grep -qx 'users =' "$folder/out"
-result users_are_shown_by_name_and_nobody_is_not_the_default
-says 'counters-max-per-uid = 7'
-result quota_of_a_user_is_the_namespace_s_when_unset
-says "# $folder/all.conf:7" && says '# default'
-result each_value_says_where_it_came_from
+print -c "$folder/all.conf" && prints "socket = $folder/with blank ; and more" && prints 'fold = 1500us' &&
+	prints 'fold-cpu = 2.5%' && prints 'probes = context_switches, syscalls'
+ok values_come_out_as_they_went_in
+prints "[namespace $long]" && prints '[counter likes_total{post="[1-9]*"}]' && prints '[namespace empty]'
+ok long_section_names_are_not_cut_and_empty_sections_count
+prints 'read-users = root, 4242' && has_line 'users ='
+ok users_are_shown_by_name_and_nobody_is_not_the_default
+prints 'counters-max-per-uid = 7'
+ok quota_of_a_user_is_the_namespace_s_when_unset
+prints "# $folder/all.conf:7" && prints '# default'
+ok each_value_says_where_it_came_from
 
-says 'admins = root, 4243' && says 'hot = yes' && says 'ttl = 90s' && says 'ttl = 0'
-result admins_heat_and_times_to_live_come_out_as_they_went_in
-says '# hot: as the other sections say' && says '# ttl: as the other sections say' &&
-	says '# labels-max: as the other sections say'
-result keys_that_a_rule_leaves_open_are_shown_so
+prints 'admins = root, 4243' && prints 'hot = yes' && prints 'ttl = 90s' && prints 'ttl = 0'
+ok admins_heat_and_times_to_live_come_out_as_they_went_in
+prints '# hot: as the other sections say' && prints '# ttl: as the other sections say' &&
+	prints '# labels-max: as the other sections say'
+ok keys_that_a_rule_leaves_open_are_shown_so
 
-says 'attach = raw_tp:sched_process_exec by comm if uid != 0 max 100' && says 'keys-max = 100' &&
-	says 'counter = probe_sched_process_exec_total' && says 'help = Hits of tracepoint sched_process_exec, filtered.'
-result probes_are_shown_with_what_they_did_not_say
-says 'counter = malloc_bytes_total' && says 'help = What malloc was asked for; all of it.' &&
-	says 'keys-max = 99' && says "object = $folder/mine.bpf.o" && says 'pin = auto'
-result probes_come_out_as_they_went_in
+prints 'attach = raw_tp:sched_process_exec by comm if uid != 0 max 100' && prints 'keys-max = 100' &&
+	prints 'counter = probe_sched_process_exec_total' && prints 'help = Hits of tracepoint sched_process_exec, filtered.'
+ok probes_are_shown_with_what_they_did_not_say
+prints 'counter = malloc_bytes_total' && prints 'help = What malloc was asked for; all of it.' &&
+	prints 'keys-max = 99' && prints "object = $folder/mine.bpf.o" && prints 'pin = auto'
+ok probes_come_out_as_they_went_in
 
 cp "$folder/out" "$folder/again.conf"
 print -c "$folder/again.conf" && diff <(grep -v '^#' "$folder/again.conf") <(grep -v '^#' "$folder/out")
-result what_is_printed_means_the_same_when_read
+ok what_is_printed_means_the_same_when_read
 
-print -c "$folder/all.conf" --socket "$folder/s" --state rel && says '# command line' &&
-	says "socket = $folder/s" && says "state = $PWD/rel"
-result command_line_wins_and_its_paths_become_absolute
+print -c "$folder/all.conf" --socket "$folder/s" --state rel && prints '# command line' &&
+	prints "socket = $folder/s" && prints "state = $PWD/rel"
+ok command_line_wins_and_its_paths_become_absolute
 check 0 < <(printf '\xef\xbb\xbf[daemon]\r\nfold = 10ms\r\n')
-result byte_order_mark_and_dos_lines_are_read
+ok byte_order_mark_and_dos_lines_are_read
 check 0 <<<$'[daemon]\nbpf = off\nprobes = syscalls\n[probe p]\nattach = raw_tp:sys_enter' &&
-	print -c "$folder/t.conf" && says 'probes = none' && ! says '[probe p]'
-result without_bpf_there_are_no_probes
+	print -c "$folder/t.conf" && prints 'probes = none' && ! prints '[probe p]'
+ok without_bpf_there_are_no_probes
 
 check 0 <<<$'[daemon]\nprobes = default, syscalls, block_*' && print -c "$folder/t.conf" &&
-	says 'forks, execs, ' && says ', syscalls, block_issued, block_completed, tcp_states, '
-result default_and_patterns_stand_for_several_probes
-check 0 <<<$'[daemon]\nprobes = *' && print -c "$folder/t.conf" && says 'lock_contention' &&
-	says 'probes = context_switches, task_migrations, ' && says ', io_uring'
-result a_star_is_every_probe
+	prints 'forks, execs, ' && prints ', syscalls, block_issued, block_completed, tcp_states, '
+ok default_and_patterns_stand_for_several_probes
+check 0 <<<$'[daemon]\nprobes = *' && print -c "$folder/t.conf" && prints 'lock_contention' &&
+	prints 'probes = context_switches, task_migrations, ' && prints ', io_uring'
+ok a_star_is_every_probe
 refused a_pattern_that_no_probe_has_is_refused 2 'there is no probe disk_*' \
 	<<<$'[daemon]\nprobes = disk_*'
 
@@ -228,27 +209,26 @@ refused a_pattern_that_no_probe_has_is_refused 2 'there is no probe disk_*' \
 
 etc() { # etc COMMAND...
 	# shellcheck disable=SC2016 # for the inner shell
-	unshare -m bash -c 'mount --bind "$1/etc" /etc && shift && "$@"' - "$folder" "$@" >"$folder/out" 2>&1
+	ends 0 unshare -m bash -c 'mount --bind "$1/etc" /etc && shift && "$@"' - "$folder" "$@"
 }
 mkdir "$folder/etc" && cp /etc/passwd /etc/group "$folder/etc"
 if [ "$(id -u)" = 0 ] && etc true; then
-	etc "$talead" --print-config && says 'fold = 10ms'
-	result default_file_may_be_missing
+	etc "$talead" --print-config && prints 'fold = 10ms'
+	ok default_file_may_be_missing
 	mkdir -p "$folder/etc/talea/conf.d"
 	printf '[daemon]\nfold = 20ms\nfold-cpu = 7%%\n' >"$folder/etc/talea/talea.conf"
 	printf '[daemon]\nfold = 40ms\n' >"$folder/etc/talea/conf.d/20-b.conf"
 	printf '[daemon]\nfold = 30ms\n' >"$folder/etc/talea/conf.d/10-a.conf"
 	echo nonsense >"$folder/etc/talea/conf.d/README"
-	etc "$talead" --print-config && says 'fold = 40ms' && says '# /etc/talea/conf.d/20-b.conf:2' &&
-		says 'fold-cpu = 7%'
-	result later_files_of_the_folder_win
-	etc "$talead" -c "$folder/all.conf" --print-config && says 'fold-cpu = 2.5%' && says 'fold = 1500us'
-	result file_on_the_command_line_is_the_only_one
+	etc "$talead" --print-config && prints 'fold = 40ms' && prints '# /etc/talea/conf.d/20-b.conf:2' &&
+		prints 'fold-cpu = 7%'
+	ok later_files_of_the_folder_win
+	etc "$talead" -c "$folder/all.conf" --print-config && prints 'fold-cpu = 2.5%' && prints 'fold = 1500us'
+	ok file_on_the_command_line_is_the_only_one
 else
 	for name in default_file_may_be_missing later_files_of_the_folder_win \
 		file_on_the_command_line_is_the_only_one; do
 		skip $name 'needs a mount namespace'
 	done
 fi
-echo "1..$nr"
-exit $failed
+finish
