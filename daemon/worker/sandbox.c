@@ -8,7 +8,6 @@
 #include <linux/landlock.h>
 #include <sched.h>
 #include <seccomp.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,8 +20,9 @@
 #include <unistd.h>
 
 #include "daemon/link/log.h"
+#include "shm/base/text.h"
 
-/* A sanitizer reads /proc/self, starts a symbolizer and forks: none of it is the worker's. */
+/* A sanitizer reads /proc/self, starts a symbolizer and forks; the worker itself does none of that. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define IS_SANITIZED true
 #elif defined(__has_feature)
@@ -32,18 +32,18 @@
 #endif
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
-#define WORDS_MAX 128 /* wire_status.sandbox */
+#define TEXT_MAX 128 /* wire_status.sandbox */
 
-static char words[WORDS_MAX] = "no sandbox was entered";
+static char sandbox_state[TEXT_MAX] = "no sandbox was entered";
 
 /* --- landlock --------------------------------------------------------------------------------- */
 
-/* The kernel's struct as of ABI 6; an older kernel is given the part of it that it knows. */
-struct ruleset {
+/* The kernel's struct as of ABI 6; an older kernel gets the part of it that it knows. */
+struct landlock_ruleset {
 	uint64_t fs, net, scoped;
 };
 
-/* What each ABI added to the kinds of access that can be refused. All that exist are. */
+/* The kinds of access that each ABI can refuse beside the former ones. The sandbox refuses all. */
 #define FS_ABI_1 (LANDLOCK_ACCESS_FS_MAKE_SYM * 2 - 1) /* to run, read, write, make and remove */
 #define FS_ABI_2 (1ull << 13) /* to link or rename across folders */
 #define FS_ABI_3 (1ull << 14) /* to truncate */
@@ -51,7 +51,7 @@ struct ruleset {
 #define NET_ABI_4 3ull	      /* TCP: bind, connect */
 #define SCOPE_ABI_6 3ull      /* abstract sockets of others, signals to others */
 
-/* What the worker, glibc and liburcu read by name while it runs. It writes to nothing by name:
+/* What worker, glibc and liburcu open by name while the worker runs. They open nothing to write:
  * worker.lock is open by now. */
 static const struct {
 	const char *path;
@@ -62,9 +62,9 @@ static const struct {
 	{ "/proc/sys/vm/overcommit_memory", LANDLOCK_ACCESS_FS_READ_FILE }, /* malloc */
 };
 
-static int ruleset_make(long abi)
+static int landlock_make(long abi)
 {
-	struct ruleset r = { .fs = FS_ABI_1 };
+	struct landlock_ruleset r = { .fs = FS_ABI_1 };
 	size_t bytes = abi >= 6 ? sizeof(r) : abi >= 4 ? 2 * sizeof(uint64_t) : sizeof(uint64_t);
 
 	r.fs |= abi >= 2 ? FS_ABI_2 : 0;
@@ -75,8 +75,8 @@ static int ruleset_make(long abi)
 	return (int)syscall(SYS_landlock_create_ruleset, &r, bytes, 0);
 }
 
-/* What is not there cannot be read anyway. */
-static void ruleset_allow(int rules, const char *path, uint64_t access)
+/* A file that does not exist needs no rule. */
+static void landlock_allow(int rules, const char *path, uint64_t access)
 {
 	struct landlock_path_beneath_attr beneath = { .allowed_access = access };
 
@@ -87,18 +87,18 @@ static void ruleset_allow(int rules, const char *path, uint64_t access)
 	close(beneath.parent_fd);
 }
 
-static int files_refuse(void)
+static int landlock_enter(void)
 {
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	int rules, err;
 
 	if (abi < 0)
 		return -errno;
-	rules = ruleset_make(abi);
+	rules = landlock_make(abi);
 	if (rules < 0)
 		return -errno;
 	for (size_t i = 0; i < LENGTH(readable); i++)
-		ruleset_allow(rules, readable[i].path, readable[i].access);
+		landlock_allow(rules, readable[i].path, readable[i].access);
 	err = syscall(SYS_landlock_restrict_self, rules, 0) ? -errno : 0;
 	close(rules);
 	return err;
@@ -106,7 +106,7 @@ static int files_refuse(void)
 
 /* --- seccomp ---------------------------------------------------------------------------------- */
 
-/* Names, not numbers: one that this CPU or this libseccomp does not know is left out. */
+/* By name: a call that this CPU or this libseccomp does not know is left out. */
 static const char *const allowed[] = {
 	/* memory */
 	"brk", "madvise", "mremap", "munlock", "munmap",
@@ -121,14 +121,14 @@ static const char *const allowed[] = {
 	/* threads and the process */
 	"exit", "exit_group", "futex", "getpid", "getrandom", "gettid", "restart_syscall",
 	"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "set_robust_list", "sigaltstack",
-	"clone3", /* here, so that it is no violation; see clone3_hide */
+	"clone3", /* clone3_hide refuses it; without this line each thread would be logged */
 };
 
 static const char *const hidden[] = { "clone3" };
 
-/* Calls that are allowed with some arguments, and, to be refused in service, the arguments that
- * never are. One comparison a rule; argument 0 is the first. */
-struct rule {
+/* A call with some of its arguments: allowed, or, in service, refused. A rule compares one
+ * argument; argument 0 is the first. */
+struct call_rule {
 	const char *call;
 	unsigned int arg;
 	enum scmp_compare how;
@@ -137,9 +137,9 @@ struct rule {
 
 #define THREAD_FLAGS (CLONE_VM | CLONE_THREAD | CLONE_SIGHAND)
 #define WRITE_FLAGS (O_ACCMODE | O_CREAT | O_TRUNC)
-#define BPF_CMDS_NR 64u /* more than there are */
+#define BPF_CMDS_NR 64u /* more than exist */
 
-static const struct rule allowed_if[] = {
+static const struct call_rule allowed_if[] = {
 	{ "mmap", 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 },
 	{ "mprotect", 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0 },
 	{ "openat", 2, SCMP_CMP_MASKED_EQ, WRITE_FLAGS, O_RDONLY },
@@ -153,7 +153,7 @@ static const struct rule allowed_if[] = {
 	{ "bpf", 0, SCMP_CMP_EQ, BPF_MAP_LOOKUP_BATCH, 0 },
 };
 
-static const struct rule never_if[] = {
+static const struct call_rule never_if[] = {
 	{ "mmap", 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, PROT_EXEC },
 	{ "mprotect", 2, SCMP_CMP_MASKED_EQ, PROT_EXEC, PROT_EXEC },
 	{ "openat", 2, SCMP_CMP_MASKED_EQ, O_WRONLY, O_WRONLY },
@@ -193,7 +193,7 @@ static const char *const never[] = {
 	"io_uring_enter", "io_uring_register",
 };
 
-static int rule_add(scmp_filter_ctx filter, uint32_t action, const struct rule *r)
+static int rule_add(scmp_filter_ctx filter, uint32_t action, const struct call_rule *r)
 {
 	struct scmp_arg_cmp cmp = { .arg = r->arg, .op = r->how, .datum_a = r->a,
 				    .datum_b = r->b };
@@ -202,7 +202,7 @@ static int rule_add(scmp_filter_ctx filter, uint32_t action, const struct rule *
 	return nr < 0 ? 0 : seccomp_rule_add_array(filter, action, nr, 1, &cmp);
 }
 
-static int rules_add(scmp_filter_ctx filter, uint32_t action, const struct rule *rules, size_t nr)
+static int rules_add(scmp_filter_ctx filter, uint32_t action, const struct call_rule *rules, size_t nr)
 {
 	int err = 0;
 
@@ -226,7 +226,7 @@ static int calls_add(scmp_filter_ctx filter, uint32_t action, const char *const 
 
 static int filter_allow(scmp_filter_ctx filter)
 {
-	const struct rule abort_self = { "tgkill", 0, SCMP_CMP_EQ, (uint64_t)getpid(), 0 };
+	const struct call_rule abort_self = { "tgkill", 0, SCMP_CMP_EQ, (uint64_t)getpid(), 0 };
 	int err = calls_add(filter, SCMP_ACT_ALLOW, allowed, LENGTH(allowed));
 
 	if (!err)
@@ -234,10 +234,10 @@ static int filter_allow(scmp_filter_ctx filter)
 	return err ? err : rule_add(filter, SCMP_ACT_ALLOW, &abort_self);
 }
 
-/* Every bpf command but those that are allowed; a rule holds one comparison. */
+/* Every bpf command but those that are allowed: one rule for each, as a rule compares once. */
 static int filter_never_bpf(scmp_filter_ctx filter, uint32_t refuse)
 {
-	struct rule r = { "bpf", 0, SCMP_CMP_GE, BPF_CMDS_NR, 0 };
+	struct call_rule r = { "bpf", 0, SCMP_CMP_GE, BPF_CMDS_NR, 0 };
 	int err = rule_add(filter, refuse, &r);
 
 	r.how = SCMP_CMP_EQ;
@@ -250,7 +250,7 @@ static int filter_never_bpf(scmp_filter_ctx filter, uint32_t refuse)
 static int filter_never(scmp_filter_ctx filter)
 {
 	const uint32_t refuse = SCMP_ACT_ERRNO(EPERM);
-	const struct rule kill_other = { "tgkill", 0, SCMP_CMP_NE, (uint64_t)getpid(), 0 };
+	const struct call_rule kill_other = { "tgkill", 0, SCMP_CMP_NE, (uint64_t)getpid(), 0 };
 	int err = calls_add(filter, refuse, never, LENGTH(never));
 
 	if (!err)
@@ -261,8 +261,9 @@ static int filter_never(scmp_filter_ctx filter)
 }
 
 /*
- * The flags of clone3 lie in memory, which no filter reads; told that there is none, glibc makes
- * threads by clone. A filter of its own, because it is no violation: each thread would be logged.
+ * The flags of clone3 are in memory, which no filter reads. When clone3 fails with ENOSYS, glibc
+ * makes threads by clone. This is a filter of its own, without a log: in the other filter the
+ * kernel would log each new thread.
  */
 static int clone3_hide(void)
 {
@@ -279,7 +280,7 @@ static int clone3_hide(void)
 	return err;
 }
 
-static int calls_refuse(bool is_killing)
+static int seccomp_enter(bool is_killing)
 {
 	/* Before API level 3 the kernel neither logs nor kills a whole process. */
 	bool is_new = seccomp_api_get() >= 3;
@@ -290,13 +291,13 @@ static int calls_refuse(bool is_killing)
 
 	if (!filter)
 		return -ENOMEM;
-	/* Not the 32-bit numbers of the same kernel: their meanings are others. */
+	/* The 32-bit numbers of the same kernel have other meanings. */
 	seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH,
 			 is_new ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_TRAP);
 	seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
 	seccomp_attr_set(filter, SCMP_FLTATR_CTL_LOG, 1);
 	seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-	seccomp_attr_set(filter, SCMP_FLTATR_API_SYSRAWRC, 1); /* the kernel's word, for the log */
+	seccomp_attr_set(filter, SCMP_FLTATR_API_SYSRAWRC, 1); /* the kernel's errno, for the log */
 	err = filter_allow(filter);
 	if (!err && other == SCMP_ACT_LOG)
 		err = filter_never(filter);
@@ -310,24 +311,13 @@ static int calls_refuse(bool is_killing)
 
 /* --- entering --------------------------------------------------------------------------------- */
 
-static void words_add(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void words_add(const char *fmt, ...)
-{
-	size_t at = strlen(words);
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(words + at, sizeof(words) - at, fmt, args);
-	va_end(args);
-}
-
 static bool mode_is_killing(void)
 {
 	const char *mode = getenv("TALEA_SANDBOX");
 
 	if (mode && *mode && strcmp(mode, "kill") && strcmp(mode, "log"))
-		log_line("TALEA_SANDBOX=%s is not known: what the worker must not do is logged. fix: "
-			 "kill or log", mode);
+		log_line("TALEA_SANDBOX=%s is not known: calls that the worker must not make are "
+			 "logged. fix: TALEA_SANDBOX=kill or log", mode);
 	return mode && !strcmp(mode, "kill");
 }
 
@@ -343,30 +333,31 @@ void sandbox_enter(void)
 	const struct rlimit none = { 0, 0 };
 	bool is_killing = mode_is_killing();
 	int dump, files, calls;
+	struct text t;
 
+	text_init(&t, sandbox_state, sizeof(sandbox_state));
 	if (IS_SANITIZED) {
-		snprintf(words, sizeof(words), "no seccomp, no landlock: built with a sanitizer");
+		text_put(&t, "no seccomp, no landlock: built with a sanitizer");
 		return;
 	}
 	setrlimit(RLIMIT_CORE, &none);
 	dump = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) ? -errno : 0;
-	files = files_refuse();
-	calls = calls_refuse(is_killing); /* the last: it allows none of the above */
-	words[0] = '\0';
+	files = landlock_enter();
+	calls = seccomp_enter(is_killing); /* the last: it allows none of the above */
 	if (!calls)
-		words_add("seccomp%s, ", is_killing ? " (kills)" : "");
+		text_put(&t, "seccomp%s, ", is_killing ? " (kills)" : "");
 	if (!files)
-		words_add("landlock, ");
-	words_add(dump ? "dumpable" : "not dumpable");
+		text_put(&t, "landlock, ");
+	text_put(&t, dump ? "dumpable" : "not dumpable");
 	if (calls)
-		words_add("; no seccomp: %s", strerror(-calls));
+		text_put(&t, "; no seccomp: %s", strerror(-calls));
 	if (files)
-		words_add("; no landlock: %s", landlock_why(files));
+		text_put(&t, "; no landlock: %s", landlock_why(files));
 	if (calls || files || dump)
-		log_line("the worker is not fully sandboxed: %s", words);
+		log_line("the worker is not fully sandboxed: %s", sandbox_state);
 }
 
-const char *sandbox_words(void)
+const char *sandbox_text(void)
 {
-	return words;
+	return sandbox_state;
 }

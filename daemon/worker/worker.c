@@ -1,7 +1,7 @@
 /*
  * The worker: takes its lock, enters its sandbox, makes the regions live, starts the fold thread
- * and becomes the control thread. Owns the order of these, and nothing else. The keeper calls it in
- * the child it forked.
+ * and becomes the control thread. Owns the order of these steps, and nothing else. The keeper calls
+ * it in the child it forked.
  */
 #define _GNU_SOURCE
 #include "daemon/worker/worker.h"
@@ -10,24 +10,24 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/link/log.h"
 #include "daemon/worker/control/control.h"
 #include "daemon/worker/sandbox.h"
+#include "shm/base/clock.h"
 
 #define LOCK_WAIT_MS 30000
 #define LOCK_STEP_MS 5
 
 /*
- * The kernel grants the lock when the former worker is wholly gone, so that two never store to D or
- * T. The holder's fd stays open for the life of the process.
+ * The kernel grants the lock when the former worker is wholly gone, so that two workers never store
+ * to D or T. The fd stays open as long as the process runs.
  */
-static int lock_take(int state_fd)
+static int worker_lock(int state_fd)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	struct timespec step = { 0, LOCK_STEP_MS * 1000000 };
+	struct timespec step = { 0, LOCK_STEP_MS * NS_PER_MS };
 	int fd = openat(state_fd, LINK_WORKER_LOCK, O_RDWR | O_CLOEXEC);
 
 	if (fd < 0)
@@ -42,7 +42,7 @@ static int lock_take(int state_fd)
 	return 0;
 }
 
-static int threads_run(struct worker_start *ws, struct registry *registry)
+static int worker_threads(struct worker_start *ws, struct registry *registry)
 {
 	static struct control control; /* too large for a stack */
 	static struct fold fold;
@@ -61,7 +61,7 @@ static int threads_run(struct worker_start *ws, struct registry *registry)
 	err = link_send_plain(ws->link_fd, LINK_READY, 0, 0);
 	if (!err || err == -EPIPE)
 		err = control_run(&control, ws, registry, &fold);
-	if (err) /* the fold thread still runs: the exit ends it, the regions need no last word */
+	if (err) /* the fold thread still runs: the exit ends it, and the regions need no last fold */
 		return err;
 	fold_join(&fold);
 	registry_fini(registry);
@@ -72,7 +72,7 @@ static int threads_run(struct worker_start *ws, struct registry *registry)
 int worker_run(struct worker_start *ws)
 {
 	static struct registry registry;
-	int err = lock_take(ws->state_fd);
+	int err = worker_lock(ws->state_fd);
 
 	if (err) {
 		log_line("%s/%s cannot be locked: %s. fix: end the process that holds it",
@@ -80,7 +80,7 @@ int worker_run(struct worker_start *ws)
 		return 1;
 	}
 	prctl(PR_SET_NAME, "talea-worker");
-	/* Before the registry: liburcu makes threads of its own. */
+	/* Before the registry: liburcu makes threads of its own, and they must be inside. */
 	sandbox_enter();
 	err = registry_init(&registry, &ws->config);
 	if (err) {
@@ -88,7 +88,7 @@ int worker_run(struct worker_start *ws)
 		return 1;
 	}
 	registry_enter();
-	err = threads_run(ws, &registry);
+	err = worker_threads(ws, &registry);
 	registry_leave();
 	return err ? 1 : 0;
 }

@@ -54,7 +54,7 @@ static void enter(const char *mode)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		_exit(125);
 	sandbox_enter();
-	strcpy(words, sandbox_words());
+	strcpy(words, sandbox_text());
 }
 
 /* Runs it in a child, inside the sandbox unless mode is NULL: what it gave, or 128 + signal. */

@@ -75,7 +75,7 @@ static void status_fill(const struct control *c, const struct connection *conn,
 		.cpus_nr = shm_read32(&space->d->cpus_nr),
 	};
 	status_totals(space->t, s);
-	snprintf(s->sandbox, sizeof(s->sandbox), "%s", sandbox_words());
+	snprintf(s->sandbox, sizeof(s->sandbox), "%s", sandbox_text());
 	snprintf(s->version, sizeof(s->version), "%s", TALEA_VERSION);
 	snprintf(s->vector, sizeof(s->vector), "%s", rows_vector_name());
 	snprintf(s->socket, sizeof(s->socket), "%s", ws->config.socket);
