@@ -84,7 +84,7 @@ libs_tests/bench/add := -lpcp_mmv -lpcp
 # Loops inside the daemon and the library, on a simulated region; the others see libtalea as it is
 # installed.
 bench_inside := $(BUILD)/tests/bench/lanes $(BUILD)/tests/bench/kernel
-$(BUILD)/tests/bench/lanes: $(BUILD)/daemon/worker/space/rows.o $(lib_obj)
+$(BUILD)/tests/bench/lanes: $(BUILD)/daemon/worker/space/lanes.o $(lib_obj)
 # And the probes themselves.
 $(BUILD)/tests/bench/kernel: $(BUILD)/inside.a
 $(BUILD)/tests/bench/kernel.o: $(bench_bpf_src:%.bpf.c=$(BUILD)/%.skel.h) $(BUILD)/bpf/pack/syscalls.skel.h

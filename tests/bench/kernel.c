@@ -27,7 +27,7 @@
 #include "bpf/pack/syscalls.skel.h"
 #include "bpf/talea_kernel.h"
 #include "daemon/keeper/probe/probe.h"
-#include "daemon/worker/space/rows.h"
+#include "daemon/worker/space/lanes.h"
 #include "tests/bench/bpf/percpu.skel.h"
 #include "tests/bench/lib/bench.h"
 
@@ -206,7 +206,7 @@ static void check_probe(const struct probe_live *live)
 
 	if (map == MAP_FAILED)
 		bench_die("mapping the counts", strerror(errno));
-	rows_sum((const char *)map, TALEA_SYSCALLS_STRIDE * sizeof(*map), live->cpus_nr,
+	lanes_sum((const char *)map, TALEA_SYSCALLS_STRIDE * sizeof(*map), live->cpus_nr,
 		 SYS_getppid, 1, &sum);
 	if (sum < calls)
 		bench_wrong("the probe counted %llu of %llu calls", (unsigned long long)sum,
@@ -318,7 +318,7 @@ static int percpu_map;
 static void run_fold(uint64_t n)
 {
 	while (n--)
-		rows_sum((const char *)cells, TALEA_STRIDE(SLOTS) * sizeof(*cells), cpus_nr, 0,
+		lanes_sum((const char *)cells, TALEA_STRIDE(SLOTS) * sizeof(*cells), cpus_nr, 0,
 			 SLOTS, sums);
 	BENCH_USE(sums);
 }

@@ -1,6 +1,6 @@
 /*
  * What reading the lanes of many CPUs costs, in a simulated region of 128 lanes with the real
- * geometry: the fold's loop (daemon/worker/space/rows.c) over 64 lanes of 100,000 rows beside the
+ * geometry: the fold's loop (daemon/worker/space/lanes.c) over 64 lanes of 100,000 rows beside the
  * fastest plain read of the same bytes, and the exact sum of one counter over 2, 64 and 128 lanes
  * (client/read.c) beside the same loop with lanes a multiple of a page apart, which is why they
  * are not. Needs no daemon. Called by tests/bench/run.
@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 
 #include "client/read.h"
-#include "daemon/worker/space/rows.h"
+#include "daemon/worker/space/lanes.h"
 #include "shm/region.h"
 #include "tests/bench/lib/bench.h"
 
@@ -37,7 +37,7 @@ static uint64_t totals[ROWS] __attribute__((aligned(64)));
 static void run_fold(uint64_t n)
 {
 	while (n--)
-		rows_sum(lane0, SHM_LANE_STRIDE, LANES, 0, ROWS, totals);
+		lanes_sum(lane0, SHM_LANE_STRIDE, LANES, 0, ROWS, totals);
 	BENCH_USE(totals);
 }
 
@@ -145,7 +145,7 @@ static void bandwidth(void)
 	struct figure *best = &f[1];
 	unsigned int nr = 0;
 
-	snprintf(vector, sizeof(vector), "\"way\":\"rows_sum, %s\"", rows_vector_name());
+	snprintf(vector, sizeof(vector), "\"way\":\"lanes_sum, %s\"", lanes_vector_name());
 	for (unsigned int i = 0; i < WAYS; i++)
 		if (ways[i].level <= cpu_level())
 			all[nr++] = (struct figure){ .name = "read_limit_1e5x64",

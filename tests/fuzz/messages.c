@@ -17,8 +17,8 @@
 
 #include "daemon/worker/space/busy.h"
 #include "daemon/worker/space/heat.h"
-#include "daemon/worker/space/leave.h"
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/deferred.h"
+#include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/remove.h"
 #include "daemon/worker/space/totals.h"
 #include "daemon/worker/control/serve.h"
@@ -175,7 +175,7 @@ static void rows_check(void)
 	uint32_t owner[ROWS] = { 0 }, used = 0;
 
 	for (uint32_t slot = SHM_SLOT_OVERFLOW; slot < space_slots_nr(space); slot++) {
-		uint32_t row = owners_row(space, slot);
+		uint32_t row = rows_of_slot(space, slot);
 
 		if (row == SHM_ROW_NONE)
 			continue;
@@ -183,7 +183,7 @@ static void rows_check(void)
 		owner[row] = slot;
 		used++;
 	}
-	fuzz_check(used == space->rows_used);
+	fuzz_check(used == space->rows.used_nr);
 }
 
 static void fold(bool is_settled)
@@ -194,9 +194,9 @@ static void fold(bool is_settled)
 
 	totals_fold(space, &times);
 	totals_check(is_settled);
-	for (uint32_t i = 0; i < space->late_nr; i++)
-		remove_late(space, space->late[i]);
-	space->late_nr = 0;
+	for (uint32_t i = 0; i < space->removal.late_nr; i++)
+		remove_late(space, space->removal.late[i]);
+	space->removal.late_nr = 0;
 	heat_fold(space, &config, times.interval_ns);
 	rows_check();
 }
@@ -206,7 +206,7 @@ static void second(void)
 	passed_ns += SECOND_NS;
 	busy_tick(space, passed_ns, SECOND_NS);
 	heat_second(space, &config, SECOND_NS);
-	owners_check_free(space);
+	rows_check_free(space);
 	remove_second(space, &config);
 }
 
@@ -229,8 +229,9 @@ static void add(struct input *in)
 		n <<= 14;
 	added += n;
 	if ((where & 1) && row != SHM_ROW_NONE)
-		shm_count_add((uint64_t *)(void *)(shards + shards_lane((where >> 1) %
-									space->lanes_nr) + row), n);
+		shm_count_add((uint64_t *)(void *)(shards + row +
+						   shards_lane((where >> 1) % space->pages.lanes_nr)),
+			      n);
 	else
 		shm_count_add((uint64_t *)(void *)(shards + shards_cold(slot)), n);
 }
@@ -423,11 +424,11 @@ static void step(struct input *in)
 		break;
 	case 10:
 		if (!is_grace_under_way)
-			is_grace_under_way = leave_begin(space) > 0;
+			is_grace_under_way = deferred_begin(space) > 0;
 		break;
 	case 11:
 		if (is_grace_under_way)
-			leave_end(space);
+			deferred_end(space);
 		is_grace_under_way = false;
 		break;
 	case 12:

@@ -10,8 +10,8 @@
 
 #include "daemon/worker/space/busy.h"
 #include "daemon/worker/space/heat.h"
-#include "daemon/worker/space/leave.h"
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/deferred.h"
+#include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/quota.h"
 #include "daemon/worker/space/register.h"
 #include "daemon/worker/space/remove.h"
@@ -124,9 +124,9 @@ void inside_fold(struct inside *in, uint64_t interval_ns)
 
 	registry_read_begin();
 	totals_fold(space, &times);
-	for (uint32_t i = 0; i < space->late_nr; i++)
-		remove_late(space, space->late[i]);
-	space->late_nr = 0;
+	for (uint32_t i = 0; i < space->removal.late_nr; i++)
+		remove_late(space, space->removal.late[i]);
+	space->removal.late_nr = 0;
 	heat_fold(space, &in->config, interval_ns);
 	registry_read_end();
 }
@@ -136,7 +136,7 @@ void inside_second(struct inside *in)
 	registry_read_begin();
 	busy_tick(in->space, SECOND_NS, SECOND_NS);
 	heat_second(in->space, &in->config, SECOND_NS);
-	owners_check_free(in->space);
+	rows_check_free(in->space);
 	registry_read_end();
 }
 
@@ -145,8 +145,8 @@ uint32_t inside_grace(struct inside *in)
 	uint32_t nr;
 
 	registry_read_begin();
-	nr = leave_begin(in->space);
-	while (!leave_end(in->space))
+	nr = deferred_begin(in->space);
+	while (!deferred_end(in->space))
 		;
 	registry_read_end();
 	return nr;

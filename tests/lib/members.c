@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "daemon/worker/space/leave.h"
+#include "daemon/worker/space/deferred.h"
 #include "daemon/worker/space/quota.h"
 #include "daemon/worker/space/register.h"
 #include "daemon/worker/space/remove.h"
@@ -83,17 +83,17 @@ void fold(void)
 	times.mono_ns = (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
 	registry_read_begin();
 	totals_fold(space, &times);
-	for (uint32_t i = 0; i < space->late_nr; i++)
-		remove_late(space, space->late[i]);
-	space->late_nr = 0;
+	for (uint32_t i = 0; i < space->removal.late_nr; i++)
+		remove_late(space, space->removal.late[i]);
+	space->removal.late_nr = 0;
 	registry_read_end();
 }
 
 void grace(void)
 {
 	registry_read_begin();
-	leave_begin(space);
-	leave_end(space);
+	deferred_begin(space);
+	deferred_end(space);
 	registry_read_end();
 }
 

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/quota.h"
 #include "daemon/worker/space/register.h"
 #include "daemon/worker/space/suspect.h"
@@ -191,18 +191,18 @@ static uint64_t round_run(uint32_t slot, enum how how)
 	uint64_t quiet;
 	uint32_t seq, row;
 
-	assert_int_equal(owners_assign(space, slot), 0);
-	row = owners_row(space, slot);
+	assert_int_equal(rows_allocate(space, slot), 0);
+	row = rows_of_slot(space, slot);
 	nap_us(20);
-	seq = owners_retire(space, slot);
+	seq = rows_retire(space, slot);
 	if (how != WITHOUT_GRACE)
 		assert_int_equal(grace_visit(online_fd), 0);
-	assert_true(owners_retired(space, slot, seq));
-	quiet = space->rows[row].quiet_sum;
+	assert_true(rows_free_retired(space, slot, seq));
+	quiet = space->rows.list[row].quiet_sum;
 	nap_us(50);
-	quiet = owners_row_sum(space, row) - quiet;
+	quiet = rows_sum_one(space, row) - quiet;
 	/* What came late is told once, and is not this test's counters'. */
-	space->rows[row].quiet_sum += quiet;
+	space->rows.list[row].quiet_sum += quiet;
 	return quiet;
 }
 

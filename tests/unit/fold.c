@@ -107,7 +107,7 @@ static void totals_are_rows_and_cold_cells_however_slots_are_mixed(void **state)
 		want[i] = (int64_t)i * 3 + 1;
 		if (is_cold)
 			continue;
-		for (uint32_t cpu = 0; cpu < in.space->lanes_nr; cpu++) {
+		for (uint32_t cpu = 0; cpu < in.space->pages.lanes_nr; cpu++) {
 			inside_add_row(&in, r.slot, cpu, (uint64_t)i << 20 | cpu);
 			want[i] += (int64_t)i << 20 | cpu;
 		}
@@ -177,14 +177,14 @@ static void the_busiest_are_listed_with_rates_and_lanes(void **state)
 	assert_true(b->nr == 0 && b->all == 1);
 	for (unsigned int i = 0; i < 3; i++) {
 		inside_add_cold(&in, slow, 10);
-		for (uint32_t cpu = 0; cpu < in.space->lanes_nr && cpu < 2; cpu++)
+		for (uint32_t cpu = 0; cpu < in.space->pages.lanes_nr && cpu < 2; cpu++)
 			inside_add_row(&in, fast, cpu, cpu ? 100 : 300);
 		b = second();
 	}
 	assert_true(b->nr == 2 && b->all == 1 && b->slot[0] == fast && b->slot[1] == slow);
 	assert_true(b->generation[0] == slot_generation(space_slot(in.space, fast)->route));
 	assert_true(b->rates[1][0] == 10 && b->rates[1][2] == 10 && b->rates[1][3] == 0);
-	if (in.space->lanes_nr > 1) {
+	if (in.space->pages.lanes_nr > 1) {
 		assert_true(b->rates[0][0] == 400 && b->lanes[0] == 2);
 		assert_true(b->imbalance[0] == 1.5f); /* 300 over a mean of 200 */
 	}
@@ -286,7 +286,7 @@ static void without_memory_for_rows_a_counter_is_cold(void **state)
 	is_out_of_memory = false;
 	assert_int_equal(r.err, 0);
 	assert_int_equal(slot_row(space_slot(in.space, r.slot)->route), SHM_ROW_NONE);
-	assert_int_equal(in.space->waiting_nr, 1);
+	assert_int_equal(in.space->heat.waiting_nr, 1);
 }
 
 int main(void)

@@ -9,7 +9,7 @@
 
 #include "daemon/worker/space/changes.h"
 #include "daemon/worker/space/heat.h"
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/suspect.h"
 #include "tests/lib/inside.h"
 
@@ -83,13 +83,13 @@ static void a_counter_has_a_row_within_two_folds_of_crossing_the_threshold(void 
 
 	(void)state;
 	inside_fold(&in, FOLD_NS);
-	assert_false(owners_is_hot(in.space, slot));
+	assert_false(rows_is_hot(in.space, slot));
 	inside_add_cold(&in, slot, 999);
 	inside_fold(&in, FOLD_NS);
-	assert_false(owners_is_hot(in.space, slot));
+	assert_false(rows_is_hot(in.space, slot));
 	heat_up(slot, HOT_ADDS);
 	inside_fold(&in, FOLD_NS);
-	assert_true(owners_is_hot(in.space, slot));
+	assert_true(rows_is_hot(in.space, slot));
 	inside_add_row(&in, slot, 0, 5);
 	inside_add_row(&in, slot, 1, 6);
 	inside_fold(&in, FOLD_NS);
@@ -114,7 +114,7 @@ static void a_quiet_one_gives_its_row_back_and_keeps_its_count(void **state)
 	}
 	inside_fold(&in, FOLD_NS);
 	assert_int_equal(heat_of(slot), WIRE_COLD);
-	assert_int_equal(in.space->rows_used, 0);
+	assert_int_equal(in.space->rows.used_nr, 0);
 	assert_int_equal(inside_total(&in, slot), HOT_ADDS + 100);
 }
 
@@ -161,11 +161,11 @@ static void a_grace_for_an_earlier_retirement_does_not_end_a_later_one(void **st
 
 	(void)state;
 	pin(slot, WIRE_RULE_YES);
-	seq = owners_retire(in.space, slot);
-	owners_keep(in.space, slot);
-	assert_int_not_equal(owners_retire(in.space, slot), seq);
-	assert_false(owners_retired(in.space, slot, seq));
-	assert_true(owners_is_retiring(in.space, slot));
+	seq = rows_retire(in.space, slot);
+	rows_cancel(in.space, slot);
+	assert_int_not_equal(rows_retire(in.space, slot), seq);
+	assert_false(rows_free_retired(in.space, slot, seq));
+	assert_true(rows_is_retiring(in.space, slot));
 }
 
 static void when_rows_run_out_the_hottest_keep_them_and_the_rest_wait(void **state)
@@ -199,7 +199,7 @@ static void when_rows_run_out_the_hottest_keep_them_and_the_rest_wait(void **sta
 	assert_int_equal(heat_of(slots[1]), WIRE_HOT);
 	assert_int_equal(heat_of(slots[3]), WIRE_HOT);
 	assert_int_equal(heat_of(slots[2]), WIRE_COLD);
-	assert_int_equal(in.space->rows_used, 2);
+	assert_int_equal(in.space->rows.used_nr, 2);
 }
 
 static void nobody_gives_way_where_rows_are_not_used_again(void **state)
@@ -309,11 +309,11 @@ static void without_a_good_self_test_only_rows_that_were_never_owned_are_given(v
 	(void)state;
 	shm_set32(&in.space->d->promotion, SHM_REUSE_OFF);
 	pin(one, WIRE_RULE_YES);
-	row = owners_row(in.space, one);
+	row = rows_of_slot(in.space, one);
 	pin(one, WIRE_RULE_NO);
 	inside_grace(&in);
 	pin(two, WIRE_RULE_YES);
-	assert_int_not_equal(owners_row(in.space, two), row);
+	assert_int_not_equal(rows_of_slot(in.space, two), row);
 	shm_set32(&in.space->d->promotion, SHM_ROWS_OFF | SHM_REUSE_OFF);
 	pin(one, WIRE_RULE_YES);
 	assert_int_equal(heat_of(one), WIRE_PROMOTING);
@@ -322,7 +322,7 @@ static void without_a_good_self_test_only_rows_that_were_never_owned_are_given(v
 	heat_allowed(in.space, &in.config);
 	registry_read_end();
 	assert_int_equal(heat_of(one), WIRE_HOT);
-	assert_int_equal(owners_row(in.space, one), row);
+	assert_int_equal(rows_of_slot(in.space, one), row);
 }
 
 static void a_new_worker_finds_rows_pins_and_unfinished_retirements(void **state)

@@ -72,7 +72,7 @@ static void a_freed_key_moves_into_removed_in_one_epoch(void **state)
 	inside_grace(&keys_inside);
 	keys_fold();
 	assert_int_equal(keys_sum, 135);
-	assert_int_equal(keys_inside.space->members_nr, 1);
+	assert_int_equal(keys_inside.space->quota.members_nr, 1);
 	keys_finish();
 }
 
@@ -179,7 +179,7 @@ static void no_program_registers_members_of_the_kernel(void **state)
 			    .name_len = 10, .help = "Of a test.", .help_len = 10, .label = "comm",
 			    .label_len = 4 };
 	assert_int_equal(claim_as_user(&c), -EINVAL);
-	assert_int_equal(keys_inside.space->quota_nr, 0);
+	assert_int_equal(keys_inside.space->quota.counted_nr, 0);
 	keys_finish();
 }
 
@@ -290,7 +290,7 @@ static void a_flood_of_keys_is_exact(void **state)
 	registry_read_end();
 	keys_fold();
 	assert_int_equal(keys_sum, all);
-	assert_int_equal(keys_inside.space->members_nr, STABLE / 2);
+	assert_int_equal(keys_inside.space->quota.members_nr, STABLE / 2);
 	keys_finish();
 }
 

@@ -56,7 +56,7 @@ static void two_keys_never_have_one_name(void **state)
 	for (size_t i = 0; i < nr; i++)
 		keys_store(keys[i], 1ull << i);
 	keys_fold();
-	assert_int_equal(keys_inside.space->members_nr, nr);
+	assert_int_equal(keys_inside.space->quota.members_nr, nr);
 	assert_int_equal(keys_sum, (1ll << nr) - 1);
 	assert_int_equal(keys_total("fam_total{comm=\"\xc3\xbf\"}"), 1 << 4);
 	assert_int_equal(keys_total("fam_total{comm=\"\\\\xc3\"}"), 1 << 5);
@@ -243,7 +243,7 @@ static void long_paths_are_cut_and_still_differ(void **state)
 	kernel_cgroup(keys_kernel, 78, path);
 	keys_fold();
 	assert_int_equal(keys_sum, 11);
-	assert_int_equal(keys_inside.space->members_nr, 2);
+	assert_int_equal(keys_inside.space->quota.members_nr, 2);
 	keys_finish();
 }
 

@@ -211,14 +211,14 @@ static void an_index_keeps_no_entry_of_who_is_gone_over_a_restart(void **state)
 		key_of(i, 'c', key);
 		slots[i] = member(key);
 	}
-	used = space->index_live;
+	used = space->names.index_live;
 	for (uint32_t i = 0; i < 200; i += 2)
 		forget(slots[i]);
-	assert_int_equal(space->index_live, used - 100);
+	assert_int_equal(space->names.index_live, used - 100);
 	/* As a worker leaves it that died before the entry was out. */
 	space_slot(space, slots[1])->route = slot_route(generation(slots[1]) + 1, SHM_ROW_NONE);
 	members_restart();
-	assert_int_equal(space->index_live, used - 101);
+	assert_int_equal(space->names.index_live, used - 101);
 	for (uint32_t i = 3; i < 200; i += 2) {
 		uint32_t g;
 

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "daemon/worker/space/busy.h"
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/remove.h"
 #include "tests/lib/clock.h"
 #include "tests/lib/members.h"
@@ -23,7 +23,7 @@
 
 static void a_member_that_goes_is_not_found_and_its_sum_is_in_removed(void **state)
 {
-	uint32_t a = member("a"), b = member("b"), quota_nr = space->quota_nr, g;
+	uint32_t a = member("a"), b = member("b"), quota_nr = space->quota.counted_nr, g;
 
 	(void)state;
 	shm_count_add(cell(a), 30);
@@ -32,9 +32,9 @@ static void a_member_that_goes_is_not_found_and_its_sum_is_in_removed(void **sta
 	forget(a);
 	assert_int_equal(find("a", &g), SHM_SLOT_NONE);
 	assert_int_equal(generation(a) & 1, 0);
-	assert_int_equal(space->members_nr, 1);
-	assert_int_equal(space->members_of[family], 1);
-	assert_int_equal(space->quota_nr, quota_nr - 1);
+	assert_int_equal(space->quota.members_nr, 1);
+	assert_int_equal(space->quota.members_of[family], 1);
+	assert_int_equal(space->quota.counted_nr, quota_nr - 1);
 	shm_count_add(cell(a), 4); /* by a section that began before */
 	fold();
 	assert_int_equal(total(a) + total(b) + total(removed), 39);
@@ -57,7 +57,7 @@ static void a_removal_is_asked_for_twice_and_for_nothing_else_than_members(void 
 	(void)state;
 	forget(a);
 	forget(a);
-	assert_int_equal(space->members_nr, 0);
+	assert_int_equal(space->quota.members_nr, 0);
 	grace();
 	registry_read_begin();
 	assert_int_equal(remove_begin(space, a, SHM_WHY_FORGET, 0), -EINVAL);
@@ -75,8 +75,8 @@ static void a_row_goes_with_its_member_and_comes_to_another(void **state)
 	uint64_t *lane;
 
 	(void)state;
-	assert_int_equal(owners_assign(space, a), 0);
-	row = owners_row(space, a);
+	assert_int_equal(rows_allocate(space, a), 0);
+	row = rows_of_slot(space, a);
 	lane = (uint64_t *)(void *)(shards + SHM_S_LANES + row * 8ull);
 	shm_count_add(cell(a), 1);
 	shm_count_add(lane, 100);
@@ -86,10 +86,10 @@ static void a_row_goes_with_its_member_and_comes_to_another(void **state)
 	fold();
 	assert_int_equal(total(a), 111);
 	grace();
-	assert_int_equal(space->rows_used, 0);
-	assert_int_equal(space->rows_retiring, 0);
-	assert_int_equal(owners_assign(space, b), 0);
-	assert_int_equal(owners_row(space, b), row);
+	assert_int_equal(space->rows.used_nr, 0);
+	assert_int_equal(space->rows.retiring_nr, 0);
+	assert_int_equal(rows_allocate(space, b), 0);
+	assert_int_equal(rows_of_slot(space, b), row);
 	shm_count_add(lane, 1000);
 	fold();
 	assert_int_equal(total(removed), 111);
@@ -292,7 +292,7 @@ static void a_new_worker_finds_who_is_free_and_ends_who_was_going(void **state)
 	forget(b);
 	members_restart();
 	assert_int_equal(find("key 2", &g), SHM_SLOT_NONE);
-	assert_int_equal(space->members_nr, 0);
+	assert_int_equal(space->quota.members_nr, 0);
 	fold();
 	assert_int_equal(total(b), 2);
 	quarantine_pass();
@@ -372,7 +372,7 @@ static void members_go_when_they_were_idle_for_their_time_to_live(void **state)
 	other = make(SHM_FAMILY, "views_total", 11, 0);
 	stays = make(SHM_MEMBER, "idle", 4, other);
 	second();
-	assert_int_equal(space->changed_s[idle], 0); /* no rule: nobody looked */
+	assert_int_equal(space->removal.changed_s[idle], 0); /* no rule: nobody looked */
 	config.rules[0] = (struct config_rule){ .glob = "likes_*", .ttl_s = 100 };
 	config.rules[1] = (struct config_rule){ .glob = "likes_total{key=\"ke*\"}", .ttl_s = 0 };
 	config.rules[2] = (struct config_rule){ .glob = "*", .ttl_s = CONFIG_TTL_UNSET };
@@ -383,7 +383,7 @@ static void members_go_when_they_were_idle_for_their_time_to_live(void **state)
 	second();
 	assert_true(is_live(idle) && is_live(busy));
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	space->changed_s[busy] = (uint32_t)t.tv_sec;
+	space->removal.changed_s[busy] = (uint32_t)t.tv_sec;
 	clock_ahead_s += 2;
 	second();
 	assert_false(is_live(idle));

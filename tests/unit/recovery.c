@@ -112,7 +112,7 @@ static void check_slot(uint32_t slot, uint8_t *row_owned)
 	CHECK(slot_row(s->state) == row);
 	CHECK(name_offset(name) < space->d->names_bytes);
 	if (row != SHM_ROW_NONE) {
-		CHECK(row / 8 < space->rows_nr);
+		CHECK(row / 8 < space->rows.summed_nr);
 		CHECK(!row_owned[row / 8]++);
 	}
 	if (type == SHM_OTHER || type == SHM_REMOVED)

@@ -14,8 +14,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "daemon/worker/space/leave.h"
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/deferred.h"
+#include "daemon/worker/space/heat.h"
+#include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/quota.h"
 #include "daemon/worker/space/register.h"
 #include "daemon/worker/space/remove.h"
@@ -114,7 +115,7 @@ static uint64_t slot_sum(uint32_t slot)
 	uint64_t sum = (uint64_t)s->base[state_version(s->state) & 1] + *cell_of(slot);
 
 	if (slot_row(s->state) != SHM_ROW_NONE)
-		sum += owners_row_sum(space, slot_row(s->state) / 8);
+		sum += rows_sum_one(space, slot_row(s->state) / 8);
 	return sum;
 }
 
@@ -132,7 +133,7 @@ static void check_sums(void)
 
 		if (!s->state)
 			continue; /* its worker died before it was anybody's */
-		CHECK((uint64_t)space->apart[slot] ==
+		CHECK((uint64_t)space->off_shard.by_slot[slot] ==
 		      (uint64_t)s->base[state_version(s->state) & 1]);
 		sum += slot_sum(slot);
 		if (!is_live(slot) && !is_removing(slot))
@@ -142,11 +143,11 @@ static void check_sums(void)
 			continue;
 		}
 		CHECK(slot_row(s->route) == row || slot_row(s->route) == SHM_ROW_NONE);
-		CHECK(space->rows[row / 8].slot == slot && !row_owned[row / 8]++);
+		CHECK(space->rows.list[row / 8].slot == slot && !row_owned[row / 8]++);
 		used++;
 	}
 	CHECK(sum == notes->added);
-	CHECK(used == space->rows_used);
+	CHECK(used == space->rows.used_nr);
 }
 
 /* Both copies of the totals say what is so, and their sum is the family's. */
@@ -162,7 +163,7 @@ static void fold_twice(void)
 			sum += space_totals(space, space->t->epoch & 1)[slot];
 		CHECK(sum == notes->added);
 	}
-	CHECK(!space->late_nr && !space->t->strays_nr && !space->suspects_nr);
+	CHECK(!space->removal.late_nr && !space->t->strays_nr && !space->suspects_nr);
 }
 
 static uint32_t member_make(void)
@@ -189,17 +190,17 @@ static uint32_t member_take(bool with_row)
 	for (uint32_t i = 0; i < slots_nr; i++) {
 		slot = (from + i) % slots_nr;
 		if (slot >= SHM_SLOT_FIRST && is_member_slot(slot) && is_live(slot) &&
-		    owners_is_hot(space, slot) == with_row && !owners_is_retiring(space, slot))
+		    rows_is_hot(space, slot) == with_row && !rows_is_retiring(space, slot))
 			goto found;
 	}
 	notes->keys_nr++;
 	slot = member_make();
 	if (with_row)
-		CHECK(!owners_assign(space, slot));
+		CHECK(!rows_allocate(space, slot));
 found:
 	add(cell_of(slot), 1000003);
 	if (with_row)
-		for (uint32_t lane = 0; lane < space->lanes_nr; lane++)
+		for (uint32_t lane = 0; lane < space->pages.lanes_nr; lane++)
 			add((uint64_t *)(void *)(shards + shards_lane(lane) +
 						 slot_row(space_slot(space, slot)->state)), 17);
 	return slot;
@@ -207,8 +208,8 @@ found:
 
 static void grace_pass(void)
 {
-	leave_begin(space);
-	leave_end(space);
+	deferred_begin(space);
+	deferred_end(space);
 }
 
 /* The slot of a member that has gone. */
@@ -236,13 +237,13 @@ static uint32_t act_prepare(enum act act)
 		return member_take(true);
 	case ACT_RETIRED:
 		slot = member_take(true);
-		leave_put_row(space, slot, owners_retire(space, slot));
-		leave_begin(space);
+		heat_defer_retirement(space, slot, rows_retire(space, slot));
+		deferred_begin(space);
 		return slot;
 	case ACT_REMOVED:
 		slot = member_take(true);
 		CHECK(!remove_begin(space, slot, SHM_WHY_FORGET, 0));
-		leave_begin(space);
+		deferred_begin(space);
 		return slot;
 	case ACT_REUSE:
 		notes->keys_nr++;
@@ -263,17 +264,17 @@ static void act_run(enum act act, uint32_t slot)
 {
 	switch (act) {
 	case ACT_ASSIGN:
-		CHECK(!owners_assign(space, slot));
+		CHECK(!rows_allocate(space, slot));
 		break;
 	case ACT_RETIRE:
-		leave_put_row(space, slot, owners_retire(space, slot));
+		heat_defer_retirement(space, slot, rows_retire(space, slot));
 		break;
 	case ACT_REMOVE:
 		CHECK(!remove_begin(space, slot, SHM_WHY_FORGET, 0));
 		break;
 	case ACT_RETIRED:
 	case ACT_REMOVED:
-		leave_end(space);
+		deferred_end(space);
 		break;
 	case ACT_REUSE:
 		member_make();

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/worker/space/changes.h"
-#include "daemon/worker/space/rows.h"
+#include "daemon/worker/space/lanes.h"
 #include "daemon/worker/control/control.h"
 #include "daemon/worker/sandbox.h"
 
@@ -77,7 +77,7 @@ static void status_fill(const struct control *c, const struct connection *conn,
 	status_totals(space->t, s);
 	snprintf(s->sandbox, sizeof(s->sandbox), "%s", sandbox_text());
 	snprintf(s->version, sizeof(s->version), "%s", TALEA_VERSION);
-	snprintf(s->vector, sizeof(s->vector), "%s", rows_vector_name());
+	snprintf(s->vector, sizeof(s->vector), "%s", lanes_vector_name());
 	snprintf(s->socket, sizeof(s->socket), "%s", ws->config.socket);
 	snprintf(s->state_folder, sizeof(s->state_folder), "%s", ws->config.state);
 	snprintf(s->name_space, sizeof(s->name_space), "%s", space->name);

@@ -9,7 +9,7 @@
 
 #include "daemon/link/log.h"
 #include "daemon/worker/space/heat.h"
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/quota.h"
 #include "daemon/worker/space/register.h"
 #include "daemon/worker/space/remove.h"
@@ -220,10 +220,10 @@ static uint32_t idle_s(const struct space *space, uint32_t slot)
 {
 	struct timespec now;
 
-	if (!space->changed_s[slot])
+	if (!space->removal.changed_s[slot])
 		return UINT32_MAX;
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint32_t)now.tv_sec - space->changed_s[slot];
+	return (uint32_t)now.tv_sec - space->removal.changed_s[slot];
 }
 
 static void explain(const struct space *space, const struct config *config, const char *name,
@@ -288,6 +288,6 @@ void serve_query(struct fold *f, struct request *request, const struct config *c
 		struct wire_lanes *l = (struct wire_lanes *)(void *)a->records;
 
 		*l = (struct wire_lanes){ .slot = slot, .generation = generation };
-		a->head.length += (uint32_t)lanes(r->space, owners_row(r->space, slot), l);
+		a->head.length += (uint32_t)lanes(r->space, rows_of_slot(r->space, slot), l);
 	}
 }

@@ -12,8 +12,8 @@
 #include "daemon/link/log.h"
 #include "daemon/worker/space/busy.h"
 #include "daemon/worker/space/heat.h"
-#include "daemon/worker/space/leave.h"
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/deferred.h"
+#include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/remove.h"
 #include "daemon/worker/space/suspect.h"
 #include "daemon/worker/fold/grace.h"
@@ -33,7 +33,7 @@ static uint64_t thread_cpu_ns(void)
 static void read_sample(struct space *space)
 {
 	uint64_t *ns = space->t->read_ns, begin, epoch, value = 0;
-	uint32_t slot = space->owners_nr ? space->owners[0].slot : SHM_SLOT_OVERFLOW;
+	uint32_t slot = space->rows.owned_nr ? space->rows.owned[0].slot : SHM_SLOT_OVERFLOW;
 	const uint64_t *totals;
 
 	begin = mono_ns();
@@ -70,7 +70,7 @@ static void fold_second(struct fold *f, const struct config *config, uint64_t no
 
 		busy_tick(space, now_ns, elapsed_ns);
 		heat_second(space, config, elapsed_ns);
-		owners_check_free(space);
+		rows_check_free(space);
 		remove_second(space, config);
 		pages_lanes_check(space);
 		read_sample(space);
@@ -84,9 +84,9 @@ static void fold_second(struct fold *f, const struct config *config, uint64_t no
 /* What a fold found that changes D: members' late adds, rows for what is hot. */
 static void space_after(struct space *space, const struct config *config, uint64_t interval_ns)
 {
-	for (uint32_t i = 0; i < space->late_nr; i++)
-		remove_late(space, space->late[i]);
-	space->late_nr = 0;
+	for (uint32_t i = 0; i < space->removal.late_nr; i++)
+		remove_late(space, space->removal.late[i]);
+	space->removal.late_nr = 0;
 	heat_fold(space, config, interval_ns);
 }
 
@@ -112,7 +112,7 @@ static void grace_end(struct fold *f)
 	bool is_all = true;
 
 	for (uint32_t i = 0; i < f->spaces_nr; i++)
-		is_all &= leave_end(f->spaces[i]);
+		is_all &= deferred_end(f->spaces[i]);
 	f->grace.is_over = f->grace.is_under_way = !is_all;
 }
 
@@ -144,7 +144,7 @@ static void grace_begin(struct fold *f, const struct config *config)
 	if (g->is_under_way || !g->is_selftest_taken || (g->promotion & SHM_REUSE_OFF))
 		return;
 	for (uint32_t i = 0; i < f->spaces_nr; i++)
-		nr += leave_begin(f->spaces[i]);
+		nr += deferred_begin(f->spaces[i]);
 	if (!nr)
 		return;
 	g->is_under_way = true;

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/worker/space/register.h"
-#include "daemon/worker/space/rows.h"
+#include "daemon/worker/space/lanes.h"
 
 #define ENDS_MAX 4u /* folds for the last sums of a probe whose keys come and go */
 
@@ -165,7 +165,7 @@ static void table_fold(struct kernel *k, enum probe_id id)
 	uint32_t entry = 0, events_nr = type->events_nr ? type->events_nr : type->keys_nr;
 	uint64_t events = 0;
 
-	rows_sum(p->map, type->stride * sizeof(uint64_t), p->cpus_nr, 0, type->keys_nr, p->sums);
+	lanes_sum(p->map, type->stride * sizeof(uint64_t), p->cpus_nr, 0, type->keys_nr, p->sums);
 	for (uint32_t key = 0; key < events_nr; key++)
 		events += p->sums[key];
 	for (const struct probe_counter *c = type->counters; c->name; c++) {

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/remove.h"
 #include "daemon/worker/space/suspect.h"
 
@@ -51,7 +51,7 @@ static int slot_take_over(struct parts *p, uint32_t slot)
 	if (part <= 0)
 		return 0;
 	p->sums[slot] = (uint64_t)part;
-	space_apart_add(p->space, slot, part);
+	space_off_shard_add(p->space, slot, part);
 	return held_put(p, slot, owner);
 }
 
@@ -153,7 +153,7 @@ void parts_set(struct parts *p, uint32_t slot, uint64_t sum)
 {
 	if (sum == p->sums[slot])
 		return;
-	space_apart_add(p->space, slot, (int64_t)(sum - p->sums[slot]));
+	space_off_shard_add(p->space, slot, (int64_t)(sum - p->sums[slot]));
 	p->sums[slot] = sum;
 }
 
@@ -194,7 +194,7 @@ void parts_commit(struct parts *p, uint32_t slot)
 
 	if (!part)
 		return;
-	owners_commit(p->space, slot, (int64_t)part, SHM_ROW_NONE);
+	rows_commit(p->space, slot, (int64_t)part, SHM_ROW_NONE);
 	parts_set(p, slot, 0);
 }
 

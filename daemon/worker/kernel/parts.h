@@ -1,10 +1,10 @@
 /*
- * What the kernel has counted of each slot of a space: the kernel part, which is in space->apart
- * beside base and adj and lies in maps that end with their probe. A counter's total outlives both:
- * at a worker's start its part is what the former worker published beyond the cells, until a map
- * has been read; when a probe ends the part goes into the base. Each name keeps which life of its
- * probe its part is of, so that a part is never taken for one of another map. The fold thread
- * alone calls this.
+ * What the kernel has counted of each slot of a space: the kernel part, which is in
+ * space->off_shard.by_slot beside base and adj and lies in maps that end with their probe. A
+ * counter's total outlives both: at a worker's start its part is what the former worker published
+ * beyond the cells, until a map has been read; when a probe ends the part goes into the base. Each
+ * name keeps which life of its probe its part is of, so that a part is never taken for one of
+ * another map. The fold thread alone calls this.
  */
 #ifndef WORKER_PARTS_H
 #define WORKER_PARTS_H

@@ -130,23 +130,23 @@ static void track_end(struct busy *b, struct track *t)
 /* A slot that is nobody's any more fell to zero: that is no rate. */
 void busy_forget(struct space *space, uint32_t slot)
 {
-	struct busy *b = space->busy;
+	struct busy *b = space->rates.busy;
 
-	if (space->last_second[slot])
-		space->last_second[slot] = 0;
+	if (space->rates.last_second[slot])
+		space->rates.last_second[slot] = 0;
 	if (b->track_of[slot])
 		track_end(b, &b->tracks[b->track_of[slot] - 1]);
 }
 
 static void changes_find(struct space *space, uint32_t now_s)
 {
-	struct busy *b = space->busy;
+	struct busy *b = space->rates.busy;
 	const uint64_t *totals = space_totals(space, shm_count_read(&space->t->epoch) & 1);
 	uint32_t slots_nr = space_slots_nr(space);
 
 	b->heap_nr = 0;
 	for (uint32_t slot = SHM_SLOT_OVERFLOW; slot < slots_nr; slot++) {
-		int64_t delta = (int64_t)totals[slot] - space->last_second[slot];
+		int64_t delta = (int64_t)totals[slot] - space->rates.last_second[slot];
 
 		if (!delta)
 			continue;
@@ -154,8 +154,8 @@ static void changes_find(struct space *space, uint32_t now_s)
 			busy_forget(space, slot);
 			continue;
 		}
-		space->last_second[slot] = (int64_t)totals[slot];
-		space->changed_s[slot] = now_s;
+		space->rates.last_second[slot] = (int64_t)totals[slot];
+		space->removal.changed_s[slot] = now_s;
 		if (b->track_of[slot])
 			b->tracks[b->track_of[slot] - 1].delta = delta;
 		else
@@ -183,7 +183,7 @@ static void tracks_age(struct busy *b, double seconds)
 static void track_begin(struct space *space, struct track *t, const struct change *c,
 			double seconds)
 {
-	struct busy *b = space->busy;
+	struct busy *b = space->rates.busy;
 
 	*t = (struct track){ .slot = c->slot, .delta = c->delta };
 	t->generation = slot_generation(shm_count_read(&space_slot(space, c->slot)->route));
@@ -228,7 +228,7 @@ static void tracks_order(struct busy *b)
 /* Lists what changed most; the least busy of the list makes room for what is busier. */
 static void list_merge(struct space *space, double seconds)
 {
-	struct busy *b = space->busy;
+	struct busy *b = space->rates.busy;
 	uint32_t free_at = 0, last = b->nr;
 
 	tracks_order(b);
@@ -260,7 +260,7 @@ static void list_merge(struct space *space, double seconds)
 
 static void track_lanes(struct space *space, struct track *t)
 {
-	struct busy *b = space->busy;
+	struct busy *b = space->rates.busy;
 	uint64_t *was = b->lanes + (uint64_t)(t - b->tracks) * b->lanes_nr;
 	uint32_t row = slot_row(shm_count_read(&space_slot(space, t->slot)->state));
 	const char *cell = space->s + SHM_S_LANES + row;
@@ -290,12 +290,12 @@ static void track_lanes(struct space *space, struct track *t)
 /* How the adds of this second spread over the CPUs, for listed counters with a row. */
 static void lanes_look(struct space *space)
 {
-	struct busy *b = space->busy;
+	struct busy *b = space->rates.busy;
 
-	if (b->lanes_nr != space->lanes_nr) {
+	if (b->lanes_nr != space->pages.lanes_nr) {
 		free(b->lanes);
-		b->lanes = calloc((size_t)SHM_BUSY_NR * space->lanes_nr, sizeof(*b->lanes));
-		b->lanes_nr = b->lanes ? space->lanes_nr : 0;
+		b->lanes = calloc((size_t)SHM_BUSY_NR * space->pages.lanes_nr, sizeof(*b->lanes));
+		b->lanes_nr = b->lanes ? space->pages.lanes_nr : 0;
 		for (uint32_t i = 0; i < SHM_BUSY_NR; i++)
 			b->tracks[i].lanes_known = false;
 	}
@@ -317,7 +317,7 @@ static void lanes_look(struct space *space)
 
 static void list_publish(struct space *space)
 {
-	struct busy *b = space->busy;
+	struct busy *b = space->rates.busy;
 	struct busy_shm *to = busy_copy(space, b->tick);
 
 	/* ORDER(busy): the last published list stays whole until the next tick is published. */
@@ -339,7 +339,7 @@ static void list_publish(struct space *space)
 
 void busy_tick(struct space *space, uint64_t now_ns, uint64_t elapsed_ns)
 {
-	struct busy *b = space->busy;
+	struct busy *b = space->rates.busy;
 	double seconds = (double)elapsed_ns / 1e9;
 
 	b->tick++;
@@ -355,14 +355,14 @@ void busy_tick(struct space *space, uint64_t now_ns, uint64_t elapsed_ns)
 
 void busy_recover(struct space *space)
 {
-	struct busy *b = space->busy;
+	struct busy *b = space->rates.busy;
 	const struct busy_shm *from;
 	const uint64_t *totals = space_totals(space, shm_count_read(&space->t->epoch) & 1);
 	uint32_t slots_nr = space_slots_nr(space);
 
 	for (uint32_t slot = SHM_SLOT_OVERFLOW; slot < slots_nr; slot++)
 		if (totals[slot])
-			space->last_second[slot] = (int64_t)totals[slot];
+			space->rates.last_second[slot] = (int64_t)totals[slot];
 	b->tick = (int64_t)shm_count_read(&space->t->busy_tick);
 	from = busy_copy(space, b->tick);
 	if (!b->tick || from->nr > SHM_BUSY_NR)

@@ -1,6 +1,6 @@
 /*
- * The ring of changes in T: what happened to rows, members and suspects, for `talea history`. The only
- * code that stores to it. The fold thread alone calls changes_put.
+ * The ring of changes in T: what happened to rows, members and suspects, for `talea history`. The
+ * only code that stores to it. The fold thread alone calls changes_put.
  */
 #ifndef SPACE_CHANGES_H
 #define SPACE_CHANGES_H

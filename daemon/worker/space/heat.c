@@ -10,8 +10,8 @@
 #include <time.h>
 
 #include "daemon/worker/space/changes.h"
-#include "daemon/worker/space/leave.h"
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/deferred.h"
+#include "daemon/worker/space/rows.h"
 #include "shm/names.h"
 
 #define WALK_STEP 512u	 /* slots looked at after a fold when rules have changed */
@@ -38,7 +38,7 @@ static void heat_set(struct space *space, uint32_t slot, enum wire_heat heat, en
 		.slot = slot, .uid = uid, .row = row, .kind = kinds[heat], .why = (uint8_t)why,
 		.rate = (float)rate,
 	};
-	struct heat *h = &space->heat[slot];
+	struct heat *h = &space->heat.by_slot[slot];
 	uint64_t *nr = changes_to(space, heat);
 	struct timespec t;
 
@@ -91,19 +91,19 @@ static enum wire_hot_rule pin_of(const struct space *space, uint32_t slot)
 static enum wire_hot_rule rule_of(const struct space *space, const struct config *config,
 				  uint32_t slot)
 {
-	struct heat *h = &space->heat[slot];
+	struct heat *h = &space->heat.by_slot[slot];
 	char name[NAME_DISPLAY_MAX];
 	enum wire_hot_rule rule;
 
 	if (!config || !config->rules_nr)
 		return WIRE_RULE_AUTO;
-	if (h->rule >> 2 == space->rules_seq)
+	if (h->rule >> 2 == space->heat.rules_seq)
 		return h->rule & 3;
 	if (name_display(space->d, slot, name, sizeof(name)) < 0)
 		return WIRE_RULE_AUTO;
 	rule = config_hot(config, name);
-	if (h->since_real_ns || h->is_offered || owners_row(space, slot) != SHM_ROW_NONE)
-		h->rule = (uint16_t)(space->rules_seq << 2 | rule);
+	if (h->since_real_ns || h->is_offered || rows_of_slot(space, slot) != SHM_ROW_NONE)
+		h->rule = (uint16_t)(space->heat.rules_seq << 2 | rule);
 	return rule;
 }
 
@@ -127,12 +127,12 @@ static int64_t total_of(const struct space *space, uint32_t slot)
 /* Not a row yet: it is counted, and gets one as soon as there is one. */
 static void wait_for_row(struct space *space, uint32_t slot, enum shm_why why, double rate)
 {
-	if (space->heat[slot].heat == WIRE_PROMOTING)
+	if (space->heat.by_slot[slot].heat == WIRE_PROMOTING)
 		return;
-	if (space->waiting_nr == SHM_SLOTS_MAX)
+	if (space->heat.waiting_nr == SHM_SLOTS_MAX)
 		return;
 	heat_set(space, slot, WIRE_PROMOTING, why, rate, SHM_ROW_NONE, 0);
-	space->waiting[space->waiting_nr++] = (struct waiting){
+	space->heat.waiting[space->heat.waiting_nr++] = (struct waiting){
 		slot, total_of(space, slot), (float)rate
 	};
 }
@@ -140,43 +140,56 @@ static void wait_for_row(struct space *space, uint32_t slot, enum shm_why why, d
 /* Gives the slot a row, or lets it wait for one. */
 static void promote(struct space *space, uint32_t slot, enum shm_why why, double rate, uint32_t uid)
 {
-	if (owners_is_hot(space, slot))
+	if (rows_is_hot(space, slot))
 		return;
-	if (owners_is_retiring(space, slot))
-		owners_keep(space, slot);
-	else if (owners_assign(space, slot)) {
+	if (rows_is_retiring(space, slot))
+		rows_cancel(space, slot);
+	else if (rows_allocate(space, slot)) {
 		wait_for_row(space, slot, why, rate);
 		return;
 	}
-	heat_set(space, slot, WIRE_HOT, why, rate, owners_row(space, slot), uid);
+	heat_set(space, slot, WIRE_HOT, why, rate, rows_of_slot(space, slot), uid);
+}
+
+/* The grace after a retirement has passed. */
+static void finish_retirement(struct space *space, uint32_t slot, uint32_t seq)
+{
+	const struct heat *h = &space->heat.by_slot[slot];
+
+	/* A slot that was removed meanwhile takes its row along. */
+	if (state_flags(shm_count_read(&space_slot(space, slot)->state)) & SHM_F_REMOVING)
+		return;
+	if (rows_free_retired(space, slot, seq))
+		heat_set(space, slot, WIRE_COLD, h->why, (double)h->before, SHM_ROW_NONE, 0);
+}
+
+void heat_defer_retirement(struct space *space, uint32_t slot, uint32_t seq)
+{
+	deferred_put(space, &(struct deferred){ finish_retirement, slot, seq });
 }
 
 static void retire(struct space *space, uint32_t slot, enum shm_why why, double rate, uint32_t uid)
 {
-	if (!owners_is_hot(space, slot) || !leave_has_room(space))
+	if (!rows_is_hot(space, slot) || !deferred_has_room(space))
 		return;
 	if (isnan(rate)) /* told, not measured: what it was in the last second */
-		rate = (double)space->rows[owners_row(space, slot)].rate;
-	leave_put_row(space, slot, owners_retire(space, slot));
-	heat_set(space, slot, WIRE_RETIRING, why, rate, owners_row(space, slot), uid);
-}
-
-void heat_retired(struct space *space, uint32_t slot)
-{
-	heat_set(space, slot, WIRE_COLD, space->heat[slot].why, (double)space->heat[slot].before,
-		 SHM_ROW_NONE, 0);
+		rate = (double)space->rows.list[rows_of_slot(space, slot)].rate;
+	heat_defer_retirement(space, slot, rows_retire(space, slot));
+	heat_set(space, slot, WIRE_RETIRING, why, rate, rows_of_slot(space, slot), uid);
 }
 
 /* --- with every fold -------------------------------------------------------------------------- */
 
 void heat_offer(struct space *space, uint32_t slot, int64_t delta)
 {
+	struct space_heat *h = &space->heat;
+
 	if (delta < 0)
 		delta = -delta;
-	if ((uint64_t)delta < space->attention || space->candidates_nr == SPACE_CANDIDATES_MAX ||
-	    owners_is_hot(space, slot))
+	if ((uint64_t)delta < h->attention || h->candidates_nr == SPACE_CANDIDATES_MAX ||
+	    rows_is_hot(space, slot))
 		return;
-	space->candidates[space->candidates_nr++] = (struct candidate){ slot, delta };
+	h->candidates[h->candidates_nr++] = (struct candidate){ slot, delta };
 }
 
 static int faster_first(const void *x, const void *y)
@@ -188,11 +201,12 @@ static int faster_first(const void *x, const void *y)
 
 static void walk(struct space *space, const struct config *config)
 {
-	uint32_t slots_nr = space_slots_nr(space), end = space->walk_slot + WALK_STEP;
+	uint32_t slots_nr = space_slots_nr(space), end = space->heat.walk_slot + WALK_STEP;
 	enum shm_why why;
 
-	for (; space->walk_slot < slots_nr && space->walk_slot < end; space->walk_slot++) {
-		uint32_t slot = space->walk_slot;
+	for (; space->heat.walk_slot < slots_nr && space->heat.walk_slot < end;
+	     space->heat.walk_slot++) {
+		uint32_t slot = space->heat.walk_slot;
 
 		if (!heat_can_have_row(space, slot))
 			continue;
@@ -214,28 +228,29 @@ void heat_fold(struct space *space, const struct config *config, uint64_t interv
 	double seconds = (double)(interval_ns ? interval_ns : 1) / 1e9;
 	enum shm_why why;
 
-	qsort(space->candidates, space->candidates_nr, sizeof(space->candidates[0]), faster_first);
-	for (uint32_t i = 0; i < space->candidates_nr; i++) {
-		const struct candidate *c = &space->candidates[i];
+	qsort(space->heat.candidates, space->heat.candidates_nr, sizeof(struct candidate),
+	      faster_first);
+	for (uint32_t i = 0; i < space->heat.candidates_nr; i++) {
+		const struct candidate *c = &space->heat.candidates[i];
 		double rate = (double)c->delta / seconds;
 
 		if (rate < HEAT_UP || !heat_can_have_row(space, c->slot))
 			continue;
-		space->heat[c->slot].is_offered = true;
+		space->heat.by_slot[c->slot].is_offered = true;
 		if (told(space, config, c->slot, &why) == WIRE_RULE_NO)
 			continue;
 		promote(space, c->slot, SHM_WHY_RATE, rate, 0);
 	}
-	space->candidates_nr = 0;
-	space->attention = (uint64_t)(HEAT_UP * seconds) + 1;
-	if (space->walk_slot < space_slots_nr(space))
+	space->heat.candidates_nr = 0;
+	space->heat.attention = (uint64_t)(HEAT_UP * seconds) + 1;
+	if (space->heat.walk_slot < space_slots_nr(space))
 		walk(space, config);
-	shm_set32(&space->t->rows_waiting, space->waiting_nr);
+	shm_set32(&space->t->rows_waiting, space->heat.waiting_nr);
 }
 
 void heat_registered(struct space *space, const struct config *config, uint32_t slot)
 {
-	struct heat *h = &space->heat[slot];
+	struct heat *h = &space->heat.by_slot[slot];
 	enum shm_why why;
 
 	if (h->since_real_ns || h->is_offered || h->rule) /* of the member that had it before */
@@ -246,8 +261,8 @@ void heat_registered(struct space *space, const struct config *config, uint32_t 
 
 void heat_reconfigure(struct space *space)
 {
-	space->walk_slot = SHM_SLOT_OVERFLOW;
-	space->rules_seq = (uint16_t)(space->rules_seq % 16383 + 1);
+	space->heat.walk_slot = SHM_SLOT_OVERFLOW;
+	space->heat.rules_seq = (uint16_t)(space->heat.rules_seq % 16383 + 1);
 }
 
 /* --- once a second ---------------------------------------------------------------------------- */
@@ -264,7 +279,7 @@ static double rate_since(const struct space *space, uint32_t slot, int64_t *last
 static void owner_second(struct space *space, const struct config *config, struct row *row,
 			 double seconds)
 {
-	struct heat *h = &space->heat[row->slot];
+	struct heat *h = &space->heat.by_slot[row->slot];
 	enum shm_why why;
 
 	row->rate = (float)rate_since(space, row->slot, &row->last_second, seconds);
@@ -284,9 +299,9 @@ static void waiting_second(struct space *space, const struct config *config, dou
 {
 	uint32_t kept = 0;
 
-	for (uint32_t i = 0; i < space->waiting_nr; i++) {
-		struct waiting w = space->waiting[i];
-		struct heat *h = &space->heat[w.slot];
+	for (uint32_t i = 0; i < space->heat.waiting_nr; i++) {
+		struct waiting w = space->heat.waiting[i];
+		struct heat *h = &space->heat.by_slot[w.slot];
 		enum shm_why why;
 		enum wire_hot_rule rule;
 
@@ -295,9 +310,9 @@ static void waiting_second(struct space *space, const struct config *config, dou
 		w.rate = (float)rate_since(space, w.slot, &w.last_second, seconds);
 		rule = heat_can_have_row(space, w.slot) ? told(space, config, w.slot, &why) :
 							  WIRE_RULE_NO;
-		if (rule == WIRE_RULE_YES && !owners_assign(space, w.slot)) {
+		if (rule == WIRE_RULE_YES && !rows_allocate(space, w.slot)) {
 			heat_set(space, w.slot, WIRE_HOT, why, (double)w.rate,
-				 owners_row(space, w.slot), 0);
+				 rows_of_slot(space, w.slot), 0);
 			continue;
 		}
 		if (rule == WIRE_RULE_NO ||
@@ -309,9 +324,9 @@ static void waiting_second(struct space *space, const struct config *config, dou
 		if (rule == WIRE_RULE_YES)
 			w.rate = INFINITY;
 		h->is_offered = false;
-		space->waiting[kept++] = w;
+		space->heat.waiting[kept++] = w;
 	}
-	space->waiting_nr = kept;
+	space->heat.waiting_nr = kept;
 }
 
 static int hotter_first(const void *x, const void *y)
@@ -336,12 +351,12 @@ static int colder_first(const void *x, const void *y)
 /* The rows that policy alone gave, coldest first; those whose rate is not known yet are left alone. */
 static struct victim *victims_find(struct space *space, const struct config *config, uint32_t *ret_nr)
 {
-	struct victim *v = malloc((space->rows_used + 1) * sizeof(*v));
+	struct victim *v = malloc((space->rows.used_nr + 1) * sizeof(*v));
 	enum shm_why why;
 
 	*ret_nr = 0;
-	for (uint32_t row = 0; v && row < space->rows_nr; row++) {
-		const struct row *r = &space->rows[row];
+	for (uint32_t row = 0; v && row < space->rows.summed_nr; row++) {
+		const struct row *r = &space->rows.list[row];
 
 		if (r->slot != ROW_FREE && !r->is_retiring && !isnan(r->rate) &&
 		    told(space, config, r->slot, &why) != WIRE_RULE_YES)
@@ -356,24 +371,25 @@ static struct victim *victims_find(struct space *space, const struct config *con
 static void rows_redistribute(struct space *space, const struct config *config)
 {
 	/* Those that leave already make room; a row that is not used again makes none. */
-	uint32_t staying = space->rows_used - space->rows_retiring;
-	uint32_t over = staying > space->rows_max ? staying - space->rows_max : 0;
-	uint32_t room = staying < space->rows_max ? space->rows_max - staying : 0;
+	uint32_t staying = space->rows.used_nr - space->rows.retiring_nr;
+	uint32_t over = staying > space->rows.max ? staying - space->rows.max : 0;
+	uint32_t room = staying < space->rows.max ? space->rows.max - staying : 0;
 	bool is_reused = !(shm_read32(&space->d->promotion) & SHM_REUSE_OFF);
 	uint32_t nr, want = over;
 	struct victim *victims;
 
-	if (is_reused && space->waiting_nr > room)
-		want += space->waiting_nr - room;
-	if (!want || !space->rows_nr)
+	if (is_reused && space->heat.waiting_nr > room)
+		want += space->heat.waiting_nr - room;
+	if (!want || !space->rows.summed_nr)
 		return;
 	victims = victims_find(space, config, &nr);
 	if (nr)
-		qsort(space->waiting, space->waiting_nr, sizeof(*space->waiting), hotter_first);
+		qsort(space->heat.waiting, space->heat.waiting_nr, sizeof(struct waiting),
+		      hotter_first);
 	for (uint32_t i = 0; victims && i < nr && i < want && i < EVICT_MAX; i++) {
-		uint32_t slot = space->rows[victims[i].row].slot;
+		uint32_t slot = space->rows.list[victims[i].row].slot;
 
-		if (i >= over && (double)space->waiting[i - over].rate <
+		if (i >= over && (double)space->heat.waiting[i - over].rate <
 					 EVICT_FACTOR * (double)victims[i].rate)
 			break;
 		retire(space, slot, SHM_WHY_BUDGET, (double)victims[i].rate, 0);
@@ -385,25 +401,26 @@ void heat_second(struct space *space, const struct config *config, uint64_t elap
 {
 	double seconds = (double)(elapsed_ns ? elapsed_ns : 1) / 1e9;
 
-	for (uint32_t row = 0; row < space->rows_nr; row++)
-		if (space->rows[row].slot != ROW_FREE)
-			owner_second(space, config, &space->rows[row], seconds);
+	for (uint32_t row = 0; row < space->rows.summed_nr; row++)
+		if (space->rows.list[row].slot != ROW_FREE)
+			owner_second(space, config, &space->rows.list[row], seconds);
 	waiting_second(space, config, seconds);
 	rows_redistribute(space, config);
-	shm_set32(&space->t->rows_waiting, space->waiting_nr);
+	shm_set32(&space->t->rows_waiting, space->heat.waiting_nr);
 }
 
 void heat_allowed(struct space *space, const struct config *config)
 {
 	/* Rates are of the last tick: only who was told to have a row can be served at once. */
-	for (uint32_t i = 0; i < space->waiting_nr; i++) {
-		uint32_t slot = space->waiting[i].slot;
+	for (uint32_t i = 0; i < space->heat.waiting_nr; i++) {
+		uint32_t slot = space->heat.waiting[i].slot;
 		enum shm_why why;
 
-		if (space->heat[slot].heat == WIRE_PROMOTING && heat_can_have_row(space, slot) &&
+		if (space->heat.by_slot[slot].heat == WIRE_PROMOTING &&
+		    heat_can_have_row(space, slot) &&
 		    told(space, config, slot, &why) == WIRE_RULE_YES &&
-		    !owners_assign(space, slot))
-			heat_set(space, slot, WIRE_HOT, why, NAN, owners_row(space, slot), 0);
+		    !rows_allocate(space, slot))
+			heat_set(space, slot, WIRE_HOT, why, NAN, rows_of_slot(space, slot), 0);
 	}
 }
 
@@ -424,7 +441,7 @@ int heat_pin(struct space *space, const struct config *config, uint32_t slot,
 	uint64_t state = shm_count_read(&s->state);
 	uint8_t flags = state_flags(state) & (uint8_t)~(SHM_F_PIN_HOT | SHM_F_PIN_COLD);
 	const struct change_shm change = { .slot = slot, .uid = uid, .kind = kinds[pin],
-					   .why = SHM_WHY_PIN, .row = owners_row(space, slot) };
+					   .why = SHM_WHY_PIN, .row = rows_of_slot(space, slot) };
 	enum shm_why told_why;
 
 	if (!heat_can_have_row(space, slot)) {
@@ -454,10 +471,10 @@ int heat_pin(struct space *space, const struct config *config, uint32_t slot,
 void heat_explain(const struct space *space, const struct config *config, uint32_t slot,
 		  struct wire_explain *ret)
 {
-	const struct heat *h = &space->heat[slot];
-	uint32_t row = owners_row(space, slot);
+	const struct heat *h = &space->heat.by_slot[slot];
+	uint32_t row = rows_of_slot(space, slot);
 
-	ret->heat = owners_is_retiring(space, slot) ? WIRE_RETIRING :
+	ret->heat = rows_is_retiring(space, slot) ? WIRE_RETIRING :
 		    row != SHM_ROW_NONE		    ? WIRE_HOT :
 		    h->heat == WIRE_PROMOTING	    ? WIRE_PROMOTING : WIRE_COLD;
 	/* What was noted may be of a former owner of the slot's heat: then nothing is known. */
@@ -499,12 +516,13 @@ void heat_recover(struct space *space)
 		    c->generation !=
 			    slot_generation(shm_count_read(&space_slot(space, slot)->route)))
 			continue;
-		space->heat[slot] = (struct heat){
+		space->heat.by_slot[slot] = (struct heat){
 			.since_real_ns = c->real_ns, .before = c->rate, .after = NAN,
 			.heat = heats[c->kind], .why = c->why,
 		};
 	}
-	for (uint32_t row = 0; row < space->rows_nr; row++)
-		if (space->rows[row].slot != ROW_FREE && space->rows[row].is_retiring)
-			leave_put_row(space, space->rows[row].slot, space->rows[row].retire_seq);
+	for (uint32_t row = 0; row < space->rows.summed_nr; row++)
+		if (space->rows.list[row].slot != ROW_FREE && space->rows.list[row].is_retiring)
+			heat_defer_retirement(space, space->rows.list[row].slot,
+					      space->rows.list[row].retire_seq);
 }

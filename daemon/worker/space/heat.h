@@ -1,9 +1,9 @@
 /*
- * Who gets a row: the policy. A counter that moves faster than HEAT_UP in one fold gets one at once if
- * there is one; one that stays under HEAT_DOWN for HEAT_QUIET_S seconds gives it back; when there are
- * none left the hottest keep them. Pins (flags in D) and [counter GLOB] hot = come before rates.
- * Owns space->heat and space->candidates. The fold thread alone calls this, inside
- * registry_read_begin.
+ * Who gets a row: the policy. A counter that moves faster than HEAT_UP in one fold gets one at once
+ * if there is one; one that stays under HEAT_DOWN for HEAT_QUIET_S seconds gives it back; when
+ * there are none left the hottest keep them. Pins (flags in D) and [counter GLOB] hot = come before
+ * rates. Owns space->heat.by_slot and space->heat.candidates. The fold thread alone calls this,
+ * inside registry_read_begin.
  */
 #ifndef SPACE_HEAT_H
 #define SPACE_HEAT_H
@@ -60,8 +60,9 @@ void heat_reconfigure(struct space *space);
 int heat_pin(struct space *space, const struct config *config, uint32_t slot,
 	     enum wire_hot_rule pin, uint32_t uid, char *why, size_t why_size);
 
-/* The grace after a retirement has passed (owners_retired was called). */
-void heat_retired(struct space *space, uint32_t slot);
+/* Defers the end of a retirement, the one that rows_retire gave seq for, until the grace has
+ * passed. */
+void heat_defer_retirement(struct space *space, uint32_t slot, uint32_t seq);
 
 /* Fills what an explanation says about heat. */
 void heat_explain(const struct space *space, const struct config *config, uint32_t slot,

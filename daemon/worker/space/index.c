@@ -59,12 +59,12 @@ static int index_rebuild(struct space *space, uint32_t order)
 
 		if (!slot)
 			continue;
-		entry_put(to, new, space->records[slot].hash_low, from[i]);
+		entry_put(to, new, space->names.records[slot].hash_low, from[i]);
 		nr++;
 	}
 	/* ORDER(index): every entry of the table is stored before the word that names it. */
 	shm_publish(&space->d->index_word, new);
-	space->index_used = space->index_live = nr;
+	space->names.index_used = space->names.index_live = nr;
 	/* A reader still in the old table sees zeros there, misses, and finds the word changed. */
 	pages_index_punch(space, old);
 	return 0;
@@ -75,15 +75,15 @@ int index_reserve(struct space *space)
 	uint32_t order = index_order(shm_count_read(&space->d->index_word));
 	uint64_t size = 1ull << order;
 
-	if ((space->index_used + 1) * 4ull <= size * 3)
+	if ((space->names.index_used + 1) * 4ull <= size * 3)
 		return 0;
 	/* Half of it may be tombstones: then the next rebuild is at least a quarter of it away. */
-	return index_rebuild(space, space->index_live * 2ull <= size ? order : order + 1);
+	return index_rebuild(space, space->names.index_live * 2ull <= size ? order : order + 1);
 }
 
 static void registry_put(struct space *space, uint32_t slot, uint64_t hash)
 {
-	struct record *rec = &space->records[slot];
+	struct record *rec = &space->names.records[slot];
 
 	registry_reclaim(rec);
 	rec->hash_low = (uint32_t)hash;
@@ -95,8 +95,9 @@ void index_put(struct space *space, uint32_t slot, uint64_t hash)
 {
 	uint64_t word = shm_count_read(&space->d->index_word);
 
-	space->index_used += entry_put(table_of(space, word), word, hash, index_entry(hash, slot));
-	space->index_live++;
+	space->names.index_used +=
+		entry_put(table_of(space, word), word, hash, index_entry(hash, slot));
+	space->names.index_live++;
 	registry_put(space, slot, hash);
 }
 
@@ -123,11 +124,11 @@ void index_remove(struct space *space, uint32_t slot, uint64_t hash)
 		return;
 	at = (uint64_t)(entry - table);
 	shm_set32(entry, SHM_INDEX_TOMBSTONE);
-	space->index_live--;
+	space->names.index_live--;
 	/* Tombstones at the end of a chain lead nowhere. */
 	while (!table[(at + 1) & mask] && is_tombstone(table[at & mask])) {
 		shm_set32(&table[at & mask], 0);
-		space->index_used--;
+		space->names.index_used--;
 		at--;
 	}
 }
@@ -143,14 +144,14 @@ void index_recover(struct space *space)
 		for (uint32_t parity = 0; parity < 2; parity++)
 			if (index_make(order, parity) != place)
 				pages_index_punch(space, index_make(order, parity));
-	space->index_used = space->index_live = 0;
+	space->names.index_used = space->names.index_live = 0;
 	for (uint64_t i = 0; i < 1ull << index_order(word); i++) {
 		uint32_t slot = table[i] & (SHM_SLOTS_MAX - 1);
 
 		if (slot && (slot >= slots_nr || !space_is_owned(space, slot)))
 			shm_set32(&table[i], SHM_INDEX_TOMBSTONE);
-		space->index_used += table[i] != 0;
-		space->index_live += !is_tombstone(table[i]) && table[i];
+		space->names.index_used += table[i] != 0;
+		space->names.index_live += !is_tombstone(table[i]) && table[i];
 	}
 }
 
@@ -180,12 +181,12 @@ static void base_put(uint64_t *table, uint32_t order, uint64_t entry)
 
 uint32_t bases_find(const struct space *space, const char *base, uint32_t len)
 {
-	uint64_t mask = (1ull << space->bases_order) - 1, hash = base_hash(base, len) >> 32;
+	uint64_t mask = (1ull << space->names.bases_order) - 1, hash = base_hash(base, len) >> 32;
 
-	if (!space->bases)
+	if (!space->names.bases)
 		return SHM_SLOT_NONE;
-	for (uint64_t i = hash; space->bases[i & mask]; i++) {
-		uint64_t entry = space->bases[i & mask];
+	for (uint64_t i = hash; space->names.bases[i & mask]; i++) {
+		uint64_t entry = space->names.bases[i & mask];
 		uint32_t slot = (uint32_t)entry;
 		const struct name_shm *n;
 
@@ -200,20 +201,21 @@ uint32_t bases_find(const struct space *space, const char *base, uint32_t len)
 
 int bases_reserve(struct space *space)
 {
-	uint32_t order = space->bases ? space->bases_order + 1 : BASES_ORDER_MIN;
+	uint32_t order = space->names.bases ? space->names.bases_order + 1 : BASES_ORDER_MIN;
 	uint64_t *table;
 
-	if (space->bases && (space->bases_nr + 1) * 4ull <= 3ull << space->bases_order)
+	if (space->names.bases &&
+	    (space->names.bases_nr + 1) * 4ull <= 3ull << space->names.bases_order)
 		return 0;
 	table = calloc(1ull << order, sizeof(*table));
 	if (!table)
 		return -ENOMEM;
-	for (uint64_t i = 0; space->bases && i < 1ull << space->bases_order; i++)
-		if (space->bases[i])
-			base_put(table, order, space->bases[i]);
-	free(space->bases);
-	space->bases = table;
-	space->bases_order = order;
+	for (uint64_t i = 0; space->names.bases && i < 1ull << space->names.bases_order; i++)
+		if (space->names.bases[i])
+			base_put(table, order, space->names.bases[i]);
+	free(space->names.bases);
+	space->names.bases = table;
+	space->names.bases_order = order;
 	return 0;
 }
 
@@ -223,6 +225,6 @@ void bases_put(struct space *space, uint32_t slot)
 		dir_name(space->d, shm_count_read(&space_slot(space, slot)->name));
 	uint64_t hash = base_hash(n->text, n->base_len) >> 32;
 
-	base_put(space->bases, space->bases_order, hash << 32 | slot);
-	space->bases_nr++;
+	base_put(space->names.bases, space->names.bases_order, hash << 32 | slot);
+	space->names.bases_nr++;
 }

@@ -63,7 +63,7 @@ int pages_heads(struct space *space)
 
 int pages_slots(struct space *space, uint32_t upto)
 {
-	uint32_t from = space->slots_committed, nr;
+	uint32_t from = space->pages.slots_nr, nr;
 
 	if (upto <= from)
 		return 0;
@@ -77,13 +77,13 @@ int pages_slots(struct space *space, uint32_t upto)
 	    populate_write(space_states(space) + from, nr) ||
 	    populate_read(space->s + shards_cold(from), nr * 8ull))
 		return -ENOMEM;
-	space->slots_committed = upto;
+	space->pages.slots_nr = upto;
 	return 0;
 }
 
 int pages_names(struct space *space, uint64_t upto_bytes)
 {
-	uint64_t from = space->names_committed;
+	uint64_t from = space->pages.names_bytes;
 
 	if (upto_bytes <= from)
 		return 0;
@@ -93,7 +93,7 @@ int pages_names(struct space *space, uint64_t upto_bytes)
 		return -ENOMEM;
 	if (populate_write((char *)space->d + SHM_D_NAMES + from, upto_bytes - from))
 		return -ENOMEM;
-	space->names_committed = upto_bytes;
+	space->pages.names_bytes = upto_bytes;
 	return 0;
 }
 
@@ -109,12 +109,12 @@ static int pages_lanes(struct space *space, uint32_t lane, uint32_t lanes_end, u
 
 int pages_rows(struct space *space, uint32_t upto)
 {
-	if (upto <= space->rows_committed)
+	if (upto <= space->pages.rows_nr)
 		return 0;
 	upto = (upto + ROWS_STEP - 1) / ROWS_STEP * ROWS_STEP;
-	if (pages_lanes(space, 0, space->lanes_nr, space->rows_committed, upto))
+	if (pages_lanes(space, 0, space->pages.lanes_nr, space->pages.rows_nr, upto))
 		return -ENOMEM;
-	space->rows_committed = upto;
+	space->pages.rows_nr = upto;
 	return 0;
 }
 
@@ -132,11 +132,11 @@ void pages_index_punch(struct space *space, uint64_t word)
 /* The first byte of data behind the last lane, or 0. */
 static uint64_t data_behind_lanes(const struct space *space)
 {
-	uint64_t end = shards_lane(space->lanes_nr), page = end & ~(PAGE_BYTES - 1);
+	uint64_t end = shards_lane(space->pages.lanes_nr), page = end & ~(PAGE_BYTES - 1);
 	off_t at;
 
 	/* A lane ends inside a page: where the last lane has that page, only its cells can tell. */
-	if (shards_lane(space->lanes_nr - 1) + space->rows_committed * 8ull > page) {
+	if (shards_lane(space->pages.lanes_nr - 1) + space->pages.rows_nr * 8ull > page) {
 		for (uint64_t cell = end; cell < page + PAGE_BYTES; cell += 8)
 			if (shm_count_read((const uint64_t *)(space->s + cell)))
 				return end;
@@ -153,7 +153,7 @@ void pages_lanes_check(struct space *space)
 	uint64_t at;
 	uint32_t lanes_nr;
 
-	if (space->lanes_nr >= SHM_CPUS_MAX)
+	if (space->pages.lanes_nr >= SHM_CPUS_MAX)
 		return;
 	at = data_behind_lanes(space);
 	if (!at)
@@ -161,12 +161,12 @@ void pages_lanes_check(struct space *space)
 	lanes_nr = (uint32_t)((at - SHM_S_LANES) / SHM_LANE_STRIDE) + 1;
 	if (lanes_nr > SHM_CPUS_MAX)
 		lanes_nr = SHM_CPUS_MAX;
-	if (lanes_nr <= space->lanes_nr ||
-	    pages_lanes(space, space->lanes_nr, lanes_nr, 0, space->rows_committed))
+	if (lanes_nr <= space->pages.lanes_nr ||
+	    pages_lanes(space, space->pages.lanes_nr, lanes_nr, 0, space->pages.rows_nr))
 		return;
 	log_line("namespace %s: adds on CPU %u, which the kernel does not list as possible: "
 		 "summing %u lanes instead of %u", space->name, lanes_nr - 1, lanes_nr,
-		 space->lanes_nr);
-	space->lanes_nr = lanes_nr;
+		 space->pages.lanes_nr);
+	space->pages.lanes_nr = lanes_nr;
 	shm_set32(&space->d->cpus_nr, lanes_nr);
 }

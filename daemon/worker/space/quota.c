@@ -17,15 +17,15 @@ static struct uid_count *uid_count(struct space *space, uid_t uid)
 {
 	struct uid_count *more;
 
-	for (uint32_t i = 0; i < space->uids_nr; i++)
-		if (space->uids[i].uid == uid)
-			return &space->uids[i];
-	more = realloc(space->uids, (space->uids_nr + 1) * sizeof(*more));
+	for (uint32_t i = 0; i < space->quota.uids_nr; i++)
+		if (space->quota.uids[i].uid == uid)
+			return &space->quota.uids[i];
+	more = realloc(space->quota.uids, (space->quota.uids_nr + 1) * sizeof(*more));
 	if (!more)
 		return NULL;
-	space->uids = more;
-	more[space->uids_nr] = (struct uid_count){ uid, 0 };
-	return &more[space->uids_nr++];
+	space->quota.uids = more;
+	more[space->quota.uids_nr] = (struct uid_count){ uid, 0 };
+	return &more[space->quota.uids_nr++];
 }
 
 /* A live slot counts from now on, or no longer: n is 1 or -1. */
@@ -42,22 +42,22 @@ static void account(struct space *space, uint32_t slot, uint32_t n)
 		const struct member_shm *m = dir_member(space->d, name);
 
 		uid = m->uid;
-		space->members_nr += n;
-		space->members_of[m->family] += n;
+		space->quota.members_nr += n;
+		space->quota.members_of[m->family] += n;
 	} else {
 		const struct name_shm *name_of = dir_name(space->d, name);
 
 		uid = name_of->uid;
 		if (type_is_family(type)) {
-			space->families_nr += n;
+			space->quota.families_nr += n;
 			remove_family(space, name_of->removed);
 		} else {
-			space->counters_nr += n;
+			space->quota.counters_nr += n;
 		}
 	}
 	if (space_origin(space, slot) != SHM_ORIGIN_USER)
 		return;
-	space->quota_nr += n;
+	space->quota.counted_nr += n;
 	count = uid_count(space, uid);
 	if (count)
 		count->nr += n;
@@ -107,7 +107,7 @@ int quota_check(struct space *space, struct quota *q, const struct claim *c, cha
 		return -EDQUOT;
 	}
 	if (type_is_member(c->type) &&
-	    space->members_of[c->family] >= labels_max(q, space, c->family)) {
+	    space->quota.members_of[c->family] >= labels_max(q, space, c->family)) {
 		const struct name_shm *n = space_name(space, c->family);
 
 		snprintf(why, REGISTER_WHY_MAX, "family %.*s has its labels-max of %u keys: new "
@@ -124,7 +124,7 @@ int quota_check(struct space *space, struct quota *q, const struct claim *c, cha
 			 space_slots_nr(space), q->ns->counters_max);
 		return -EDQUOT;
 	}
-	if (space->quota_nr >= q->ns->counters_max) {
+	if (space->quota.counted_nr >= q->ns->counters_max) {
 		snprintf(why, REGISTER_WHY_MAX, "namespace %s has its counters-max of %u: new ones "
 			 "count in overflow. fix: [namespace %s] counters-max = %llu", space->name,
 			 q->ns->counters_max, space->name, 2ull * q->ns->counters_max);

@@ -246,10 +246,10 @@ static void slot_publish(struct space *space, uint32_t slot, uint64_t name, uint
 	 * last state, for whose readers it still was the other half. */
 	shm_publish((uint64_t *)&s->base[version & 1], -cell);
 	shm_publish(&s->state, state_make(version, flags, SHM_ROW_NONE));
-	if (space->apart[slot] != -(int64_t)cell)
-		space_apart_add(space, slot, -(int64_t)cell - space->apart[slot]);
-	if (space->changed_s[slot])
-		space->changed_s[slot] = 0;
+	if (space->off_shard.by_slot[slot] != -(int64_t)cell)
+		space_off_shard_add(space, slot, -(int64_t)cell - space->off_shard.by_slot[slot]);
+	if (space->removal.changed_s[slot])
+		space->removal.changed_s[slot] = 0;
 	busy_forget(space, slot);
 	shm_set8(&space_states(space)[slot], SHM_T_OK);
 	/* ORDER(generation): name, base and state stand before the generation that shows them. */

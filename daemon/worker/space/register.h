@@ -1,8 +1,8 @@
 /*
  * Registering: whose a name is, and making a new slot. register_find is for any thread inside
  * registry_read_begin (control asks it first); everything else is the fold thread's. Owns nothing
- * but the order in which a slot becomes visible; memory is pages.c's, finding is index.c's, how many
- * there may be quota.c's.
+ * but the order in which a slot becomes visible; memory is pages.c's, finding is index.c's, how
+ * many there may be quota.c's.
  */
 #ifndef SPACE_REGISTER_H
 #define SPACE_REGISTER_H
@@ -39,8 +39,8 @@ void register_claim(struct space *space, struct quota *q, const struct claim *c,
 		    struct wire_result *ret, char *why);
 
 /*
- * The same for the daemon's own and the kernel's counters, families and members: no quota, no rules of
- * names. -EEXIST: a program has registered the name, or it is of another type, help or label.
+ * The same for the daemon's own and the kernel's counters, families and members: no quota, no rules
+ * of names. -EEXIST: a program has registered the name, or it is of another type, help or label.
  */
 int register_own(struct space *space, const struct claim *c, uint32_t *ret_slot);
 

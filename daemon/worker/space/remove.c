@@ -7,8 +7,8 @@
 #include <time.h>
 
 #include "daemon/worker/space/changes.h"
-#include "daemon/worker/space/leave.h"
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/deferred.h"
+#include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/quota.h"
 #include "daemon/worker/space/register.h"
 #include "daemon/worker/space/suspect.h"
@@ -52,11 +52,11 @@ static uint64_t now_ns(void)
 
 int remove_open(struct space *space)
 {
-	space->free_slots = calloc(1, sizeof(*space->free_slots));
-	if (!space->free_slots)
+	space->removal.free = calloc(1, sizeof(*space->removal.free));
+	if (!space->removal.free)
 		return -ENOMEM;
-	space->free_slots->slots = space_array(sizeof(struct free_slot), SHM_SLOTS_MAX);
-	return space->free_slots->slots ? 0 : -ENOMEM;
+	space->removal.free->slots = space_array(sizeof(struct free_slot), SHM_SLOTS_MAX);
+	return space->removal.free->slots ? 0 : -ENOMEM;
 }
 
 /* The records' memory was given back: what is mapped there next is no longer theirs. */
@@ -69,7 +69,7 @@ static void records_reclaim(const struct free_slots *f)
 
 void remove_close(struct space *space)
 {
-	struct free_slots *f = space->free_slots;
+	struct free_slots *f = space->removal.free;
 
 	if (!f)
 		return;
@@ -81,7 +81,7 @@ void remove_close(struct space *space)
 
 static struct free_slot *free_slot(struct space *space, uint32_t slot)
 {
-	struct free_slots *f = space->free_slots;
+	struct free_slots *f = space->removal.free;
 
 	if (slot >= f->slots_end)
 		f->slots_end = slot + 1;
@@ -122,7 +122,7 @@ static int64_t base_of(const struct space *space, uint32_t slot)
 static void list_put(struct space *space, uint32_t slot)
 {
 	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
-	struct free_list *list = &space->free_slots->lists[(name_length(name) + 7) / 8];
+	struct free_list *list = &space->removal.free->lists[(name_length(name) + 7) / 8];
 	struct free_slot *f = free_slot(space, slot);
 
 	f->freed_ns = now_ns();
@@ -173,12 +173,12 @@ static bool is_zero(const struct space *space, uint32_t slot)
 {
 	return !shm_count_read(&space_totals(space, 0)[slot]) &&
 	       !shm_count_read(&space_totals(space, 1)[slot]) &&
-	       !((uint64_t)space->apart[slot] + cell_of(space, slot));
+	       !((uint64_t)space->off_shard.by_slot[slot] + cell_of(space, slot));
 }
 
 uint32_t remove_reuse(struct space *space, uint32_t name_bytes)
 {
-	struct free_list *list = &space->free_slots->lists[(name_bytes + 7) / 8];
+	struct free_list *list = &space->removal.free->lists[(name_bytes + 7) / 8];
 	uint32_t slot = list->first;
 	struct free_slot *f = free_slot(space, slot);
 
@@ -235,7 +235,7 @@ static void sum_move(struct space *space, uint32_t slot, uint64_t cell, int64_t 
 		intent->slot[half] = slots[half];
 		intent->version[half] = state_version(shm_count_read(&s->state));
 		intent->base[half] = bases[half];
-		space_apart_add(space, slots[half], bases[half] - base_of(space, slots[half]));
+		space_off_shard_add(space, slots[half], bases[half] - base_of(space, slots[half]));
 	}
 	/* ORDER(intent): it is whole before it is valid, and both halves are committed before it no
 	 * longer is: a new worker replays no other. */
@@ -276,6 +276,36 @@ static uint64_t hash_of(const struct space *space, uint32_t slot)
 	return dir_hash(space->d, m->family, m->value, name_length(name));
 }
 
+/* The grace has passed: everything that the slot has is in `removed` from here on. */
+static void finish_removal(struct space *space, uint32_t slot, uint32_t seq)
+{
+	const struct free_slot *f = free_slot(space, slot);
+	uint32_t row = rows_of_slot(space, slot);
+	uint64_t cell = cell_of(space, slot);
+	int64_t n = base_of(space, slot) + (int64_t)cell;
+	struct change_shm change = {
+		.slot = slot, .kind = SHM_CHANGE_REMOVED, .why = f->why, .uid = f->uid,
+		.row = row,
+	};
+	uint8_t *state = &space_states(space)[slot];
+	bool is_kernel = state_flags(shm_count_read(&space_slot(space, slot)->state)) & SHM_F_KERNEL;
+
+	(void)seq; /* a slot is removed once */
+	if (row != SHM_ROW_NONE)
+		n += (int64_t)rows_sum_one(space, row);
+	sum_move(space, slot, cell, n);
+	if (row != SHM_ROW_NONE)
+		rows_free(space, row);
+	space->suspects_nr -= (*state & SHM_T_STATE) == SHM_T_SUSPECT;
+	shm_set8(state, SHM_T_UNUSED);
+	shm_count_set(&space->t->removed_nr, space->t->removed_nr + 1);
+	change.before = change.value = n;
+	/* Processes come and go: what they counted went to `removed` by the kernel's own books. */
+	if (n || !is_kernel)
+		changes_put(space, &change);
+	slot_free(space, slot);
+}
+
 /* Out of sight, and then out of reach: whoever compares the generation in a section after this counts
  * in `removed`; who compared it before has done so, or has aborted, when the grace is over. */
 static void member_hide(struct space *space, uint32_t slot)
@@ -288,9 +318,9 @@ static void member_hide(struct space *space, uint32_t slot)
 	/* ORDER(fallback): the even generation is stored before the word is read, here and in
 	 * remove_reuse. ORDER(grace): and before any CPU is visited. */
 	shm_fence();
-	if (owners_is_hot(space, slot))
-		owners_retire(space, slot);
-	leave_put(space, slot);
+	if (rows_is_hot(space, slot))
+		rows_retire(space, slot);
+	deferred_put(space, &(struct deferred){ finish_removal, slot, 0 });
 }
 
 bool remove_is_counted(const struct space *space, uint32_t slot)
@@ -321,7 +351,7 @@ int remove_begin(struct space *space, uint32_t slot, enum shm_why why, uint32_t 
 	shm_publish(&s->state, state_make(version + 1, state_flags(state) | SHM_F_REMOVING,
 					  slot_row(state)));
 	register_discount(space, slot);
-	registry_remove(space->registry, &space->records[slot], &f->gone);
+	registry_remove(space->registry, &space->names.records[slot], &f->gone);
 	member_hide(space, slot);
 	return 0;
 }
@@ -335,35 +365,6 @@ void remove_recover(struct space *space, uint32_t slot)
 	f->why = SHM_WHY_RESTART;
 	suspect_recover(space, slot);
 	member_hide(space, slot);
-}
-
-/* Everything that the slot has is in `removed` from here on. */
-void remove_end(struct space *space, uint32_t slot)
-{
-	const struct free_slot *f = free_slot(space, slot);
-	uint32_t row = owners_row(space, slot);
-	uint64_t cell = cell_of(space, slot);
-	int64_t n = base_of(space, slot) + (int64_t)cell;
-	struct change_shm change = {
-		.slot = slot, .kind = SHM_CHANGE_REMOVED, .why = f->why, .uid = f->uid,
-		.row = row,
-	};
-	uint8_t *state = &space_states(space)[slot];
-	bool is_kernel = state_flags(shm_count_read(&space_slot(space, slot)->state)) & SHM_F_KERNEL;
-
-	if (row != SHM_ROW_NONE)
-		n += (int64_t)owners_row_sum(space, row);
-	sum_move(space, slot, cell, n);
-	if (row != SHM_ROW_NONE)
-		owners_release(space, row);
-	space->suspects_nr -= (*state & SHM_T_STATE) == SHM_T_SUSPECT;
-	shm_set8(state, SHM_T_UNUSED);
-	shm_count_set(&space->t->removed_nr, space->t->removed_nr + 1);
-	change.before = change.value = n;
-	/* Processes come and go: what they counted went to `removed` by the kernel's own books. */
-	if (n || !is_kernel)
-		changes_put(space, &change);
-	slot_free(space, slot);
 }
 
 /* --- what comes late -------------------------------------------------------------------------- */
@@ -384,18 +385,18 @@ void remove_late(struct space *space, uint32_t slot)
 	    !slot_generation(shm_count_read(&space_slot(space, slot)->route))) {
 		/* Nobody ever had it to add to. */
 		suspect_stray(space, slot, SHM_ROW_NONE, n);
-		owners_commit(space, slot, -n, SHM_ROW_NONE);
+		rows_commit(space, slot, -n, SHM_ROW_NONE);
 		return;
 	}
 	sum_move(space, slot, cell, n);
 	shm_count_set(&t->late_moved, t->late_moved + (uint64_t)n);
-	if (space->late_nr <= LATE_TOLD) /* a flood of them must not wash the history away */
+	if (space->removal.late_nr <= LATE_TOLD) /* a flood of them must not wash the history away */
 		changes_put(space, &change);
 }
 
 void remove_family(struct space *space, uint32_t removed)
 {
-	struct free_slots *f = space->free_slots;
+	struct free_slots *f = space->removal.free;
 
 	if (f->removed_nr == f->removed_max) {
 		uint32_t max = f->removed_max ? 2 * f->removed_max : 64;
@@ -412,7 +413,7 @@ void remove_family(struct space *space, uint32_t removed)
 /* A `removed` member's cell is added to by nobody but who came late. */
 static void late_publish(struct space *space)
 {
-	const struct free_slots *f = space->free_slots;
+	const struct free_slots *f = space->removal.free;
 	uint64_t late = space->t->late_moved;
 
 	for (uint32_t i = 0; i < f->removed_nr; i++)
@@ -491,9 +492,9 @@ static void slot_look(struct space *space, struct look *look, uint32_t slot)
 	    (space_states(space)[slot] & SHM_T_STATE) == SHM_T_SUSPECT ||
 	    remove_is_counted(space, slot))
 		return;
-	if (!space->changed_s[slot]) /* no change seen: it is idle since this worker looks */
-		space->changed_s[slot] = look->now_s;
-	idle_s = look->now_s - space->changed_s[slot];
+	if (!space->removal.changed_s[slot]) /* no change seen: it is idle since this worker looks */
+		space->removal.changed_s[slot] = look->now_s;
+	idle_s = look->now_s - space->removal.changed_s[slot];
 	if (idle_s < look->ttl_min_s || !is_ruled(space, look, member_of(space, slot)->family) ||
 	    name_display(space->d, slot, name, sizeof(name)) < 0)
 		return;
@@ -505,7 +506,7 @@ static void slot_look(struct space *space, struct look *look, uint32_t slot)
 /* All members, or as many as the time allows: the next second goes on from there. */
 static void members_look(struct space *space, struct look *look)
 {
-	struct free_slots *f = space->free_slots;
+	struct free_slots *f = space->removal.free;
 	uint32_t slots_nr = space_slots_nr(space);
 	uint64_t begin_ns = now_ns();
 

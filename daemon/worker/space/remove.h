@@ -1,8 +1,8 @@
 /*
  * Members of families that go (PROTOCOL 3): out of the index, generation even, and after the grace
- * what they held is in the family's `removed` by one intent. Also what comes late: adds without rseq
- * that were delayed beyond that. Owns the free slots and the intent in D. The fold thread alone calls
- * this, inside registry_read_begin.
+ * what they held is in the family's `removed` by one intent. Also what comes late: adds without
+ * rseq that were delayed beyond that. Owns the free slots and the intent in D. The fold thread
+ * alone calls this, inside registry_read_begin.
  */
 #ifndef SPACE_REMOVE_H
 #define SPACE_REMOVE_H
@@ -18,9 +18,6 @@ bool remove_is_counted(const struct space *space, uint32_t slot);
 /* Begins a member's removal. 0 (also when it is being removed), -EINVAL for what is no member. */
 int remove_begin(struct space *space, uint32_t slot, enum shm_why why, uint32_t uid);
 
-/* The grace has passed: the sum moves, the slot is nobody's. */
-void remove_end(struct space *space, uint32_t slot);
-
 /* At start: finishes an intent that a former worker died over; before any slot is recovered. */
 void remove_replay(struct space *space);
 
@@ -33,8 +30,8 @@ void remove_recover_free(struct space *space, uint32_t slot);
 /* A cell of a freed slot changed, by an add without rseq: moves it to the family's `removed`. */
 void remove_late(struct space *space, uint32_t slot);
 
-/* A freed slot whose name record has room for exactly name_bytes (rounded up to 8), that may be handed
- * out now; SHM_SLOT_NONE: none. It is no longer free then. */
+/* A freed slot whose name record has room for exactly name_bytes (rounded up to 8), that may be
+ * handed out now; SHM_SLOT_NONE: none. It is no longer free then. */
 uint32_t remove_reuse(struct space *space, uint32_t name_bytes);
 
 /* A family's `removed` member: what is added to its cell came too late for its member. */

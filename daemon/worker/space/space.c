@@ -15,8 +15,8 @@
 #include "daemon/link/log.h"
 #include "daemon/worker/space/busy.h"
 #include "daemon/worker/space/heat.h"
-#include "daemon/worker/space/leave.h"
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/deferred.h"
+#include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/remove.h"
 #include "daemon/worker/space/suspect.h"
 #include "daemon/worker/space/quota.h"
@@ -84,11 +84,10 @@ static const struct {
 	size_t entry_bytes, nr;
 } arrays[] = {
 #define ARRAY(field, nr) { offsetof(struct space, field), sizeof(*((struct space *)0)->field), nr }
-	ARRAY(records, SHM_SLOTS_MAX), ARRAY(apart, SHM_SLOTS_MAX),
-	ARRAY(members_of, SHM_SLOTS_MAX), ARRAY(last_second, SHM_SLOTS_MAX),
-	ARRAY(changed_s, SHM_SLOTS_MAX), ARRAY(is_block_apart, BLOCKS_MAX),
-	ARRAY(heat, SHM_SLOTS_MAX), ARRAY(waiting, SHM_SLOTS_MAX),
-	ARRAY(leaving, SPACE_LEAVING_MAX), ARRAY(visited, SPACE_LEAVING_MAX),
+	ARRAY(names.records, SHM_SLOTS_MAX), ARRAY(quota.members_of, SHM_SLOTS_MAX),
+	ARRAY(off_shard.by_slot, SHM_SLOTS_MAX), ARRAY(off_shard.is_block_set, BLOCKS_MAX),
+	ARRAY(heat.by_slot, SHM_SLOTS_MAX), ARRAY(heat.waiting, SHM_SLOTS_MAX),
+	ARRAY(removal.changed_s, SHM_SLOTS_MAX), ARRAY(rates.last_second, SHM_SLOTS_MAX),
 #undef ARRAY
 };
 
@@ -106,9 +105,9 @@ static int space_reserve(struct space *space)
 			return -ENOMEM;
 		*array_of(space, i) = array;
 	}
-	if (owners_open(space) || remove_open(space))
+	if (rows_open(space) || deferred_open(space) || remove_open(space))
 		return -ENOMEM;
-	return busy_open(&space->busy);
+	return busy_open(&space->rates.busy);
 }
 
 static int space_map(struct space *space)
@@ -141,11 +140,12 @@ void space_close(struct space *space)
 		munmap((void *)(uintptr_t)space->s, region_bytes(REGION_S));
 	for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++)
 		space_array_free(*array_of(space, i), arrays[i].entry_bytes, arrays[i].nr);
-	owners_close(space);
+	rows_close(space);
+	deferred_close(space);
 	remove_close(space);
-	busy_close(space->busy);
-	free(space->uids);
-	free(space->bases);
+	busy_close(space->rates.busy);
+	free(space->quota.uids);
+	free(space->names.bases);
 	free(space);
 }
 
@@ -203,8 +203,8 @@ static int space_build(struct space *space)
 		return -EIO;
 	boot_id_read(d->boot_id, sizeof(d->boot_id));
 	memcpy(d->name_space, space->name, sizeof(d->name_space));
-	d->cpus_nr = space->lanes_nr;
-	d->rows_max = space->rows_max;
+	d->cpus_nr = space->pages.lanes_nr;
+	d->rows_max = space->rows.max;
 	d->promotion = PROMOTION_UNTESTED;
 	shm_count_set(&d->slots_nr, SHM_SLOT_OVERFLOW);
 	shm_count_set(&d->names_bytes, 8); /* an offset of 0 means "no help" */
@@ -245,7 +245,7 @@ static void slot_recover(struct space *space, uint32_t slot)
 	if (state_flags(state) & SHM_F_ADJ)
 		apart += dir_adj(space->d)[slot];
 	if (apart)
-		space_apart_add(space, slot, apart);
+		space_off_shard_add(space, slot, apart);
 	register_account(space, slot);
 	if (type == SHM_OTHER || type == SHM_REMOVED)
 		return; /* found through their family alone */
@@ -280,9 +280,9 @@ static int slot_take_over(struct space *space, uint32_t slot)
 	if ((generation & 1) && is_orphan(space, shm_count_read(&s->name)))
 		shm_publish(&s->route, slot_route(++generation, SHM_ROW_NONE));
 	if (state_flags(state) & SHM_F_REMOVING) {
-		int err = owners_recover(space, slot);
+		int err = rows_recover(space, slot);
 
-		space_apart_add(space, slot, base_of(space, slot));
+		space_off_shard_add(space, slot, base_of(space, slot));
 		if (!err)
 			remove_recover(space, slot);
 		return err;
@@ -290,9 +290,9 @@ static int slot_take_over(struct space *space, uint32_t slot)
 	if (generation & 1) {
 		slot_recover(space, slot);
 		suspect_recover(space, slot);
-		return owners_recover(space, slot);
+		return rows_recover(space, slot);
 	}
-	space_apart_add(space, slot, base_of(space, slot));
+	space_off_shard_add(space, slot, base_of(space, slot));
 	shm_set8(&space_states(space)[slot], SHM_T_UNUSED);
 	remove_recover_free(space, slot);
 	return 0;
@@ -301,11 +301,11 @@ static int slot_take_over(struct space *space, uint32_t slot)
 /* What lies in cells that were never handed out was found there, and told, by a former worker. */
 static void cells_take_over(struct space *space, uint32_t slot)
 {
-	for (; slot < space->slots_committed; slot++) {
+	for (; slot < space->pages.slots_nr; slot++) {
 		uint64_t cell = shm_count_read((const uint64_t *)(space->s + shards_cold(slot)));
 
 		if (cell)
-			space_apart_add(space, slot, -(int64_t)cell);
+			space_off_shard_add(space, slot, -(int64_t)cell);
 	}
 }
 
@@ -317,9 +317,9 @@ static int space_recover(struct space *space)
 	uint32_t lanes_nr = shm_read32(&d->cpus_nr);
 	int err;
 
-	if (lanes_nr > space->lanes_nr && lanes_nr <= SHM_CPUS_MAX)
-		space->lanes_nr = lanes_nr;
-	shm_set32(&d->cpus_nr, space->lanes_nr);
+	if (lanes_nr > space->pages.lanes_nr && lanes_nr <= SHM_CPUS_MAX)
+		space->pages.lanes_nr = lanes_nr;
+	shm_set32(&d->cpus_nr, space->pages.lanes_nr);
 	shm_set32(&d->promotion, PROMOTION_UNTESTED);
 	err = pages_heads(space);
 	if (err)
@@ -357,8 +357,9 @@ int space_open(struct space **ret, const struct region_fds *fds, uint32_t idx,
 	space->idx = idx;
 	space->fds = *fds;
 	space->registry = registry;
-	space->lanes_nr = cpus_possible_nr();
-	space->attention = 1ull << 63; /* falls alone, before the first fold has said how long it is */
+	space->pages.lanes_nr = cpus_possible_nr();
+	/* Falls alone, before the first fold has said how long it is. */
+	space->heat.attention = 1ull << 63;
 	err = space_reserve(space);
 	if (err)
 		goto out_space;
@@ -389,10 +390,10 @@ void space_configure(struct space *space, const struct config *config)
 {
 	const struct config_namespace *ns = config_namespace_find(config, space->name);
 
-	space->rows_max = ns ? ns->rows_max : 0;
-	if (space->rows_max > SHM_ROWS_MAX)
-		space->rows_max = SHM_ROWS_MAX;
+	space->rows.max = ns ? ns->rows_max : 0;
+	if (space->rows.max > SHM_ROWS_MAX)
+		space->rows.max = SHM_ROWS_MAX;
 	if (space->d && space->d->magic == SHM_MAGIC_D)
-		shm_set32(&space->d->rows_max, space->rows_max);
+		shm_set32(&space->d->rows_max, space->rows.max);
 	heat_reconfigure(space);
 }

@@ -1,17 +1,28 @@
 /*
  * One namespace inside the worker: its mapped region and what the fold keeps privately beside it.
- * space.c maps, builds and recovers; pages.c commits memory; index.c owns the directory's index;
- * register.c hands out slots, as many as quota.c allows; totals.c folds; busy.c keeps the rates of
- * the last minute; owners.c gives rows and takes them back, heat.c decides who gets one, leave.c
- * collects who waits for a grace; remove.c removes members; suspect.c freezes what cannot be;
- * changes.c writes the history.
  *
- * Only the fold thread changes a space or stores to D and T, but for the constants marked so, which
- * control reads too. Control reads D and T as any reader does. S is mapped read-only: nothing in
- * the daemon can store to a shard (invariant I2).
+ *   part       file          holds                                          lives as long as
+ *   (plain)    space.c       the mappings of D, S and T, the name           the worker
+ *   pages      pages.c       how far slots, rows, names, lanes have pages   the worker; derived from D
+ *   names      index.c       entries of D's index; one slot a base name     the worker; derived from D
+ *   quota      quota.c       how many of what, by uid and by family         the worker; derived from D
+ *   off_shard  space.c       base + adj + kernel part of each slot          the worker; derived from D
+ *   rows       rows.c        which slot has which row, the rows' sums       the worker; derived from D
+ *   heat       heat.c        who is fast, slow or pinned                    the worker
+ *   deferred   deferred.c    what waits for a grace period                  until the grace has passed
+ *   removal    remove.c      free slots, late adds, members' last change    the worker; derived from D
+ *   rates      busy.c        totals of the last second, the busiest         the worker; listed in T
  *
- * The arrays with an entry a slot are reserved for all slots and cost memory only where something
- * other than zero was stored.
+ * The file that a part is named with writes it; others call its functions. register.c hands out
+ * slots, totals.c folds, suspect.c freezes what cannot be, changes.c writes the history: they keep
+ * nothing here.
+ *
+ * Only the fold thread changes a space or stores to D and T. The control thread reads the
+ * constants, and D and T as any reader does. S is mapped read-only: nothing in the daemon can store
+ * to a shard (I2).
+ *
+ * An array with an entry a slot or a row is address space for all of them; it costs memory only
+ * where something other than zero was stored.
  */
 #ifndef SPACE_SPACE_H
 #define SPACE_SPACE_H
@@ -28,26 +39,105 @@
 #define SPACE_BLOCK 2048u /* slots folded at a time */
 
 struct busy;
-
-struct owner;
-struct row;
-struct heat;
-struct leave;
-struct waiting;
+struct candidate;
+struct deferred;
 struct free_slots;
+struct heat;
+struct record;
+struct row;
+struct row_owned;
+struct waiting;
+
+#define SPACE_CANDIDATES_MAX 4096u
+#define SPACE_LATE_MAX 1024u
+#define SPACE_DEFERRED_MAX (SHM_SLOTS_MAX + SHM_SLOTS_MAX / 2)
+
+/* Below these, everything has pages. */
+struct space_pages {
+	uint32_t slots_nr;
+	uint32_t rows_nr;
+	uint64_t names_bytes;
+	uint32_t lanes_nr; /* lanes that have pages and are summed */
+};
+
+struct space_names {
+	struct record *records; /* by slot: the registry's; hash_low is used by index.c */
+	uint32_t index_used;	/* entries that are not empty, tombstones included */
+	uint32_t index_live;	/* entries of slots */
+	uint64_t *bases; /* open addressing, hash:32 | slot:32: one slot for each base name */
+	uint32_t bases_order;
+	uint32_t bases_nr;
+};
+
+struct uid_count {
+	uid_t uid;
+	uint32_t nr;
+};
+
+struct space_quota {
+	uint32_t counters_nr, families_nr, members_nr;
+	uint32_t counted_nr; /* slots that count against counters-max */
+	uint32_t *members_of; /* by slot, families alone: how many members */
+	struct uid_count *uids;
+	uint32_t uids_nr;
+};
+
+/* What each slot counts besides its cells: base + adj + kernel part. */
+struct space_off_shard {
+	int64_t *by_slot;
+	uint8_t *is_block_set; /* by block: by_slot may not be zero there */
+};
+
+struct space_rows {
+	struct row *list;	 /* by row */
+	struct row_owned *owned; /* which slot has a row, in the order of slots */
+	uint32_t owned_nr;
+	struct row_owned *joining; /* to be merged into owned before the next fold */
+	uint32_t joining_nr;
+	struct row_owned *merged; /* where that is done */
+	bool is_owned_stale;	  /* some in owned have lost their row */
+	uint64_t *sums;	       /* of the last fold, by row */
+	uint32_t summed_nr;    /* rows below this are summed: the last owned one's number + 1 */
+	uint32_t used_nr;      /* owned, retiring ones included */
+	uint32_t retiring_nr;
+	uint32_t next_free; /* no free row below this one */
+	uint32_t max;	    /* of this namespace, from the configuration */
+};
 
 /* A counter that moved fast without a row. */
 struct candidate {
 	uint32_t slot;
 	int64_t delta;
 };
-#define SPACE_CANDIDATES_MAX 4096u
-#define SPACE_LATE_MAX 1024u
-#define SPACE_LEAVING_MAX (SHM_SLOTS_MAX + SHM_SLOTS_MAX / 2)
 
-struct uid_count {
-	uid_t uid;
-	uint32_t nr;
+struct space_heat {
+	struct heat *by_slot; /* sparse */
+	struct candidate candidates[SPACE_CANDIDATES_MAX];
+	uint32_t candidates_nr;
+	uint64_t attention; /* a change of a total by more than this makes a candidate */
+	uint32_t walk_slot; /* from here on, new rules are still to be applied to slots */
+	uint16_t rules_seq; /* 1 to 16383: another number for other rules */
+	struct waiting *waiting; /* counters that are promoting: for want of a row */
+	uint32_t waiting_nr;
+};
+
+struct space_deferred {
+	struct deferred *open;	 /* collects what is deferred now */
+	struct deferred *closed; /* the batch of the grace that is under way */
+	uint32_t open_nr, closed_nr;
+	uint32_t done_nr; /* of closed */
+};
+
+struct space_removal {
+	struct free_slots *free;
+	uint32_t late[SPACE_LATE_MAX]; /* freed slots whose cells changed in this fold */
+	uint32_t late_nr;
+	uint32_t *changed_s; /* by slot, CLOCK_MONOTONIC: the last change that this worker saw; or 0 */
+};
+
+struct space_rates {
+	struct busy *busy;
+	int64_t *last_second; /* by slot: totals at the last tick */
 };
 
 struct space {
@@ -58,68 +148,18 @@ struct space {
 	struct dir_shm *d;
 	struct totals_shm *t;
 	const char *s;
-
-	/* By slot. */
-	struct record *records;	  /* the registry's; hash_low is used by index.c */
-	int64_t *apart;		  /* what does not lie in S: base + adj + kernel part */
-	uint32_t *members_of;	  /* families: how many members */
-	int64_t *last_second;	  /* totals at the last tick */
-	uint32_t *changed_s;	  /* CLOCK_MONOTONIC: the last change that this worker saw; or 0 */
-	uint8_t *is_block_apart;  /* by block: apart may not be zero */
-
-	/* Rows: owners.c. */
-	struct row *rows;      /* by row */
-	struct owner *owners;  /* which slot has a row, in the order of slots */
-	uint32_t owners_nr;
-	struct owner *joining; /* to be merged into owners before the next fold */
-	uint32_t joining_nr;
-	struct owner *merged;  /* where that is done */
-	bool is_owners_stale;  /* some in owners have lost their row */
-	uint64_t *row_sums;    /* of the last fold, by row */
-	uint32_t rows_nr;      /* rows below this are summed: the last owned one's number + 1 */
-	uint32_t rows_used;    /* owned, retiring ones included */
-	uint32_t rows_retiring;
-	uint32_t row_next;     /* no free row below this one */
-	uint32_t rows_max;     /* of this namespace, from the configuration */
-
-	/* Heat: heat.c. */
-	struct heat *heat; /* by slot, sparse */
-	struct candidate candidates[SPACE_CANDIDATES_MAX];
-	uint32_t candidates_nr;
-	uint64_t attention; /* a change of a total by more than this is looked at */
-	uint32_t walk_slot; /* from here on, slots are still to be looked at for new rules */
-	uint16_t rules_seq; /* 1 to 16383: another number for other rules */
-	struct waiting *waiting; /* counters that are promoting: for want of a row */
-	uint32_t waiting_nr;
-
-	/* Leaving: leave.c. */
-	struct leave *leaving, *visited;
-	uint32_t leaving_nr, visited_nr, ended_nr;
-
-	/* Removal: remove.c. */
-	struct free_slots *free_slots;
-	uint32_t late[SPACE_LATE_MAX]; /* freed slots whose cells changed in this fold */
-	uint32_t late_nr;
-	uint32_t suspects_nr;
-	uint32_t lanes_nr;  /* lanes committed and summed */
-	uint32_t counters_nr, families_nr, members_nr;
-	uint32_t quota_nr;  /* slots that count against counters-max */
-	struct uid_count *uids;
-	uint32_t uids_nr;
-
-	/* Everything below is committed (pages.c). */
-	uint32_t slots_committed;
-	uint32_t rows_committed;
-	uint64_t names_committed;
-
-	uint32_t index_used; /* entries that are not empty, tombstones included */
-	uint32_t index_live; /* entries of slots */
-	uint64_t *bases;     /* open addressing, hash:32 | slot:32: one slot for each base name */
-	uint32_t bases_order;
-	uint32_t bases_nr;
-
-	struct busy *busy;
 	struct registry *registry;
+
+	struct space_pages pages;
+	struct space_names names;
+	struct space_quota quota;
+	struct space_off_shard off_shard;
+	struct space_rows rows;
+	struct space_heat heat;
+	struct space_deferred deferred;
+	struct space_removal removal;
+	struct space_rates rates;
+	uint32_t suspects_nr; /* suspect.c */
 };
 
 /*
@@ -199,10 +239,10 @@ static inline bool space_is_owned(const struct space *space, uint32_t slot)
 }
 
 /* Changes what a slot counts besides its cells. */
-static inline void space_apart_add(struct space *space, uint32_t slot, int64_t n)
+static inline void space_off_shard_add(struct space *space, uint32_t slot, int64_t n)
 {
-	space->apart[slot] += n;
-	space->is_block_apart[slot / SPACE_BLOCK] = 1;
+	space->off_shard.by_slot[slot] += n;
+	space->off_shard.is_block_set[slot / SPACE_BLOCK] = 1;
 }
 
 /* The number of lanes that this machine can have: the highest possible CPU + 1. */

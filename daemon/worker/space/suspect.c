@@ -6,7 +6,7 @@
 #include "daemon/link/log.h"
 #include "daemon/worker/space/changes.h"
 #include "daemon/worker/space/heat.h"
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/rows.h"
 
 static struct log_limit fell_limit, stray_limit;
 
@@ -34,22 +34,22 @@ static void cell_judge(struct space *space, uint32_t slot, uint64_t sum)
 
 	if (slot < space_slots_nr(space) && name_is_member(name) &&
 	    shm_count_read(&head->fallback_used)) {
-		if (space->late_nr < SPACE_LATE_MAX) /* the others at the next fold */
-			space->late[space->late_nr++] = slot;
+		if (space->removal.late_nr < SPACE_LATE_MAX) /* the others at the next fold */
+			space->removal.late[space->removal.late_nr++] = slot;
 		return;
 	}
 	suspect_stray(space, slot, SHM_ROW_NONE, (int64_t)sum);
 	/* Looked at once: whoever gets the slot begins from what its cell holds then. */
 	if (slot < space_slots_nr(space))
-		owners_commit(space, slot, -(int64_t)sum, SHM_ROW_NONE);
+		rows_commit(space, slot, -(int64_t)sum, SHM_ROW_NONE);
 	else
-		space_apart_add(space, slot, -(int64_t)sum);
+		space_off_shard_add(space, slot, -(int64_t)sum);
 }
 
 static void freeze(struct space *space, uint32_t slot, uint64_t sum, uint64_t published)
 {
 	const struct change_shm change = {
-		.slot = slot, .kind = SHM_CHANGE_SUSPECT, .row = owners_row(space, slot),
+		.slot = slot, .kind = SHM_CHANGE_SUSPECT, .row = rows_of_slot(space, slot),
 		.before = (int64_t)published, .value = (int64_t)sum,
 	};
 	uint8_t *state = &space_states(space)[slot];
@@ -78,7 +78,7 @@ uint64_t suspect_judge(struct space *space, uint32_t slot, uint64_t sum, uint64_
 		return published;
 	}
 	if (delta < 0 && type_only_rises(space, slot)) {
-		if (space->heat[slot].may_fall != next_epoch(space)) {
+		if (space->heat.by_slot[slot].may_fall != next_epoch(space)) {
 			freeze(space, slot, sum, published);
 			return published;
 		}
@@ -106,7 +106,7 @@ void suspect_stray(struct space *space, uint32_t slot, uint32_t row, int64_t n)
 
 void suspect_may_fall(struct space *space, uint32_t slot)
 {
-	space->heat[slot].may_fall = next_epoch(space);
+	space->heat.by_slot[slot].may_fall = next_epoch(space);
 }
 
 int suspect_accept(struct space *space, uint32_t slot, uint32_t uid)
@@ -137,11 +137,11 @@ int suspect_accept(struct space *space, uint32_t slot, uint32_t uid)
 
 int64_t suspect_sum(const struct space *space, uint32_t slot)
 {
-	uint32_t row = owners_row(space, slot);
-	uint64_t sum = (uint64_t)space->apart[slot] +
+	uint32_t row = rows_of_slot(space, slot);
+	uint64_t sum = (uint64_t)space->off_shard.by_slot[slot] +
 		       shm_count_read((const uint64_t *)(space->s + shards_cold(slot)));
 
-	return (int64_t)(sum + (row == SHM_ROW_NONE ? 0 : owners_row_sum(space, row)));
+	return (int64_t)(sum + (row == SHM_ROW_NONE ? 0 : rows_sum_one(space, row)));
 }
 
 void suspect_recover(struct space *space, uint32_t slot)

@@ -1,7 +1,7 @@
 /*
- * What should not happen (invariant I12): a counter whose total falls, and a cell that changes though
- * nobody owns it. The first is frozen at its last good value, the second marks the namespace; both end
- * when an admin accepts. The fold thread alone calls this.
+ * What should not happen (invariant I12): a counter whose total falls, and a cell that changes
+ * though nobody owns it. The first is frozen at its last good value, the second marks the
+ * namespace; both end when an admin accepts. The fold thread alone calls this.
  */
 #ifndef SPACE_SUSPECT_H
 #define SPACE_SUSPECT_H
@@ -9,8 +9,8 @@
 #include "daemon/worker/space/space.h"
 
 /*
- * The fold found `sum` for a slot whose published total is `published`, and cannot take it as it is:
- * the state is not plain, or it fell, or it moved much. Returns what to publish.
+ * The fold found `sum` for a slot whose published total is `published`, and cannot take it as it
+ * is: the state is not plain, or it fell, or it moved much. Returns what to publish.
  */
 uint64_t suspect_judge(struct space *space, uint32_t slot, uint64_t sum, uint64_t published);
 

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "daemon/worker/space/owners.h"
+#include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/suspect.h"
 
 #define LINE_U64S 8u
@@ -11,12 +11,13 @@
 /* Puts the sums of a block's rows into their slots' places. *at is the first owner not yet seen. */
 static void block_rows(const struct space *space, uint32_t first, uint64_t *sums, uint32_t *at)
 {
-	const struct owner *o = &space->owners[*at], *end = &space->owners[space->owners_nr];
+	const struct row_owned *o = &space->rows.owned[*at];
+	const struct row_owned *end = &space->rows.owned[space->rows.owned_nr];
 
 	memset(sums, 0, SPACE_BLOCK * sizeof(*sums));
 	for (; o < end && o->slot < first + SPACE_BLOCK; o++)
-		sums[o->slot - first] = space->row_sums[o->row];
-	*at = (uint32_t)(o - space->owners);
+		sums[o->slot - first] = space->rows.sums[o->row];
+	*at = (uint32_t)(o - space->rows.owned);
 }
 
 /*
@@ -35,7 +36,7 @@ static void line_store(struct space *space, uint32_t first, const uint64_t *sums
 			continue;
 		/* A fall is, as an unsigned number, more than any rise. */
 		if ((states[k] & SHM_T_STATE) != SHM_T_OK ||
-		    sum - published[k] >= space->attention) {
+		    sum - published[k] >= space->heat.attention) {
 			sum = suspect_judge(space, first + k, sum, published[k]);
 			if (to[k] == sum)
 				continue;
@@ -52,11 +53,11 @@ static void block_fold(struct space *space, uint32_t first, const uint64_t *publ
 		       uint32_t *owner)
 {
 	const uint64_t *cold = (const uint64_t *)(space->s + shards_cold(first));
-	const int64_t *apart = space->apart + first;
+	const int64_t *apart = space->off_shard.by_slot + first;
 	uint64_t sums[SPACE_BLOCK];
 
 	block_rows(space, first, sums, owner);
-	if (space->is_block_apart[first / SPACE_BLOCK])
+	if (space->off_shard.is_block_set[first / SPACE_BLOCK])
 		for (uint32_t i = 0; i < SPACE_BLOCK; i++)
 			sums[i] += (uint64_t)apart[i];
 	for (uint32_t i = 0; i < SPACE_BLOCK; i += LINE_U64S) {
@@ -85,11 +86,11 @@ static void head_store(struct space *space, unsigned int copy, uint32_t slots_nr
 	shm_count_set(&t->fold_interval_ns, times->interval_ns);
 	shm_count_set(&t->fold_duration_ns, times->duration_ns);
 	shm_count_set(&t->fold_cpu_ns, times->cpu_ns);
-	shm_set32(&t->rows_used, space->rows_used);
-	shm_set32(&t->rows_retiring, space->rows_retiring);
+	shm_set32(&t->rows_used, space->rows.used_nr);
+	shm_set32(&t->rows_retiring, space->rows.retiring_nr);
 	shm_set32(&t->suspects_nr, space->suspects_nr);
-	shm_set32(&t->counters_nr, space->counters_nr);
-	shm_set32(&t->members_nr, space->members_nr);
+	shm_set32(&t->counters_nr, space->quota.counters_nr);
+	shm_set32(&t->members_nr, space->quota.members_nr);
 }
 
 void totals_fold(struct space *space, const struct fold_times *times)
@@ -100,8 +101,8 @@ void totals_fold(struct space *space, const struct fold_times *times)
 	uint32_t slots_nr = space_slots_nr(space);
 	uint32_t owner = 0;
 
-	owners_sort(space);
-	owners_sum(space);
+	rows_sort(space);
+	rows_sum(space);
 
 	/* ORDER(epoch): the copy written below was current until the last epoch was published; a
 	 * reader that still copies it sees that epoch before any of these stores. */

@@ -1,5 +1,5 @@
 /*
- * Summing lanes (daemon/worker/space/rows.h): every vector body gives what the portable one gives, and
+ * Summing lanes (daemon/worker/space/lanes.h): every vector body gives what the portable one gives, and
  * what adding one by one gives, and none touches a byte that is not its.
  */
 #define _GNU_SOURCE
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "daemon/worker/space/rows.h"
+#include "daemon/worker/space/lanes.h"
 #include "shm/layout.h"
 
 #define PAGE 4096u
@@ -45,7 +45,7 @@ static void cells_free(struct cells *c)
 	munmap(c->map, c->map_bytes);
 }
 
-static void assert_sums(rows_sum_fn *sum, const struct cells *c, size_t stride, unsigned int lanes,
+static void assert_sums(lanes_sum_fn *sum, const struct cells *c, size_t stride, unsigned int lanes,
 			size_t first, size_t nr)
 {
 	uint64_t *ret = malloc((nr + 1) * sizeof(*ret));
@@ -79,9 +79,9 @@ static void every_body_sums_every_shape(void **state)
 		/* The last lane ends with its last row, and that with the page. */
 		struct cells c = cells_make((lanes - 1) * (stride / 8) + first + nr, &seed);
 
-		for (unsigned int i = 0; rows_body(i, &name); i++)
-			assert_sums(rows_body(i, &name), &c, stride, lanes, first, nr);
-		assert_sums(rows_sum, &c, stride, lanes, first, nr);
+		for (unsigned int i = 0; lanes_body(i, &name); i++)
+			assert_sums(lanes_body(i, &name), &c, stride, lanes, first, nr);
+		assert_sums(lanes_sum, &c, stride, lanes, first, nr);
 		cells_free(&c);
 	}
 }
@@ -93,8 +93,8 @@ static void the_geometry_of_the_shards_is_summed(void **state)
 	const char *name;
 
 	(void)state;
-	for (unsigned int i = 0; rows_body(i, &name); i++)
-		assert_sums(rows_body(i, &name), &c, SHM_LANE_STRIDE, 21, 500, 2500);
+	for (unsigned int i = 0; lanes_body(i, &name); i++)
+		assert_sums(lanes_body(i, &name), &c, SHM_LANE_STRIDE, 21, 500, 2500);
 	cells_free(&c);
 }
 
@@ -104,9 +104,9 @@ static void no_lane_is_a_sum_of_zero(void **state)
 	const char *name;
 
 	(void)state;
-	for (unsigned int i = 0; rows_body(i, &name); i++) {
+	for (unsigned int i = 0; lanes_body(i, &name); i++) {
 		ret[0] = ret[1] = 1;
-		rows_body(i, &name)(NULL, 16, 0, 0, 2, ret);
+		lanes_body(i, &name)(NULL, 16, 0, 0, 2, ret);
 		assert_true(!ret[0] && !ret[1] && ret[2] == CANARY);
 	}
 }
@@ -116,11 +116,11 @@ static void the_portable_body_is_always_there(void **state)
 	const char *name = NULL, *last = NULL;
 
 	(void)state;
-	for (unsigned int i = 0; rows_body(i, &name); i++)
+	for (unsigned int i = 0; lanes_body(i, &name); i++)
 		last = name;
 	assert_string_equal(last, "portable");
-	rows_body(0, &name);
-	assert_string_equal(name, rows_vector_name());
+	lanes_body(0, &name);
+	assert_string_equal(name, lanes_vector_name());
 }
 
 int main(void)
