@@ -1,7 +1,7 @@
 /*
  * The command line of `talea`: exit codes, options, the row of a verb, and the parsed arguments that
  * a verb runs with. Owns nothing; talea.c owns the table of verbs, options.c the table of options.
- * Every other file is one verb (a few, where they share their work) or one helper with a header.
+ * Every other file is one verb (or a few that share their work), or one helper with a header.
  *
  * Data goes to stdout, words to stderr; a verb returns one of enum cli_exit.
  */
@@ -73,8 +73,8 @@ struct verb {
 	uint32_t options;   /* besides the global ones */
 	uint32_t args_min, args_max;
 	enum session_needs needs; /* the session that run() finds open */
-	/* NULL: nothing. Runs before the session is opened: refuses arguments, or does what needs no
-	 * daemon. CLI_OK: go on with run(). */
+	/* Runs before the session is opened: refuses arguments, or does what needs no daemon. CLI_OK: a
+	 * session is opened and run() follows. NULL: nothing to do. */
 	int (*begin)(struct cli *c);
 	int (*run)(struct cli *c);
 };
@@ -94,18 +94,21 @@ struct cli {
 	bool heat, cold, apply, dry_run, replace;
 	uint64_t max_age_ns;   /* 0: any */
 	uint64_t watch_ns;     /* 0: once */
-	uint64_t cost_ns;      /* of `probes`: so long; 0: not asked for */
+	uint64_t cost_ns;      /* of `probes`: how long to measure; 0: do not */
 	uint64_t interval_ns;  /* of `drift` */
 	const char *describe;
 	const char *format;    /* of `export` */
 	const char *available; /* of `probes`: a glob */
 };
 
-/* Fills *c from the arguments. CLI_OK, or CLI_USAGE after saying what is wrong. */
+/* Fills *c from the arguments. CLI_OK, or CLI_USAGE with a message. */
 int cli_parse(struct cli *c, int argc, char **argv);
 const struct verb *cli_verb_find(const char *name);
-/* Says "no verb WORD; did you mean ...?" on stderr. CLI_USAGE. */
+/* Writes "no verb WORD; did you mean ...?" to stderr. CLI_USAGE. */
 int cli_unknown_verb(const char *word);
+/* Writes "talea VERB: ..." to stderr and returns exit. */
+int cli_fail(const struct cli *c, enum cli_exit exit, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 /* Writes one JSON document and a newline to stdout, and frees it. CLI_OK or CLI_FAILED. */
 int cli_json(json_t *doc);
 

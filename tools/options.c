@@ -1,8 +1,9 @@
 /*
- * The command line: the table of options, and from argv to struct cli, with the nearest match for
- * what is not known. Owns no verb. getopt is not used because `-5` is an argument of `talea add`,
- * because options may stand before the verb, and because each verb takes its own.
+ * The command line: the table of options, and from argv to struct cli, with the nearest match for a
+ * word that talea does not know. Owns no verb. getopt does not fit: `-5` is an argument of `talea
+ * add`, options may stand before the verb, and each verb takes its own.
  */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,6 +86,18 @@ static const char *verb_space(const struct cli *c)
 	return c->verb ? " " : "";
 }
 
+int cli_fail(const struct cli *c, enum cli_exit exit, const char *format, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "talea%s%s: ", verb_space(c), verb_name(c));
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	return exit;
+}
+
 static int option_unknown(const struct cli *c, const char *word)
 {
 	uint32_t allowed = c->verb ? c->verb->options | OPTIONS_GLOBAL : UINT32_MAX;
@@ -113,21 +126,17 @@ static int set_duration(const struct cli *c, enum option_id id, const char *valu
 {
 	if (text_duration_decimal(value, ret_ns) == 0 && *ret_ns >= least_ns)
 		return CLI_OK;
-	fprintf(stderr, "talea%s%s: --%s: %s is not a time such as 50ms, 1s or 2m%s\n",
-		verb_space(c), verb_name(c), cli_options[id].name, value,
-		least_ns > 1 ? ", 10ms at least" : "");
-	return CLI_USAGE;
+	return cli_fail(c, CLI_USAGE, "--%s: %s is not a time such as 50ms, 1s or 2m%s",
+			cli_options[id].name, value, least_ns > 1 ? ", 10ms at least" : "");
 }
 
-/* The statistics that it takes slow every BPF program of the machine: not for long. */
+/* The statistics slow every BPF program of the machine, so they may not run for long. */
 static int set_cost(struct cli *c, const char *value)
 {
 	int rc = set_duration(c, OPTION_COST, value, INTERVAL_LEAST_NS, &c->cost_ns);
 
-	if (rc == CLI_OK && c->cost_ns > WIRE_COST_MS_MAX * NS_PER_MS) {
-		fprintf(stderr, "talea probes: --cost: %s is too long; 10s at most\n", value);
-		return CLI_USAGE;
-	}
+	if (rc == CLI_OK && c->cost_ns > WIRE_COST_MS_MAX * NS_PER_MS)
+		return cli_fail(c, CLI_USAGE, "--cost: %s is too long; 10s at most", value);
 	return rc;
 }
 
@@ -208,7 +217,7 @@ static enum option_id find_option(const char *word, size_t len)
 	return OPTION_NR;
 }
 
-/* Takes the option at argv[*at], and its value. */
+/* Takes the option at argv[*at], and its value if it has one. */
 static int take_option(struct cli *c, int argc, char **argv, int *at, uint32_t *seen)
 {
 	char *word = argv[*at];
@@ -225,26 +234,19 @@ static int take_option(struct cli *c, int argc, char **argv, int *at, uint32_t *
 	if (joined && is_long)
 		joined++;
 	*seen |= OPTION_BIT(id);
-	if (!o->arg) {
-		if (!joined)
-			return set_option(c, id, NULL);
-		fprintf(stderr, "talea%s%s: --%s takes no value\n", verb_space(c), verb_name(c),
-			o->name);
-		return CLI_USAGE;
-	}
+	if (!o->arg)
+		return joined ? cli_fail(c, CLI_USAGE, "--%s takes no value", o->name) :
+				set_option(c, id, NULL);
 	if (!joined && o->arg[0] != '[') {
-		if (*at + 1 >= argc) {
-			fprintf(stderr, "talea%s%s: --%s needs %s\n", verb_space(c), verb_name(c),
-				o->name, o->arg);
-			return CLI_USAGE;
-		}
+		if (*at + 1 >= argc)
+			return cli_fail(c, CLI_USAGE, "--%s needs %s", o->name, o->arg);
 		joined = argv[++*at];
 	}
 	return set_option(c, id, joined);
 }
 
-/* A spec has blanks, which the shell cuts it at. */
-static void say_quotes(const struct cli *c)
+/* A spec has blanks. Without quotes the shell makes several arguments of it. */
+static void show_quotes(const struct cli *c)
 {
 	fputs("talea attach: a spec is one argument. try: talea attach '", stderr);
 	for (size_t i = 0; i < c->args_nr; i++) {
@@ -270,13 +272,13 @@ static int check_verb(const struct cli *c, uint32_t seen)
 	if (!c->verb || (c->args_nr >= c->verb->args_min && c->args_nr <= c->verb->args_max))
 		return CLI_OK;
 	if (c->args_nr > 1 && !strcmp(c->verb->name, "attach")) {
-		say_quotes(c);
+		show_quotes(c);
 		return CLI_USAGE;
 	}
-	fprintf(stderr, "talea %s: %s. usage: talea %s%s%s [OPTION...]\n", c->verb->name,
-		c->args_nr < c->verb->args_min ? "an argument is missing" : "too many arguments",
-		c->verb->name, *c->verb->args ? " " : "", c->verb->args);
-	return CLI_USAGE;
+	return cli_fail(c, CLI_USAGE, "%s. usage: talea %s%s%s [OPTION...]",
+			c->args_nr < c->verb->args_min ? "an argument is missing" :
+							 "too many arguments",
+			c->verb->name, *c->verb->args ? " " : "", c->verb->args);
 }
 
 static bool is_option(const char *word)

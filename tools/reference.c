@@ -134,7 +134,7 @@ static int singles_of_file(struct references *all, const char *path)
 
 /* --- files of a column a CPU ---------------------------------------------------------------- */
 
-/* The sum of the numbers, cpus_nr at most; what follows them in *ret_rest. */
+/* The sum of the first numbers, cpus_nr at most. *ret_rest: the text behind them. */
 static uint64_t cpus_sum(const char *at, unsigned int cpus_nr, const char **ret_rest)
 {
 	uint64_t sum = 0;
@@ -151,7 +151,7 @@ static uint64_t cpus_sum(const char *at, unsigned int cpus_nr, const char **ret_
 	return sum;
 }
 
-/* The head names the CPUs: how many columns there are. */
+/* How many CPUs the first line of a file names. */
 static unsigned int cpus_columns(const char *head)
 {
 	unsigned int nr = 0;
@@ -178,7 +178,7 @@ static bool is_digits(const char *text)
 	return *text && !text[strspn(text, "0123456789")];
 }
 
-/* Rows of softirqs all; of interrupts those that are lines of devices. */
+/* All rows of softirqs; of interrupts the numbered rows, which are lines of devices. */
 static int rows_of_file(struct references *all, const char *path, const char *counter,
 			const char *label_name, bool is_numbered)
 {
@@ -216,7 +216,8 @@ static int rows_of_file(struct references *all, const char *path, const char *co
 
 /* --- disks ---------------------------------------------------------------------------------- */
 
-/* A request of its own, not a part of another one: no partition, none that only passes them on. */
+/* Does the device have requests of its own? A partition has none, nor a device that only passes them
+ * on. */
 static bool has_requests(const char *device)
 {
 	char path[128];

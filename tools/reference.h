@@ -27,7 +27,7 @@ struct reference {
 	char source[80];  /* "/proc/stat ctxt"; no two have the same */
 	enum reference_tolerance tolerance;
 	const char *reason, *why; /* of the tolerance: in a word, in a sentence */
-	uint32_t unit; /* one event is so much at most */
+	uint32_t unit; /* how much one event adds at most */
 	bool wraps;    /* at 2^32 */
 	uint64_t nr;
 };

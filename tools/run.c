@@ -16,7 +16,7 @@
 
 #define ARGS_MAX 8
 
-/* Beside this program, where a build puts it, or in the neighbour folder of an installation. */
+/* A build puts talead beside this program, an installation into a folder beside its folder. */
 static bool run_find(char *buf, size_t size)
 {
 	static const char *const places[] = { "talead", "../sbin/talead" };
@@ -51,10 +51,9 @@ static void run_exec(const char *const *args)
 
 static int run_failed(const struct cli *c, int err)
 {
-	fprintf(stderr, "talea %s: talead, which knows that, cannot be run: %s%s\n", c->verb->name,
-		strerror(err),
-		err == ENOENT ? ". fix: install it beside talea, or in the PATH" : "");
-	return CLI_FAILED;
+	return cli_fail(c, CLI_FAILED, "talead, which knows that, cannot be run: %s%s",
+			strerror(err),
+			err == ENOENT ? ". fix: install it beside talea, or in the PATH" : "");
 }
 
 int run_become(const struct cli *c, const char *const *args)

@@ -7,11 +7,11 @@
 
 #include "tools/cli.h"
 
-/* args: a list that ends with NULL. Becomes `talead ARGS`, or returns the exit code after saying why
- * not. */
+/* args: a list that ends with NULL. Becomes `talead ARGS`; returns only after a failure, with the exit
+ * code. */
 int run_become(const struct cli *c, const char *const *args);
 /* Runs `talead ARGS` and reads its stdout, malloced, NUL-terminated; its exit code in *ret_status.
- * CLI_OK, or the exit code after saying why not. */
+ * CLI_OK, or the exit code of a failure. */
 int run_read(const struct cli *c, const char *const *args, char **ret, int *ret_status);
 
 #endif

@@ -11,8 +11,8 @@
 
 struct selection select_of(const struct cli *c);
 
-/* These two: CLI_OK; CLI_NO_MATCH when an argument matched nothing, after saying so and which name
- * is near (unless is_quiet); else the exit code of what failed, or what visit returned. */
+/* Both return CLI_OK; CLI_NO_MATCH when an argument matches nothing, with a message that has the
+ * nearest name (unless is_quiet); else the exit code of a failure, or what visit returned. */
 int select_each(const struct cli *c, bool is_quiet, pick_visit *visit, void *arg);
 int select_picks(const struct cli *c, const bool *may_miss, struct picks *ret);
 

@@ -50,7 +50,7 @@ int session_ask_failed(const struct cli *c, int err)
 
 /* --- begin and end -------------------------------------------------------------------------- */
 
-/* No process listens, or a daemon listens that is too busy or too stopped to answer. */
+/* Either nobody listens, or a daemon does that is stopped or too busy to answer. */
 static void session_no_daemon(const struct cli *c)
 {
 	const char *named = c->socket ? c->socket : getenv("TALEA_SOCKET");
@@ -150,6 +150,6 @@ int session_probe(const struct cli *c, const struct wire_probe_change *change, c
 	if (!err)
 		return CLI_OK;
 	rc = session_ask_failed(c, err);
-	/* A text that does not parse is wrong, not the machine. */
+	/* Here the user's text is wrong: the machine was not asked yet. */
 	return err == -EINVAL && change->is_checked_only ? CLI_USAGE : rc;
 }

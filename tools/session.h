@@ -1,8 +1,7 @@
 /*
  * The session of a verb: the library, attached to the daemon that the command line names, and a
- * connection to ask the worker. talea.c opens it before a verb runs, from what the verb's row says
- * that it needs, and closes it afterwards. What fails is said here on stderr, once, and becomes an
- * exit code.
+ * connection to ask the worker. talea.c opens it before a verb runs, as the verb's row says, and
+ * closes it afterwards. Each failure becomes one message on stderr, written here, and an exit code.
  */
 #ifndef TOOLS_SESSION_H
 #define TOOLS_SESSION_H
@@ -26,19 +25,20 @@ struct session {
 	struct ask *ask; /* connects at its first question */
 };
 
-/* Fills c->session. CLI_OK, or the exit code after saying why not. */
+/* Fills c->session. CLI_OK, or the exit code of a failure. */
 int session_open(struct cli *c, enum session_needs needs);
-/* The same without a word, also when no daemon answers: 0, or the library's error. */
+/* The same without a message. 0 also when no daemon answers (c->session.st.connected), or the
+ * library's error. */
 int session_try(struct cli *c, enum session_needs needs);
 void session_close(struct cli *c); /* fine when it is closed */
 
 int session_exit(int err); /* the exit code for an -errno */
-/* The same after saying what the library knows about it. */
+/* The same, with the library's message. */
 int session_failed(const struct cli *c, int err);
-/* The same after saying why c->session.ask failed. */
+/* The same, with the message of c->session.ask. */
 int session_ask_failed(const struct cli *c, int err);
 
-/* Questions of ask.h: CLI_OK, or the exit code after saying what is wrong. */
+/* Questions of ask.h. CLI_OK, or the exit code of a failure. */
 int session_ask(const struct cli *c, enum wire_query_what what, const char *name, uint64_t from,
 		const struct wire_answer **ret);
 int session_status(const struct cli *c, const struct wire_status **ret);

@@ -1,7 +1,7 @@
 /*
  * The command line `talea`: the table of verbs, and from arguments to the verb and its exit code.
- * Every verb is one entry here; help, completion and the nearest match come from the same table, and
- * tests/system/cli_docs.sh holds the manual page to it.
+ * Every verb is one entry here. Help, completion and the nearest match come from the same table, and
+ * tests/system/cli_docs.sh compares the manual page with it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,7 +19,7 @@
 
 const struct verb cli_verbs[] = {
 	{ "status", "", "The daemon: epoch, age, processes, rows, memory, probes.",
-	  "Says that totals are not durable: they live as long as the daemon's region does.", 0, 0,
+	  "Says that totals are not durable: they last as long as the daemon's region.", 0, 0,
 	  0,
 	  SESSION_READ, NULL, verb_status },
 	{ "list", "[GLOB...]", "The names of counters, with type, origin and help.",
@@ -38,8 +38,8 @@ const struct verb cli_verbs[] = {
 	  READ_OPTIONS | OPTION_BIT(OPTION_WATCH), 0, UINT32_MAX,
 	  SESSION_READ, verb_watch_begin, verb_watch },
 	{ "lanes", "NAME", "The rate of one counter on each CPU.",
-	  "A hot counter has a cell on each CPU; the others share one. Two looks, half a second\n"
-	  "apart. --heat looks more often, and draws a line a CPU, the newest at the right.",
+	  "A hot counter has a cell on each CPU; the others share one. Two samples within half a\n"
+	  "second. --heat takes more samples and draws a line a CPU, the newest at the right.",
 	  OPTION_BIT(OPTION_HEAT), 1, 1,
 	  SESSION_READ, NULL, verb_lanes },
 	{ "explain", "NAME...", "Why a counter is hot or cold, since when, and what would change it.",
@@ -71,26 +71,27 @@ const struct verb cli_verbs[] = {
 	  "  talea attach 'raw_tp:sched_process_exec by comm'\n"
 	  "  talea attach 'opens_total=uprobe:libc.so.6:open if uid == 1000'\n"
 	  "With --replace the argument is the name of a probe whose pinned counts have another\n"
-	  "layout: they end. For admins of the daemon.",
+	  "layout: they end and the probe begins anew. For admins of the daemon.",
 	  OPTION_BIT(OPTION_DRY_RUN) | OPTION_BIT(OPTION_REPLACE), 1, 1,
 	  SESSION_READ, verb_attach_begin, verb_attach },
 	{ "detach", "NAME...", "End probes that were attached by command.",
-	  "NAME as `talea probes` shows it. What was counted stays until the daemon's region ends.\n"
+	  "NAME as `talea probes` shows it. The counts stay until the daemon's region ends.\n"
 	  "For admins of the daemon.", 0, 1, UINT32_MAX,
 	  SESSION_READ, NULL, verb_detach },
-	{ "drift", "[GLOB...]", "Compare kernel counters with the kernel's own books.",
-	  "Reads /proc before and after the totals, twice, --interval apart. A difference that this\n"
-	  "bracket cannot explain is drift, and ends with 6. Some differ for a known reason: it says\n"
-	  "`expected`, and man talea-probes says why. What is not attached is unknown.",
+	{ "drift", "[GLOB...]", "Compare kernel counters with the kernel's own counts.",
+	  "Reads /proc before and after the totals, at both ends of --interval. A difference that\n"
+	  "this bracket cannot explain is drift, and ends with 6. Some counters differ for a known\n"
+	  "reason: `expected`; man talea-probes explains it. What is not attached is unknown.",
 	  OPTION_BIT(OPTION_INTERVAL), 0, UINT32_MAX,
 	  SESSION_READ, NULL, verb_drift },
-	{ "doctor", "", "Try what this machine allows, and say how to mend what fails.",
-	  "Each capability, program type and mount, tried in a throw-away way by talead; then what\n"
-	  "the running daemon says. Ends with 1 when something fails.", 0, 0, 0,
+	{ "doctor", "", "Try what this machine allows, and say how to repair what fails.",
+	  "talead tries each capability, program type and mount, and undoes it; then the running\n"
+	  "daemon reports. Ends with 1 when something fails.", 0, 0, 0,
 	  SESSION_NONE, NULL, verb_doctor },
 	{ "accept", "[GLOB...]", "Show what a suspect counter's cells say, from now on.",
-	  "A counter that fell keeps its last good total, suspect, until an admin accepts what its\n"
-	  "cells say. Without GLOB all of the namespace, and the changes of cells that nobody owns.",
+	  "A counter that fell is suspect and keeps its last good total, until an admin accepts what\n"
+	  "its cells say. Without GLOB: all of the namespace, and the changes of cells that no\n"
+	  "counter owns.",
 	  OPTION_BIT(OPTION_EXCLUDE) | OPTION_BIT(OPTION_APPLY), 0, UINT32_MAX,
 	  SESSION_READ, NULL, verb_accept },
 	{ "history", "[GLOB...]", "What happened to rows, members and suspects: when and why.",
@@ -106,7 +107,8 @@ const struct verb cli_verbs[] = {
 	  SESSION_READ, NULL, verb_unpin },
 	{ "forget", "GLOB...", "Remove members of families; their sum stays in the family.",
 	  "What they counted moves to the member talea=\"removed\": the family's sum is what it was.\n"
-	  "Adds by who still holds one count there too. Counters and levels are never removed.\n"
+	  "A later add of a program that still holds one counts there too. Counters and levels are\n"
+	  "never removed.\n"
 	  "For admins of the daemon:  talea forget 'likes_total{post=\"4*\"}' --apply",
 	  OPTION_BIT(OPTION_EXCLUDE) | OPTION_BIT(OPTION_APPLY), 1, UINT32_MAX,
 	  SESSION_READ, NULL, verb_forget },

@@ -189,7 +189,7 @@ run 0 history fallen_total && shown ' suspect fallen_total fell from 100 to 70$'
 ok history_remembers_who_accepted
 "$build/tests/helper/scribble" fallen_total 1 11
 has_strays() { run 0 status --json && json '.region.strays > 0'; }
-soon has_strays && run 0 status && shown '^strays +1 change of cells that nobody owns'
+soon has_strays && run 0 status && shown '^strays +1 change of cells that no counter owns'
 ok a_changed_cell_of_nobody_is_seen
 run 0 accept --json && json '.strays == 1 and (.applied | not) and .counters == []'; ok accept_json_tells_strays
 run 0 accept --apply && run 0 status --json && json '.region.strays == 0'; ok accept_takes_note_of_strays

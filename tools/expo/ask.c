@@ -17,7 +17,7 @@
 #include "tools/expo/ask.h"
 
 #define ASK_TIMEOUT_S 2
-#define ASK_PROBE_TIMEOUT_S 15 /* types are read, programs checked, symbols looked up */
+#define ASK_PROBE_TIMEOUT_S 15 /* the keeper reads types, checks programs, looks up symbols */
 #define ASK_TRIES 8
 
 union message {
@@ -271,7 +271,7 @@ int ask_probe(struct ask *a, const struct wire_probe_change *change, const char 
 	return 0;
 }
 
-/* Puts the first names into the message, as many as fit; how many. */
+/* Puts as many names as fit into the message; returns how many. */
 static uint32_t change_fill(struct ask *a, enum wire_change_op op, const char *const *names,
 			    size_t nr)
 {

@@ -1,6 +1,6 @@
 /*
- * How the daemon is: what the worker and the library say of it at one time, and that as the JSON of
- * `talea status`. Owns the copies until facts_fini. Called by verbs/status.c.
+ * How the daemon is: what the worker and the library report at one time, and the JSON of `talea
+ * status`. Owns the copies until facts_fini. Called by verbs/status.c.
  */
 #ifndef TOOLS_EXPO_FACTS_H
 #define TOOLS_EXPO_FACTS_H

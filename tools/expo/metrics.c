@@ -141,14 +141,14 @@ static int metrics_compare(const void *a, const void *b)
 	return x < y ? 1 : x > y ? -1 : 0;
 }
 
-/* The busiest counters, at most BUSIEST_NR; how many. */
+/* The busiest counters, at most BUSIEST_NR; returns how many. */
 static size_t busiest(const struct picks *picks, const struct pick **ret)
 {
 	const struct pick **all = malloc((picks->nr + 1) * sizeof(*all));
 	size_t nr = 0;
 
 	for (size_t i = 0; all && i < picks->nr; i++)
-		/* What moves into `removed` was added elsewhere before. */
+		/* The adds that a removal moves into `removed` are not new. */
 		if (picks->list[i].rate != 0 && !isnan(picks->list[i].rate) &&
 		    picks->list[i].state != TALEA_UNKNOWN &&
 		    !strstr(picks->list[i].name, "{talea=\"removed\"}"))
@@ -213,7 +213,7 @@ static void metrics_put_status(const struct wire_status *s, struct metrics *m)
 	metrics_put(m, WORKER_RESTARTS, NULL, NULL, s->worker_restarts);
 }
 
-/* One number of each probe that is attached; of those with keys alone. */
+/* One number of each attached probe; is_keyed: only of probes with keys. */
 static void metrics_put_attached(const struct wire_probe *probes, uint32_t nr,
 				 enum metric_family family,
 				 uint64_t (*number)(const struct wire_probe *p), bool is_keyed,

@@ -1,6 +1,6 @@
 /*
- * OpenMetrics 1.0; see expo.h. Owns the rules of that format: families stand together, a counter's
- * samples end in _total, a gauge may not have a name that a counter's would be mistaken for.
+ * OpenMetrics 1.0; see expo.h. Owns the rules of that format: the samples of a family follow each
+ * other, a counter's samples end in _total, and no gauge has the name of a counter's family.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -24,7 +24,7 @@ static int openmetrics_order(const char *x, const char *y)
 	return order ? order : x_len < y_len ? -1 : x_len > y_len;
 }
 
-/* By base name, and within one in the order they had: all samples of a family stand together. */
+/* By base name, then in the order of registration: the samples of a family follow each other. */
 static int openmetrics_compare(const void *a, const void *b)
 {
 	const struct pick *x = *(const struct pick *const *)a, *y = *(const struct pick *const *)b;
@@ -73,7 +73,7 @@ static void openmetrics_family(FILE *f, const char *family, int len, const char 
 	fputc('\n', f);
 }
 
-/* Is there a counter whose family, or whose _created, a level's name would be mistaken for? */
+/* Is a level's name that of a counter's family, or of the family's _created? */
 static bool openmetrics_taken(const struct pick *const *sorted, size_t nr, const char *name, size_t len)
 {
 	static const char created[] = "_created";
@@ -98,7 +98,8 @@ static bool openmetrics_taken(const struct pick *const *sorted, size_t nr, const
 	return false;
 }
 
-/* One counter or level with all its label sets, from sorted[at] on; where the next begins. */
+/* Writes one counter or level with all its label sets, from sorted[at] on. Returns where the next one
+ * begins. */
 static size_t openmetrics_picks(FILE *f, const struct pick *const *sorted, size_t nr, size_t at)
 {
 	const struct pick *first = sorted[at];
@@ -117,7 +118,7 @@ static size_t openmetrics_picks(FILE *f, const struct pick *const *sorted, size_
 
 		if (openmetrics_base(pick->name) != len || memcmp(pick->name, first->name, len))
 			break;
-		/* Nothing counts it: it is there, and has no sample. */
+		/* A counter that nothing counts has a family without a sample. */
 		if (pick->state != TALEA_UNKNOWN)
 			fprintf(f, "%s%s%s %" PRId64 "\n", family, is_counter ? "_total" : "",
 			       pick->name + len, pick->value);

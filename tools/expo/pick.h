@@ -17,7 +17,7 @@ struct selection {
 	size_t globs_nr;
 	const char *const *excludes;
 	size_t excludes_nr;
-	const bool *may_miss; /* by glob: no fault that it matches no counter; NULL: none may */
+	const bool *may_miss; /* by glob: it may match no counter; NULL: none may */
 	enum talea_how how;
 };
 
@@ -51,13 +51,13 @@ int picks_take(const struct selection *s, struct talea *t, struct picks *ret,
 	       const char **ret_missed);
 void picks_fini(struct picks *picks);
 
-/* The probe that counted it was detached: its total is final. */
+/* Its probe was detached, so its total does not change any more. */
 static inline bool is_ended(enum talea_state state, int64_t value)
 {
 	return state == TALEA_UNKNOWN && value;
 }
 
-/* How every format and every table calls these. */
+/* The words for these in every format and every table. */
 const char *pick_type_text(enum talea_type type);
 const char *pick_origin_text(enum talea_origin origin);
 const char *pick_state_text(enum talea_state state, int64_t value);

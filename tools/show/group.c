@@ -52,7 +52,7 @@ static struct group *group_find(const struct groups *groups, char *base)
 	return node ? *node : NULL;
 }
 
-/* The part of a name before its labels, in a buffer of NAME_DISPLAY_MAX + 1; false without labels. */
+/* The name without its labels, in a buffer of NAME_DISPLAY_MAX + 1. false: it has no labels. */
 static bool base_of(const char *name, char *base)
 {
 	size_t len = strcspn(name, "{");
@@ -64,7 +64,7 @@ static bool base_of(const char *name, char *base)
 	return true;
 }
 
-/* An unknown rate makes the sum's unknown: NaN adds up to NaN. */
+/* An unknown rate makes the rate of the sum unknown: a sum with NaN is NaN. */
 static void sum_add(struct group *group, const struct talea_total *total)
 {
 	if (group->nr++ == 0) {
@@ -103,7 +103,7 @@ int groups_add(struct groups *groups, const char *name, const struct talea_total
 
 /* --- fitting -------------------------------------------------------------------------------- */
 
-/* One line to be: a counter, or a group and how many of its members are shown below it. */
+/* One line of the screen: a counter, or a group and how many of its members stand below it. */
 struct line {
 	const struct row *row;
 	const struct group *group;

@@ -1,7 +1,7 @@
 /*
- * Many counters on one screen: label sets of one name become one line with their sum, and the lines
- * that are left go to the busiest of each. Owns the sums between groups_begin and groups_fini; the
- * sums hold every counter that was visited, also those whose rows were let go. Called by watch.c.
+ * Many counters on one screen: the label sets of one name become one line with their sum, and the
+ * remaining lines show the busiest of each. Owns the sums between groups_begin and groups_fini. The
+ * sums include every visited counter, also those whose rows watch.c dropped. Called by watch.c.
  */
 #ifndef TOOLS_SHOW_GROUP_H
 #define TOOLS_SHOW_GROUP_H

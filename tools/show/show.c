@@ -218,7 +218,7 @@ static bool is_turning(wchar_t c)
 	       (c >= 0x2066 && c <= 0x2069);
 }
 
-/* The next character: its bytes, its columns, and whether it may be written as it is. */
+/* The next character: returns its bytes; also its columns, and whether it is safe to write. */
 static int next_char(const char *p, int *ret_columns, bool *ret_is_safe)
 {
 	mbstate_t state = { 0 };
@@ -243,7 +243,7 @@ int show_width(const char *text)
 	return width;
 }
 
-/* Writes the characters that lie in columns from..to of text; returns the columns used. */
+/* Writes the characters in columns from..to of text; returns how many columns they have. */
 static int write_part(FILE *f, const char *text, int from, int to)
 {
 	int at = 0, used = 0, columns, bytes;
@@ -269,7 +269,7 @@ void show_padded(FILE *f, const char *text, int width)
 	if (all <= width) {
 		used = write_part(f, text, 0, all);
 	} else {
-		/* Names differ at their end as often as at their beginning. */
+		/* Keeps both ends: names differ at their end as often as at their beginning. */
 		head = (width - 1) * 2 / 3;
 		used = write_part(f, text, 0, head);
 		fputs(show.utf8 ? "…" : "~", f);
@@ -318,7 +318,7 @@ void show_name(FILE *f, const char *name)
 
 #define LABEL_COLUMNS 10
 
-/* Breaks between words where the terminal would break within one. */
+/* Breaks lines between words; the terminal would break within a word. */
 static void print_wrapped(const char *text)
 {
 	int room = show.is_tty ? show.columns - LABEL_COLUMNS : INT_MAX, at = 0;

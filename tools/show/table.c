@@ -50,7 +50,7 @@ struct columns {
 	int name, age, spark;
 };
 
-/* What fits: the name in full first, then the last minute, then the age. */
+/* Which columns fit: first the whole name, then the last minute, then the age. */
 static struct columns columns_fit(const struct table *table, unsigned int flags, int *name_width)
 {
 	struct columns c = { .name = *name_width > NAME_LEAST ? *name_width : NAME_LEAST };

@@ -104,7 +104,7 @@ void term_close(void)
 	screen_leave();
 }
 
-/* Ctrl-Z: the whole job stops, with the terminal as the shell left it. */
+/* Ctrl-Z stops the whole job, after the terminal is as the shell left it. */
 static void stop_job(void)
 {
 	screen_leave();
@@ -119,7 +119,7 @@ static enum term_event read_key(void)
 	ssize_t got = read(STDIN_FILENO, &key, 1);
 
 	if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))
-		return TERM_QUIT; /* the terminal is gone */
+		return TERM_QUIT; /* the terminal hung up */
 	if (got < 0)
 		return TERM_TICK;
 	switch (key) {

@@ -18,7 +18,7 @@
 #define LABELS_MAX 64
 #define SYNC_MS 1000
 
-/* A name taken apart: base, then label, value, ..., NULL for the library. */
+/* The parts of a name: its base, then label, value, ..., NULL as the library takes them. */
 struct full_name {
 	char canonical[NAME_DISPLAY_MAX + 1];
 	char text[NAME_DISPLAY_MAX + 1];
@@ -49,7 +49,7 @@ static int full_name_parse(struct full_name *n, const char *text)
 		*value = '\0';
 		n->labels[2 * n->labels_nr] = at;
 		n->labels[2 * n->labels_nr++ + 1] = value + 1;
-		/* The value moves over its own opening quote and escapes. */
+		/* The value moves to the left, over its opening quote and its escapes. */
 		for (to = value + 1, at = value + 2; *at && *at != '"'; at++) {
 			if (*at == '\\' && at[1])
 				*to++ = *++at == 'n' ? '\n' : *at;
@@ -113,8 +113,8 @@ static bool parse_u64(const char *text, uint64_t *ret)
 }
 
 /*
- * Are the family's keys numbers? Names look the same, and a process declares a family one way for
- * good, so a child asks.
+ * Are the family's keys numbers? The name does not show it, and a process may declare a family in one
+ * way only; so a child process tries.
  */
 static bool has_u64_keys(struct talea *t, const struct full_name *n, const struct known *k)
 {
@@ -153,8 +153,8 @@ static int find_member(struct talea *t, const struct full_name *n, const struct 
 }
 
 /*
- * Finds or declares the name. A name with one label may be a member of a family, which the library
- * does not tell from outside: what the family calls are for is tried when the plain one conflicts.
+ * Finds or declares the name. A name with one label may be a member of a family, and the library does
+ * not say so: when the declaration of a plain counter conflicts, the family calls are tried.
  */
 static int find_handle(struct talea *t, const struct full_name *n, const struct known *k,
 		union handle *ret)
@@ -180,11 +180,9 @@ static int parse_n(const struct cli *c, int64_t *ret)
 		return CLI_OK;
 	errno = 0;
 	n = strtoll(c->args[1], &end, 10);
-	if (errno || end == c->args[1] || *end) {
-		fprintf(stderr, "talea add: %s is not a whole number between -2^63 and 2^63 - 1\n",
-			c->args[1]);
-		return CLI_USAGE;
-	}
+	if (errno || end == c->args[1] || *end)
+		return cli_fail(c, CLI_USAGE, "%s is not a whole number between -2^63 and 2^63 - 1",
+				c->args[1]);
 	*ret = n;
 	return CLI_OK;
 }
@@ -214,7 +212,7 @@ static int known_find(const struct cli *c, const struct full_name *n, struct kno
 	return CLI_OK;
 }
 
-/* The total after the add, in JSON; on a terminal a word about it. */
+/* The total after the add: in JSON, or in a sentence on a terminal. */
 static int report(const struct cli *c, const struct full_name *n, const struct known *k,
 		  int64_t added)
 {
@@ -226,8 +224,8 @@ static int report(const struct cli *c, const struct full_name *n, const struct k
 
 	rc = talea_sync(t, SYNC_MS);
 	if (rc)
-		fprintf(stderr, "talea add: added, but not in the published total yet: %s\n",
-			talea_strerror(t, rc));
+		cli_fail(c, CLI_FAILED, "added, but not in the published total yet: %s",
+			 talea_strerror(t, rc));
 	rc = talea_read_name(t, n->canonical, TALEA_COMPACTED, 0, &total);
 	if (!c->json) {
 		if (!rc && show.is_tty)
@@ -253,17 +251,16 @@ static int add(const struct cli *c, const struct full_name *n, int64_t number)
 	rc = known_find(c, n, &known);
 	if (rc != CLI_OK)
 		return rc;
-	if (known.origin != TALEA_USER) {
-		fprintf(stderr, "talea add: %s is counted by %s; take a name that does not begin "
-				"with kernel_ or talea_\n", n->base,
-			known.origin == TALEA_KERNEL ? "the kernel's probes" : "talea itself");
-		return CLI_USAGE;
-	}
-	if (known.type == TALEA_TYPE_COUNTER && number < 0) {
-		fprintf(stderr, "talea add: %s is a counter, which only goes up; a level is a name "
-				"without _total\n", n->base);
-		return CLI_USAGE;
-	}
+	if (known.origin != TALEA_USER)
+		return cli_fail(c, CLI_USAGE,
+				"%s is counted by %s. fix: take a name that does not begin with "
+				"kernel_ or talea_", n->base,
+				known.origin == TALEA_KERNEL ? "the kernel's probes" :
+							       "talea itself");
+	if (known.type == TALEA_TYPE_COUNTER && number < 0)
+		return cli_fail(c, CLI_USAGE,
+				"%s is a counter, which only goes up. fix: a name without _total "
+				"is a level", n->base);
 	rc = find_handle(c->session.t, n, &known, &handle);
 	if (rc) {
 		is_unlabelled = rc == -EEXIST && known.is_found && !n->labels_nr;
@@ -289,11 +286,10 @@ int verb_add_begin(struct cli *c)
 	if (!n)
 		return session_failed(c, -ENOMEM);
 	rc = parse_n(c, &number);
-	if (rc == CLI_OK && full_name_parse(n, c->args[0])) {
-		fprintf(stderr, "talea add: %s is not a name such as hello_total or "
-				"hello_total{lang=\"en\"}\n", c->args[0]);
-		rc = CLI_USAGE;
-	}
+	if (rc == CLI_OK && full_name_parse(n, c->args[0]))
+		rc = cli_fail(c, CLI_USAGE,
+			      "%s is not a name such as hello_total or hello_total{lang=\"en\"}",
+			      c->args[0]);
 	free(n);
 	return rc;
 }

@@ -1,7 +1,7 @@
 /*
- * The verbs that an operator changes counters with: pin, unpin, forget, accept. Each lists on
- * stdout what it is about, says on stderr what was done or would be, and asks the worker for the
- * rest. Owns the lists. Called from the table of verbs.
+ * The verbs by which an operator changes counters: pin, unpin, forget, accept. Each asks the worker
+ * for the change, lists the counters on stdout, and writes to stderr what it did or would do. Owns
+ * the lists. Called from the table of verbs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -16,13 +16,13 @@
 #include "tools/select.h"
 #include "tools/show/show.h"
 
-#define WHYS_MOST 5	/* refusals that are told one by one */
+#define WHYS_MOST 5	/* refusals that are shown one by one */
 #define SETTLE_MS 2000	/* for removals to be in the totals */
 
 /* What became of one counter. */
 enum fate { FATE_PLANNED, FATE_DONE, FATE_GONE, FATE_REFUSED };
 
-/* A family and what of it goes. */
+/* A family, and its members that are removed. */
 struct family {
 	char *base;
 	size_t base_len, nr;
@@ -35,7 +35,7 @@ struct change {
 	struct picks picks;
 	const char **names; /* of the picks */
 	enum fate *fates;
-	int64_t *cells;	/* accept: what the cells of each say */
+	int64_t *cells;	/* accept: the sum of the cells of each */
 	struct family *families;
 	size_t families_nr;
 	uint64_t strays_nr; /* accept without GLOB */
@@ -62,10 +62,10 @@ static void change_close(struct change *ch)
 	free(ch->families);
 }
 
-/* The picks are final: room for what becomes of them. */
+/* Makes room for the results, after the last pick was taken or dropped. */
 static int change_begin(struct change *ch)
 {
-	size_t nr = ch->picks.nr + 1; /* "", the namespace, may come last */
+	size_t nr = ch->picks.nr + 1; /* "" for the namespace may be the last name */
 
 	ch->names = calloc(nr, sizeof(*ch->names));
 	ch->fates = calloc(nr, sizeof(*ch->fates));
@@ -78,7 +78,7 @@ static int change_begin(struct change *ch)
 	return CLI_OK;
 }
 
-/* Keeps the picks for which keep says yes. */
+/* Drops the picks for which keep() is false. */
 static void picks_keep(struct change *ch, bool (*keep)(struct change *ch, const struct pick *pick))
 {
 	size_t nr = 0;
@@ -92,8 +92,8 @@ static void picks_keep(struct change *ch, bool (*keep)(struct change *ch, const 
 	ch->picks.nr = nr;
 }
 
-/* The reason may have a name in it as well. */
-static void say_refused(const struct change *ch, size_t idx, const char *why)
+/* The reason may contain a name too. */
+static void show_refused(const struct change *ch, size_t idx, const char *why)
 {
 	fprintf(stderr, "talea %s: ", ch->c->verb->name);
 	show_name(stderr, ch->names[idx]);
@@ -110,7 +110,7 @@ static void change_result(size_t idx, int err, const char *why, void *arg)
 	if (ch->fates[idx] != FATE_REFUSED)
 		return;
 	if (++ch->refused_nr <= WHYS_MOST)
-		say_refused(ch, idx, why);
+		show_refused(ch, idx, why);
 }
 
 static int change_apply(struct change *ch, enum wire_change_op op, size_t nr)
@@ -119,8 +119,7 @@ static int change_apply(struct change *ch, enum wire_change_op op, size_t nr)
 	int rc = err ? session_ask_failed(ch->c, err) : CLI_OK;
 
 	if (ch->refused_nr > WHYS_MOST)
-		fprintf(stderr, "talea %s: %zu more refused\n", ch->c->verb->name,
-			ch->refused_nr - WHYS_MOST);
+		cli_fail(ch->c, CLI_FAILED, "%zu more refused", ch->refused_nr - WHYS_MOST);
 	if (rc == CLI_OK && ch->refused_nr)
 		rc = CLI_FAILED;
 	return rc;
@@ -163,7 +162,7 @@ static json_t *pick_json(const struct change *ch, size_t i)
 			 fate_text(ch->fates[i]));
 }
 
-/* Name and total, for who reads and for who pipes. */
+/* Name and total, in columns for people or in lines for programs. */
 static void change_print(const struct change *ch)
 {
 	int width = 8;
@@ -191,7 +190,8 @@ static void change_print(const struct change *ch)
 
 /* --- pin and unpin -------------------------------------------------------------------------- */
 
-/* Those that may have a row; what the daemon alone counts is passed over when a glob meant it too. */
+/* Counters of programs may have a row. A glob may also include counters of the daemon, which pin
+ * leaves out. */
 static bool keep_user(struct change *ch, const struct pick *pick)
 {
 	(void)ch;
@@ -353,7 +353,7 @@ static uint64_t removed_nr(struct change *ch)
 	return session_status(ch->c, &status) == CLI_OK ? status->removed_nr : UINT64_MAX;
 }
 
-/* Returns when the removals are in the totals, as `add` does; or says that they are not yet. */
+/* Waits until the removals are in the totals, as `add` does; when they are late, says so. */
 static void forget_settle(struct change *ch, uint64_t before)
 {
 	const struct timespec pause = { .tv_nsec = 10000000 };
@@ -361,8 +361,9 @@ static void forget_settle(struct change *ch, uint64_t before)
 
 	while (removed_nr(ch) < expected) {
 		if (mono_ns() > due_ns) {
-			fprintf(stderr, "talea forget: not all are in `removed` yet: a CPU cannot be "
-					"visited, or members were removed before. try: talea status\n");
+			cli_fail(ch->c, CLI_FAILED,
+				 "not all are in `removed` yet: a CPU cannot be visited, or members "
+				 "were removed before. try: talea status");
 			return;
 		}
 		nanosleep(&pause, NULL);
@@ -376,11 +377,10 @@ static int forget(struct change *ch)
 	int rc, json_rc;
 
 	picks_keep(ch, keep_member);
-	if (!ch->picks.nr) {
-		fprintf(stderr, "talea forget: none of them is a member of a family; counters and "
-				"levels live as long as their namespace\n");
-		return CLI_NO_MATCH;
-	}
+	if (!ch->picks.nr)
+		return cli_fail(ch->c, CLI_NO_MATCH,
+				"none of them is a member of a family; counters and levels last as "
+				"long as their namespace");
 	rc = change_begin(ch);
 	if (rc == CLI_OK && ch->c->apply) {
 		before = removed_nr(ch);
@@ -419,7 +419,7 @@ static bool keep_suspect(struct change *ch, const struct pick *pick)
 	return pick->state == TALEA_SUSPECT;
 }
 
-/* What the cells of each say, and how many cells of nobody changed. */
+/* The sum of the cells of each, and how many cells changed that no counter owns. */
 static int accept_read(struct change *ch)
 {
 	const struct wire_status *status;
@@ -493,9 +493,9 @@ static void accept_words(const struct change *ch)
 			ch->c->apply ? "shows from now on" : "would show",
 			ch->picks.nr == 1 ? "its" : "their");
 	if (ch->strays_nr)
-		fprintf(stderr, "%s change%s of cells that nobody owns %s. which: talea history\n",
+		fprintf(stderr, "%s change%s of cells that no counter owns %s. which: talea history\n",
 			show_exact(nr, (int64_t)ch->strays_nr), show_plural(ch->strays_nr),
-			ch->c->apply ? "taken note of" : "would be taken note of");
+			ch->c->apply ? "accepted" : "would be accepted");
 	if (!ch->c->apply)
 		fprintf(stderr, "nothing was changed; add --apply to do it\n");
 }

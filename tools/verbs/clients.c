@@ -1,6 +1,6 @@
 /*
- * The verb `clients`: who is attached to the namespace, as the worker knows it. Owns nothing;
- * called from the table of verbs.
+ * The verb `clients`: the programs that are attached to the namespace, as the worker knows them. Owns
+ * nothing; called from the table of verbs.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -53,7 +53,7 @@ static int clients_read(const struct cli *c, struct clients *ret)
 			const struct wire_client *one =
 				(const struct wire_client *)(const void *)answer->records + i;
 
-			/* This command's own two connections are no news. */
+			/* Leaves out the two connections of this command. */
 			if (one->pid != (uint32_t)getpid())
 				ret->list[ret->nr++] = *one;
 		}
@@ -63,7 +63,7 @@ static int clients_read(const struct cli *c, struct clients *ret)
 	return CLI_OK;
 }
 
-/* What the program calls itself, else what the kernel calls it, if it still is that program. */
+/* The name that the program gave, else the kernel's name of the process that has this pid now. */
 static const char *app_of(const struct wire_client *client, char *buf, size_t size)
 {
 	char path[32];
@@ -145,7 +145,7 @@ int verb_clients(struct cli *c)
 	else if (rc == CLI_OK)
 		clients_print(&clients);
 	if (rc == CLI_OK && !clients.nr && !c->json && show.is_tty)
-		fprintf(stderr, "nobody is attached but this command\n");
+		fprintf(stderr, "no program is attached but this command\n");
 	free(clients.list);
 	return rc;
 }

@@ -1,6 +1,6 @@
 /*
- * The verb `doctor`: what talead finds when it tries what this machine allows, and then what the
- * running daemon, if there is one, says about itself. Owns the second part and the order of both.
+ * The verb `doctor`: the results of talead, which tries what this machine allows, then what the
+ * running daemon, if there is one, reports about itself. Owns the second part and the order of both.
  * Called from the table of verbs.
  */
 #include <inttypes.h>
@@ -14,12 +14,12 @@
 #include "tools/show/show.h"
 #include "tools/verbs/probes.h"
 
-/* warn: it works, but not as it was meant to: something is lost, or lies elsewhere. */
+/* warn: it works, but something is lost. */
 enum result { RESULT_OK, RESULT_SKIP, RESULT_FAIL, RESULT_WARN };
 static const char *const results[] = { "ok", "skip", "fail", "warn" };
 #define RESULTS_NR (sizeof(results) / sizeof(results[0]))
 
-/* What is found by this verb itself, one after the other. */
+/* What this verb itself finds, one after the other. */
 struct findings {
 	bool is_json;
 	json_t *list;
@@ -71,7 +71,7 @@ static void finding(struct findings *f, enum result result, const char *what, co
 
 /* --- talead's part -------------------------------------------------------------------------- */
 
-/* Its lines as they are, the first word in its colour. */
+/* The lines of talead, with the first word in colour. */
 static void print_checks(char *text)
 {
 	char *rest, *line = strtok_r(text, "\n", &rest);
@@ -94,7 +94,7 @@ static void print_checks(char *text)
 
 /* --- the daemon's part ---------------------------------------------------------------------- */
 
-/* Room for twice as many keys: what to type. */
+/* What to type for room for twice as many keys. */
 static void finding_overflow(struct findings *f, const char *what, const struct wire_probe *p)
 {
 	const char *max = strstr(p->attach, " max "); /* the last clause, or none */
@@ -170,8 +170,8 @@ static void findings_daemon(struct findings *f, const struct wire_status *s)
 	finding(f, RESULT_OK, "worker's rights", "", "%s", s->sandbox);
 	if (s->suspects_nr || s->strays_nr)
 		finding(f, RESULT_FAIL, "totals", "talea status, talea history, talea accept",
-			"%" PRIu32 " fell and are frozen, %s cells of nobody changed", s->suspects_nr,
-			show_exact(a, (int64_t)s->strays_nr));
+			"%" PRIu32 " fell and are frozen, %s cells that no counter owns changed",
+			s->suspects_nr, show_exact(a, (int64_t)s->strays_nr));
 	if (s->grace_blocked_cpus)
 		finding(f, RESULT_FAIL, "CPUs",
 			"let talead run there (cpuset, a real-time task that never sleeps)",
@@ -222,7 +222,7 @@ int verb_doctor(struct cli *c)
 
 	if (c->json)
 		args[nr++] = "--json";
-	/* Not that it is needed: a user's talead wants to know one. */
+	/* doctor does not use it, but a user's talead refuses to start without one. */
 	if (socket && *socket) {
 		args[nr++] = "--socket";
 		args[nr++] = socket;

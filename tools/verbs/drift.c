@@ -55,7 +55,7 @@ struct drift {
 	size_t nr;
 	uint64_t interval_ns;
 	bool is_same_network;
-	uint32_t under_way; /* events that one of the two has and the other not yet */
+	uint32_t under_way; /* events that may be in one of the two counts and not yet in the other */
 };
 
 /* --- reading -------------------------------------------------------------------------------- */
@@ -285,7 +285,7 @@ static void drift_print_lines(const struct drift *d)
 	}
 }
 
-/* What stood still on both sides is only counted, unless it was asked for by name. */
+/* A check without events on both sides has no row, unless an argument names it. */
 static bool is_shown(const struct drift *d, const struct check *check)
 {
 	return check->is_selected && check->verdict != VERDICT_UNKNOWN &&
@@ -334,7 +334,7 @@ static void drift_print_reasons(const struct drift *d)
 	}
 }
 
-/* What cannot be compared: each counter once, with why. */
+/* Each counter that cannot be compared, once, and why. */
 static void drift_print_unknown(const struct drift *d)
 {
 	for (size_t i = 0; i < d->nr; i++) {
@@ -408,9 +408,9 @@ static int checks_pick(struct drift *d)
 				d->checks[i].is_selected = is_hit = true;
 		if (is_hit)
 			continue;
-		fprintf(stderr, "talea drift: the kernel has no reference counter for %s. try: talea "
-				"drift\n", c->args[a]);
-		rc = CLI_NO_MATCH;
+		rc = cli_fail(c, CLI_NO_MATCH,
+			      "the kernel has no reference counter for %s. try: talea drift",
+			      c->args[a]);
 	}
 	return rc;
 }
@@ -431,9 +431,9 @@ static int verdict_of_all(const struct drift *d)
 	}
 	if (known)
 		return CLI_OK;
-	fprintf(stderr, "talea drift: nothing was compared: none of it is attached. try: talea "
-			"probes\n");
-	return CLI_FAILED;
+	return cli_fail(d->c, CLI_FAILED,
+			"nothing was compared: no probe of these counters is attached. try: talea "
+			"probes");
 }
 
 /* Is the keeper in this process's network namespace? No, where this process may not read it. */

@@ -1,7 +1,7 @@
 /*
- * The verb `explain`: why a counter is hot or cold, since when, what it was like before and after,
- * and what would change it; for a suspect one what it shows and what its cells say. Owns the
- * words. Called from the table of verbs.
+ * The verb `explain`: why a counter is hot or cold, since when, its rates before and after, and what
+ * would change it; for a suspect counter its frozen total and the sum of its cells. Owns the
+ * sentences. Called from the table of verbs.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -18,7 +18,7 @@
 
 #define EXPLAIN_MOST 64 /* counters at a time; more is a question for list */
 
-/* The kernel's probes: asked for once, and only when a counter is theirs. */
+/* The probes, read once, and only when they count one of the counters. */
 struct sources {
 	struct wire_probe *list;
 	uint32_t nr;
@@ -296,11 +296,10 @@ int verb_explain(struct cli *c)
 	struct picks picks = { 0 };
 	int rc = select_picks(c, NULL, &picks);
 
-	if (rc == CLI_OK && picks.nr > EXPLAIN_MOST) {
-		fprintf(stderr, "talea explain: %zu counters match, more than %d: name fewer. try: "
-			"talea list %s\n", picks.nr, EXPLAIN_MOST, c->args[0]);
-		rc = CLI_USAGE;
-	}
+	if (rc == CLI_OK && picks.nr > EXPLAIN_MOST)
+		rc = cli_fail(c, CLI_USAGE,
+			      "%zu counters match, more than %d: name fewer. try: talea list %s",
+			      picks.nr, EXPLAIN_MOST, c->args[0]);
 	if (rc == CLI_OK)
 		rc = sources_get(c, &picks, &sources);
 	if (rc == CLI_OK)

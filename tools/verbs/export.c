@@ -27,8 +27,7 @@ static int export_openmetrics(const struct cli *c, const struct picks *picks)
 	int rc = CLI_OK;
 
 	if (err) {
-		fprintf(stderr, "talea export: %s\n", why.reason);
-		rc = session_exit(err);
+		rc = cli_fail(c, session_exit(err), "%s", why.reason);
 	} else if (expo_openmetrics(stdout, picks, &metrics)) {
 		rc = session_failed(c, -ENOMEM);
 	}
@@ -40,15 +39,11 @@ int verb_export_begin(struct cli *c)
 {
 	const char *format = export_format(c);
 
-	if (strcmp(format, "openmetrics") && strcmp(format, "csv") && strcmp(format, "ndjson")) {
-		fprintf(stderr, "talea export: no format %s; there are openmetrics, csv and ndjson\n",
-			format);
-		return CLI_USAGE;
-	}
-	if (c->json && strcmp(format, "ndjson")) {
-		fprintf(stderr, "talea export: --json is --format ndjson, not %s\n", format);
-		return CLI_USAGE;
-	}
+	if (strcmp(format, "openmetrics") && strcmp(format, "csv") && strcmp(format, "ndjson"))
+		return cli_fail(c, CLI_USAGE,
+				"no format %s; there are openmetrics, csv and ndjson", format);
+	if (c->json && strcmp(format, "ndjson"))
+		return cli_fail(c, CLI_USAGE, "--json is --format ndjson, not %s", format);
 	return CLI_OK;
 }
 

@@ -16,7 +16,7 @@
 #include "tools/show/table.h"
 
 #define HELP_LEAST 20
-#define BATCH 512 /* rows a table holds back to find its widths: a million are not kept */
+#define BATCH 512 /* rows of a table that are kept to find its widths, of maybe a million */
 
 struct output {
 	const struct cli *c;
@@ -27,7 +27,7 @@ struct output {
 	bool has_unknown;
 	size_t ended_nr;
 	size_t suspects_nr;
-	char *first_name;   /* pipes: held back until it is clear whether it is alone */
+	char *first_name;   /* pipes: kept until a second counter comes; alone it has no name */
 	struct talea_total first;
 	struct table table;
 	int name_width;
@@ -163,9 +163,8 @@ static int check_age(const struct cli *c, const struct output *out)
 
 	if (!c->max_age_ns || out->age_ns <= c->max_age_ns)
 		return CLI_OK;
-	fprintf(stderr, "talea get: the totals are %s old, more than %s. try: talea status\n",
-		show_ns(age, out->age_ns), show_ns(most, c->max_age_ns));
-	return CLI_STALE;
+	return cli_fail(c, CLI_STALE, "the totals are %s old, more than %s. try: talea status",
+			show_ns(age, out->age_ns), show_ns(most, c->max_age_ns));
 }
 
 /* One answer of get or list. */
@@ -190,18 +189,14 @@ static int once(const struct cli *c, bool is_list)
 	if (rc == CLI_OK && !is_list)
 		rc = check_age(c, &out);
 	if (out.suspects_nr && !c->json && !c->watch_ns)
-		fprintf(stderr, "talea %s: %zu of them %s suspect: frozen when %s fell. try: talea "
-			"accept\n", c->verb->name, out.suspects_nr, out.suspects_nr == 1 ? "is" : "are",
-			out.suspects_nr == 1 ? "it" : "they");
+		cli_fail(c, CLI_OK, "%zu of them %s suspect: frozen when %s fell. try: talea accept",
+			 out.suspects_nr, out.suspects_nr == 1 ? "is" : "are",
+			 out.suspects_nr == 1 ? "it" : "they");
 	if (out.ended_nr && !is_list && !c->json && !c->watch_ns)
-		fprintf(stderr, "talea get: nothing counts %s now; what %s came to is shown. try: "
-			"talea probes\n",
-			out.nr == 1 ? "it" : out.ended_nr == out.nr ? "them" : "some of them",
-			out.nr == 1 ? "it" : "they");
-	if (rc == CLI_OK && out.nr == 1 && out.has_unknown && !is_list && !c->json && !show.is_tty) {
-		fprintf(stderr, "talea get: nothing counts it yet. try: talea probes\n");
-		rc = CLI_FAILED;
-	}
+		cli_fail(c, CLI_OK, "nothing counts %s now; the last total is shown. try: talea probes",
+			 out.nr == 1 ? "it" : out.ended_nr == out.nr ? "them" : "some of them");
+	if (rc == CLI_OK && out.nr == 1 && out.has_unknown && !is_list && !c->json && !show.is_tty)
+		rc = cli_fail(c, CLI_FAILED, "nothing counts it yet. try: talea probes");
 	return rc;
 }
 

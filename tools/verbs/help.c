@@ -164,7 +164,7 @@ static const char completion_tail[] =
 	"}\n"
 	"complete -F _talea talea\n";
 
-/* The words that the table offers behind a verb. */
+/* The script, with the words that may follow each verb. */
 static char *completion_script(void)
 {
 	char *text = NULL;
@@ -202,11 +202,8 @@ int verb_completion(struct cli *c)
 	char *script;
 	json_t *doc;
 
-	if (strcmp(shell, "bash")) {
-		fprintf(stderr, "talea completion: no completion for %s; there is one for bash\n",
-			shell);
-		return CLI_USAGE;
-	}
+	if (strcmp(shell, "bash"))
+		return cli_fail(c, CLI_USAGE, "no completion for %s; there is one for bash", shell);
 	script = completion_script();
 	if (!script)
 		return CLI_FAILED;

@@ -1,6 +1,6 @@
 /*
- * The verb `history`: what happened to rows, members and suspects, as the worker's ring of changes
- * tells. Owns the words for changes and reasons. Called from the table of verbs.
+ * The verb `history`: what happened to rows, members and suspects, from the worker's ring of changes.
+ * Owns the words for changes and reasons. Called from the table of verbs.
  */
 #include <stdio.h>
 #include <string.h>
@@ -73,7 +73,7 @@ static json_t *history_change(uint64_t number, const struct change_shm *change, 
 static const char *why_words(const struct change_shm *change)
 {
 	switch (change->why) {
-	case SHM_WHY_RATE: /* as usual: the rate says it */
+	case SHM_WHY_RATE: /* the usual reason; the line has the rate */
 		return change->kind == SHM_CHANGE_PROMOTING ? "no row is free" : "";
 	case SHM_WHY_PIN:
 		return has_rate(change->kind) ? "by a pin" : "";
@@ -82,7 +82,7 @@ static const char *why_words(const struct change_shm *change)
 	case SHM_WHY_BUDGET:
 		return "a hotter one needs the row";
 	case SHM_WHY_RESTART:
-		return "begun by a former worker";
+		return "begun by the worker before";
 	case SHM_WHY_FORGET:
 		return "forgotten";
 	case SHM_WHY_TTL:
@@ -90,7 +90,7 @@ static const char *why_words(const struct change_shm *change)
 	case SHM_WHY_LATE:
 		return "a late add, after the removal";
 	case SHM_WHY_ENDED:
-		return "what it is named after has ended";
+		return "its process or cgroup has ended";
 	}
 	return "";
 }
@@ -115,11 +115,12 @@ static void history_detail(const struct change_shm *change, char *buf, size_t si
 			text_put(&t, "shows %s, showed %s; ", show_exact(a, change->value),
 				 show_exact(b, change->before));
 		else
-			text_put(&t, "%s changes of cells of nobody; ",
+			text_put(&t, "%s changes of cells that no counter owns; ",
 				 show_exact(a, change->before));
 		break;
 	case SHM_CHANGE_STRAY:
-		text_put(&t, "a cell of nobody changed by %s; ", show_exact(a, change->value));
+		text_put(&t, "a cell that no counter owns changed by %s; ",
+			 show_exact(a, change->value));
 		break;
 	}
 	if (change->row != SHM_ROW_NONE)
@@ -151,7 +152,7 @@ static void history_print(const struct change_shm *change, const char *name)
 	printf("%-11s  ", kind_text(change->kind));
 	show_style(stdout, SHOW_PLAIN);
 	show_text(stdout, *name ? name : "(the namespace)");
-	/* The rest on this line if it fits, else below. */
+	/* The details stand on this line if they fit, else on the next. */
 	if (show_width(*name ? name : "(the namespace)") + (int)(strlen(time) + strlen(text)) + 17 <=
 	    show.columns)
 		printf("  %s\n", text);
@@ -168,21 +169,21 @@ struct history {
 	json_t *list;
 };
 
-/* A name that was cut has lost its closing brace: then its base is what can match. */
-static bool is_meant(const struct cli *c, const struct change_shm *change, char *name)
+/* A name that the ring cut has no closing brace; then globs are compared with its base. */
+static bool is_included(const struct cli *c, const struct change_shm *change, char *name)
 {
-	bool is_included = c->args_nr == 0;
+	bool is_match = c->args_nr == 0;
 	char base[sizeof(change->name) + 1];
 
 	strcpy(base, name);
 	if (change->name_len == sizeof(change->name))
 		base[strcspn(base, "{")] = '\0';
 	for (size_t i = 0; i < c->args_nr; i++)
-		is_included |= !strcmp(c->args[i], name) || name_match(c->args[i], base);
+		is_match |= !strcmp(c->args[i], name) || name_match(c->args[i], base);
 	for (size_t i = 0; i < c->excludes_nr; i++)
 		if (name_match(c->excludes[i], base))
 			return false;
-	return is_included;
+	return is_match;
 }
 
 /* All changes from h->next on. */
@@ -203,7 +204,7 @@ static int history_read(struct history *h)
 
 			memcpy(name, change->name, change->name_len);
 			name[change->name_len] = '\0';
-			if (!is_meant(h->c, change, name))
+			if (!is_included(h->c, change, name))
 				continue;
 			if (h->list)
 				json_array_append_new(h->list,
@@ -248,10 +249,8 @@ int verb_history(struct cli *c)
 			return CLI_PIPE;
 		nanosleep(&pause, NULL);
 	}
-	if (rc == CLI_OK && !h.shown && c->args_nr) {
-		fprintf(stderr, "talea history: no change of such a counter is remembered\n");
-		return CLI_NO_MATCH;
-	}
+	if (rc == CLI_OK && !h.shown && c->args_nr)
+		return cli_fail(c, CLI_NO_MATCH, "the worker remembers no change of such a counter");
 	if (rc == CLI_OK && !h.shown && show.is_tty && !c->json)
 		fprintf(stderr, "nothing changed yet: no row was given, no member removed\n");
 	return rc;

@@ -19,7 +19,7 @@
 #define SAMPLE_MS 500 /* between the two samples */
 #define HEAT_MS 50   /* between those of a map */
 #define HEAT_NR 24
-#define HEAT_LINES 32 /* more CPUs than this share lines */
+#define HEAT_LINES 32 /* with more CPUs, several share a line */
 #define BAR_COLUMNS 30
 
 struct sample {
@@ -115,8 +115,8 @@ static int lanes_take(const struct cli *c, struct lanes *l, size_t spans_nr, uin
 			continue;
 		}
 		if (!is_same(last, now)) {
-			fputs("talea lanes: its row comes and goes all the while. try: talea "
-			      "history '", stderr);
+			fputs("talea lanes: the counter gets and loses its row all the time. try: "
+			      "talea history '", stderr);
 			show_name(stderr, l->name);
 			fputs("'\n", stderr);
 			rc = CLI_FAILED;
@@ -193,7 +193,7 @@ static void print_cold(const struct lanes *l)
 	if (l->row != SHM_ROW_NONE && l->cold == 0)
 		return;
 	show_style(stdout, SHOW_GREY);
-	printf("and %s adds/s to the cell of all CPUs: interrupted ones, threads without rseq\n",
+	printf("and %s adds/s to the cell of all CPUs: interrupted adds, threads without rseq\n",
 	       show_speed(rate, l->cold));
 	show_style(stdout, SHOW_PLAIN);
 }
@@ -206,7 +206,7 @@ static int lanes_order(const void *a, const void *b)
 	return x < y ? 1 : x > y ? -1 : *(const uint32_t *)a < *(const uint32_t *)b ? -1 : 1;
 }
 
-/* A line a CPU, in their order; where they do not all fit the screen, the busiest first. */
+/* A line for each CPU, in their order; when they do not fit the screen, the busiest ones. */
 static void print_cpus(const struct lanes *l)
 {
 	uint32_t order[SHM_CPUS_MAX], nr = l->cpus_nr, room = (uint32_t)show.lines - 5;
@@ -234,7 +234,7 @@ static void print_cpus(const struct lanes *l)
 		       l->cpus_nr - nr);
 }
 
-/* The fastest that a group of CPUs was in a span: one that is alone busy is not averaged away. */
+/* The highest rate of a group of CPUs in a span; an average would hide one busy CPU. */
 static double group_rate(const struct lanes *l, size_t span, uint32_t from, uint32_t to)
 {
 	double most = 0;
@@ -337,11 +337,10 @@ int verb_lanes(struct cli *c)
 	struct picks picks = { 0 };
 	int rc = select_picks(c, NULL, &picks);
 
-	if (rc == CLI_OK && picks.nr > 1) {
-		fprintf(stderr, "talea lanes: %zu counters match %s: name one of them. try: talea list "
-			"%s\n", picks.nr, c->args[0], c->args[0]);
-		rc = CLI_USAGE;
-	}
+	if (rc == CLI_OK && picks.nr > 1)
+		rc = cli_fail(c, CLI_USAGE,
+			      "%zu counters match %s: name one of them. try: talea list %s",
+			      picks.nr, c->args[0], c->args[0]);
 	if (rc == CLI_OK)
 		rc = lanes_of(c, picks.list[0].name);
 	picks_fini(&picks);

@@ -21,7 +21,7 @@ static int attach_json(const struct wire_probe *p, bool is_applied)
 	struct wire_probe shown = *p;
 	json_t *doc = json_schema();
 
-	/* What was only parsed is of nobody yet. */
+	/* A probe that was only parsed has no origin yet. */
 	if (!shown.origin)
 		shown.origin = WIRE_PROBE_COMMAND;
 	json_object_set_new(doc, "applied", json_boolean(is_applied));
@@ -29,7 +29,7 @@ static int attach_json(const struct wire_probe *p, bool is_applied)
 	return cli_json(doc);
 }
 
-/* Data: the counters, one a line, to go on with. Words: what happens now. */
+/* Data: the counters, one a line. Words: what happens now. */
 static void attach_words(const struct wire_probe *p, bool is_dry)
 {
 	size_t length = probe_counter(p, 0);
@@ -48,7 +48,7 @@ static void attach_words(const struct wire_probe *p, bool is_dry)
 		fprintf(stderr, ", at most %" PRIu32 " keys", p->keys_max);
 	fprintf(stderr, "\n");
 	if (p->is_adopted)
-		fprintf(stderr, "it has counted since %s and goes on\n",
+		fprintf(stderr, "it has counted since %s and continues\n",
 			show_time(since, p->since_real_ns));
 	if (!p->is_pinned)
 		fprintf(stderr, "not pinned: counting ends with talead%s%s\n",
@@ -57,21 +57,20 @@ static void attach_words(const struct wire_probe *p, bool is_dry)
 		p->counters, p->name);
 }
 
-/* What came back is a probe that may have failed all the same. */
-static int attach_tell(const struct cli *c, const struct wire_probe *p)
+/* The worker's answer is a probe, which may have failed. */
+static int attach_answer(const struct cli *c, const struct wire_probe *p)
 {
-	if (p->state == WIRE_PROBE_FAILED) {
-		fprintf(stderr, "talea attach: probe %s not attached: %s.%s%s\n", p->name, p->reason,
-			p->fix[0] ? " fix: " : "", p->fix);
-		return CLI_FAILED;
-	}
+	if (p->state == WIRE_PROBE_FAILED)
+		return cli_fail(c, CLI_FAILED, "probe %s not attached: %s.%s%s", p->name,
+				p->reason, p->fix[0] ? " fix: " : "", p->fix);
 	if (c->json)
 		return attach_json(p, !c->dry_run);
 	attach_words(p, c->dry_run);
 	return CLI_OK;
 }
 
-/* First only parsed: then what is wrong with the text is told from what the kernel does not allow. */
+/* The first request only parses: an error of it is an error in the text, one of the second request is
+ * the kernel's. */
 static int attach_spec(const struct cli *c)
 {
 	struct wire_probe_change change = { .op = WIRE_PROBE_ATTACH, .is_checked_only = 1 };
@@ -81,7 +80,7 @@ static int attach_spec(const struct cli *c)
 	change.is_checked_only = 0;
 	if (rc == CLI_OK && !c->dry_run)
 		rc = session_probe(c, &change, c->args[0], &p);
-	return rc == CLI_OK ? attach_tell(c, p) : rc;
+	return rc == CLI_OK ? attach_answer(c, p) : rc;
 }
 
 static int attach_replace(const struct cli *c)
@@ -90,10 +89,10 @@ static int attach_replace(const struct cli *c)
 	const struct wire_probe *p;
 	int rc = session_probe(c, &change, c->args[0], &p);
 
-	return rc == CLI_OK ? attach_tell(c, p) : rc;
+	return rc == CLI_OK ? attach_answer(c, p) : rc;
 }
 
-/* What it would be about, for who wants to know first. */
+/* What --replace would do. */
 static int replace_dry(const struct cli *c)
 {
 	struct wire_probe *list = NULL;
@@ -105,8 +104,7 @@ static int replace_dry(const struct cli *c)
 		return rc;
 	p = probe_find(list, nr, c->args[0]);
 	if (!p) {
-		fprintf(stderr, "talea attach: no probe %s. try: talea probes\n", c->args[0]);
-		rc = CLI_NO_MATCH;
+		rc = cli_fail(c, CLI_NO_MATCH, "no probe %s. try: talea probes", c->args[0]);
 		goto out_free;
 	}
 	if (c->json) {
@@ -114,8 +112,8 @@ static int replace_dry(const struct cli *c)
 		goto out_free;
 	}
 	if (p->state == WIRE_PROBE_FAILED)
-		fprintf(stderr, "probe %s is not attached: %s. what is pinned of it would end, and "
-				"its counts begin again\n", p->name, p->reason);
+		fprintf(stderr, "probe %s is not attached: %s. its pinned counts would end, and it "
+				"would begin anew\n", p->name, p->reason);
 	else
 		fprintf(stderr, "probe %s did not fail: there is nothing to replace\n", p->name);
 out_free:
@@ -127,9 +125,8 @@ int verb_attach_begin(struct cli *c)
 {
 	if (*c->args[0])
 		return CLI_OK;
-	fprintf(stderr, "talea attach: nothing to attach. try: talea attach "
-			"raw_tp:sched_process_exec\n");
-	return CLI_USAGE;
+	return cli_fail(c, CLI_USAGE,
+			"nothing to attach. try: talea attach raw_tp:sched_process_exec");
 }
 
 int verb_attach(struct cli *c)
@@ -155,7 +152,7 @@ static void detach_no_match(const struct wire_probe *list, uint32_t nr, const ch
 	free(names);
 }
 
-/* Before anything ends, are all names right? Keeps what each was. */
+/* Are all names right? Asks before the first probe ends, and copies what each was. */
 static int detach_find(const struct cli *c, struct wire_probe *ret)
 {
 	struct wire_probe *list = NULL;

@@ -17,7 +17,7 @@
 
 #define NAME_LEAST 12
 #define NAME_MOST  28
-#define NUMBERS_COLUMNS 52 /* between the name and what it is attached to */
+#define NUMBERS_COLUMNS 52 /* between the name and ATTACHED TO */
 #define TEXT_MAX   (sizeof(((struct wire_probe *)0)->attach) + 32)
 
 struct probes {
@@ -43,7 +43,7 @@ static bool is_unasked(const struct wire_probe *p)
 	return p->state == WIRE_PROBE_OFF && !p->reason[0];
 }
 
-/* The first counter's name and how many more. */
+/* The name of the first counter, and how many more there are. */
 static const char *counters_text(const struct wire_probe *p, char *buf)
 {
 	size_t first = probe_counter(p, 0);
@@ -58,7 +58,7 @@ static const char *counters_text(const struct wire_probe *p, char *buf)
 	return buf;
 }
 
-/* The widest of what it is attached to, or of the counters, of those that get a row. */
+/* The width of the widest text of all rows: of the counters, or of ATTACHED TO. */
 static int widest(const struct probes *probes, bool is_counter)
 {
 	char text[TEXT_MAX];
@@ -95,7 +95,7 @@ static void indented(const char *label, const char *text)
 	putchar('\n');
 }
 
-/* What not every probe has: keys without room, keys that went. */
+/* What not every probe has: keys without room, and freed keys. */
 static void print_more(const struct wire_probe *p)
 {
 	char a[SHOW_TEXT], b[SHOW_TEXT];
@@ -165,7 +165,7 @@ static void probes_print_table(const struct probes *probes)
 			print_probe(&probes->list[i], probes, attach_width, has_counter);
 }
 
-/* Is p, in what a sentence below the table is about, like `like`? */
+/* Does the same sentence below the table describe p and `like`? */
 typedef bool alike(const struct wire_probe *p, const struct wire_probe *like);
 
 static bool off_alike(const struct wire_probe *p, const struct wire_probe *like)
@@ -185,7 +185,7 @@ static bool failed_alike(const struct wire_probe *p, const struct wire_probe *li
 	       !strcmp(p->fix, like->fix);
 }
 
-/* Is it the first of its kind? Then *ret_nr are of it. */
+/* Is the probe at `at` the first of those that are alike? *ret_nr: how many they are. */
 static bool is_first(const struct wire_probe *list, uint32_t nr, uint32_t at, alike *alike,
 		     uint32_t *ret_nr)
 {
@@ -200,7 +200,7 @@ static bool is_first(const struct wire_probe *list, uint32_t nr, uint32_t at, al
 	return *ret_nr > 0;
 }
 
-/* Their names, wrapped where the line is full. */
+/* The names of those that are alike, in lines as wide as the screen. */
 static void print_names(const struct probes *probes, alike *alike, const struct wire_probe *like)
 {
 	int at = 2;
@@ -226,7 +226,7 @@ static void print_names(const struct probes *probes, alike *alike, const struct 
 	putchar('\n');
 }
 
-/* What holds for several of them, once. */
+/* What several probes have in common, once for all of them. */
 static void print_groups(const struct probes *probes)
 {
 	uint32_t nr;
@@ -336,7 +336,7 @@ static void print_cost_row(const char *name, int width, double per_s, double ns,
 	printf("  %11s  %8s  %8.3f\n", show_rate(rate, per_s), each, percent);
 }
 
-/* The dearest first. */
+/* The most expensive first. */
 static void print_cost(struct probes *probes)
 {
 	double runs = 0, percent = 0;
@@ -374,7 +374,7 @@ static void print_cost(struct probes *probes)
 
 /* --- the verb ------------------------------------------------------------------------------- */
 
-/* Has the worker measure, if asked to, and reads all probes. */
+/* Reads all probes; with --cost the worker measures first. */
 static int probes_read(const struct cli *c, struct probes *ret)
 {
 	const struct wire_probe_change change = { .op = WIRE_PROBE_COST,

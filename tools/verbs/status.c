@@ -1,5 +1,5 @@
 /*
- * The verb `status`, and `talea` alone: what the worker says about the daemon, and what the library
+ * The verb `status`, and `talea` alone: what the worker reports about the daemon, and what the library
  * sees of it. Owns nothing; called from the table of verbs.
  */
 #include <inttypes.h>
@@ -18,8 +18,8 @@ static void print_daemon(const struct facts *f)
 	char a[SHOW_TEXT], b[SHOW_TEXT];
 
 	show_line("daemon", "talead %s at %s", d->version, d->socket);
-	show_line("totals", "not durable: they live as long as the daemon's region; what pinned probes "
-			    "count goes on");
+	show_line("totals", "not durable: they last as long as the daemon's region; pinned probes "
+			    "continue to count");
 	show_line("region", "since %s (%s)", show_time(a, d->started_real_ns),
 		  show_ns(b, now > d->started_real_ns ? now - d->started_real_ns : 0));
 	show_line("folder", "%s", d->state_folder);
@@ -62,8 +62,8 @@ static void print_rows(const struct wire_status *d)
 	show_line("", "%s given so far, %s given back; the last visit to all CPUs took %s", a, b,
 		  d->graces_nr ? show_ns(e, d->grace_ns) : "no time: none was needed");
 	if (d->grace_blocked_cpus)
-		show_line("", "%u CPU%s cannot be visited: nothing given back is used again until "
-			  "then. fix: let talead run there (cpuset, a real-time task that never "
+		show_line("", "%u CPU%s cannot be visited: until then no returned row is used again. "
+			  "fix: let talead run there (cpuset, a real-time task that never "
 			  "sleeps)",
 			  d->grace_blocked_cpus, show_plural(d->grace_blocked_cpus));
 	if (d->promotion & SHM_ROWS_OFF)
@@ -74,7 +74,7 @@ static void print_rows(const struct wire_status *d)
 			  "passed (yet). see: talead's log");
 }
 
-/* What should not be: said where it is, in red. */
+/* What is wrong, in red. */
 static void print_suspects(const struct wire_status *d)
 {
 	char nr[SHOW_TEXT];
@@ -87,9 +87,9 @@ static void print_suspects(const struct wire_status *d)
 	}
 	if (d->strays_nr) {
 		show_style(stdout, SHOW_BAD);
-		show_line("strays", "%s change%s of cells that nobody owns: a client stores where it "
-			  "must not. which: talea history; who: talea clients; then: talea accept "
-			  "--apply",
+		show_line("strays",
+			  "%s change%s of cells that no counter owns: a client stores where it must "
+			  "not. which: talea history; who: talea clients; then: talea accept --apply",
 			  show_exact(nr, (int64_t)d->strays_nr), show_plural(d->strays_nr));
 	}
 	if (!d->suspects_nr && !d->strays_nr)
@@ -236,11 +236,11 @@ int verb_overview(struct cli *c)
 		printf("kernel: %u of %u probe%s attached\n", attached, desired, show_plural(desired));
 	else
 		printf("kernel: no probes\n");
-	printf("not durable: totals live as long as the daemon's region%s\n",
-	       pinned ? "; what pinned probes count goes on" : "");
+	printf("not durable: totals last as long as the daemon's region%s\n",
+	       pinned ? "; pinned probes continue to count" : "");
 	if (f.daemon.suspects_nr || f.daemon.strays_nr)
-		printf("wrong: a total fell, or a cell of nobody changed. next: talea status    talea "
-		       "accept    talea history\n");
+		printf("wrong: a total fell, or a cell that no counter owns changed. next: talea "
+		       "status    talea accept    talea history\n");
 	else
 		printf("next: talea watch    talea get NAME    talea add NAME    talea help\n");
 out_fini:

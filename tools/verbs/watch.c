@@ -1,7 +1,7 @@
 /*
- * The verb `watch`: totals and rates redrawn in place, greyed with the time of the last answer when
- * the daemon is gone or stands still. Owns the frame; term.c owns the terminal. Without a terminal
- * it prints one frame after the other; with --json it is `get --watch --json`.
+ * The verb `watch`: totals and rates redrawn in place. When the daemon is gone or stands still, the
+ * last totals stay, in grey and with their time. Owns the frame; term.c owns the terminal. Without a
+ * terminal it prints one frame after the other; with --json it is `get --watch --json`.
  */
 #include <limits.h>
 #include <math.h>
@@ -18,7 +18,7 @@
 #include "tools/show/term.h"
 
 #define STALE_NS (2 * NS_PER_S)
-#define KEEP_MOST 8192 /* rows: more than that are sorted and the idle half is let go */
+#define KEEP_MOST 8192 /* rows; when there are more, the less busy half is dropped */
 
 enum health { HEALTH_LIVE, HEALTH_STALE, HEALTH_GONE };
 
@@ -28,7 +28,7 @@ struct view {
 	struct groups groups;
 	enum health health;
 	uint64_t last_real_ns; /* the start of the newest fold that was seen */
-	size_t let_go, next_let_go;
+	size_t dropped, next_dropped;
 	bool is_screen;
 	int name_width;
 };
@@ -49,14 +49,14 @@ static int view_visit(const char *name, const struct talea_total *total, void *a
 	if (v->next.nr == KEEP_MOST) {
 		qsort(v->next.rows, v->next.nr, sizeof(*v->next.rows), view_order);
 		table_cut(&v->next, KEEP_MOST / 2);
-		v->next_let_go += KEEP_MOST - KEEP_MOST / 2;
+		v->next_dropped += KEEP_MOST - KEEP_MOST / 2;
 	}
 	if (groups_add(&v->groups, name, total) || table_put(&v->next, name, total))
 		return CLI_FAILED;
 	return 0;
 }
 
-/* Is the newest fold older than the viewer bears? */
+/* Is the newest fold older than --max-age, or two seconds? */
 static bool is_stale(const struct view *v, uint64_t now)
 {
 	uint64_t most = v->c->max_age_ns ? v->c->max_age_ns : STALE_NS;
@@ -64,7 +64,7 @@ static bool is_stale(const struct view *v, uint64_t now)
 	return now > v->last_real_ns + most;
 }
 
-/* The newest totals; the last ones stay when there are none. */
+/* Reads the newest totals; when there are none, keeps the last ones. */
 static int view_read(struct view *v)
 {
 	struct talea_status *st = &v->c->session.st;
@@ -80,7 +80,7 @@ static int view_read(struct view *v)
 	v->health = !st->connected ? HEALTH_GONE : is_stale(v, now) ? HEALTH_STALE : HEALTH_LIVE;
 	if (v->health == HEALTH_GONE)
 		return CLI_OK;
-	v->next_let_go = 0;
+	v->next_dropped = 0;
 	groups_begin(&v->groups);
 	rc = select_each(v->c, true, view_visit, v);
 	if (rc != CLI_OK && rc != CLI_NO_MATCH) {
@@ -89,7 +89,7 @@ static int view_read(struct view *v)
 	}
 	old = v->table;
 	v->table = v->next;
-	v->let_go = v->next_let_go;
+	v->dropped = v->next_dropped;
 	v->next = old;
 	table_clear(&v->next);
 	return CLI_OK;
@@ -114,7 +114,7 @@ static void piece(int *left, enum show_style style, const char *text)
 	show_style(stdout, SHOW_PLAIN);
 }
 
-/* One line: which namespace, how old, and what to know about the daemon; less where it is narrow. */
+/* One line: namespace, age and state of the daemon; on a narrow screen less of it. */
 static void view_print_head(const struct view *v)
 {
 	static const char quit[] = "  q ends";
@@ -170,7 +170,7 @@ static void print_foot(const struct view *v, size_t hidden)
 	show_style(stdout, SHOW_PLAIN);
 }
 
-/* As many rows as fit, into v->next, which is free between two reads. */
+/* Puts as many rows as fit into v->next, which no read uses now. Returns how many are hidden. */
 static size_t fit(struct view *v, size_t room)
 {
 	struct table busiest = { 0 };
@@ -185,7 +185,7 @@ static size_t fit(struct view *v, size_t room)
 	if (groups_fit(&v->groups, &v->table, &busiest, room, &v->next, &hidden))
 		hidden = v->table.nr;
 	free(busiest.rows); /* the names are the table's */
-	return hidden + v->let_go;
+	return hidden + v->dropped;
 }
 
 static void draw(struct view *v)
@@ -193,7 +193,7 @@ static void draw(struct view *v)
 	unsigned int flags = TABLE_HEAD | (v->health == HEALTH_LIVE ? 0u : TABLE_GREY) |
 			     (v->is_screen ? TABLE_FRAME : 0u);
 	size_t room = (size_t)(show.lines > 5 ? show.lines - 5 : 1), hidden = 0;
-	bool is_fitted = v->is_screen && (v->table.nr > room || v->let_go);
+	bool is_fitted = v->is_screen && (v->table.nr > room || v->dropped);
 	const struct table *shown = is_fitted ? &v->next : &v->table;
 
 	if (is_fitted)
