@@ -68,7 +68,7 @@ struct wire_status {
 	uint64_t incarnation;
 	uint64_t started_real_ns;	 /* the region was made */
 	uint64_t worker_started_real_ns;
-	uint32_t keeper_pid, spare_pid, worker_pid;
+	uint32_t keeper_pid, standby_pid, worker_pid;
 	uint32_t worker_restarts, keeper_takeovers;
 	uint32_t clients_nr;
 	uint32_t namespaces_nr;

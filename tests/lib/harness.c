@@ -189,7 +189,7 @@ void harness_launch(struct harness *h)
 		exec_daemon(h);
 	setpgid(h->pid, h->pid);
 	assert_int_equal(write(h->guard, &h->pid, sizeof(h->pid)), sizeof(h->pid));
-	while (raw_status_once(h->socket, &status) || !status.spare_pid) {
+	while (raw_status_once(h->socket, &status) || !status.standby_pid) {
 		if (waitpid(h->pid, &result, WNOHANG) == h->pid ||
 		    harness_now_ns() - begin > PATIENCE_NS) {
 			harness_log_show(h);
@@ -308,8 +308,8 @@ uint64_t harness_kill_keeper(const struct harness *h)
 			harness_log_show(h);
 			fail_msg("no new keeper with a spare");
 		}
-	} while (!took || !now.spare_pid);
-	assert_int_equal(now.keeper_pid, before.spare_pid);
+	} while (!took || !now.standby_pid);
+	assert_int_equal(now.keeper_pid, before.standby_pid);
 	assert_int_equal(now.keeper_takeovers, before.keeper_takeovers + 1);
 	return took;
 }

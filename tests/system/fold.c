@@ -164,7 +164,7 @@ static uint64_t cpu_ns(uint32_t pid)
 
 static uint64_t daemon_cpu_ns(const struct wire_status *s)
 {
-	return cpu_ns(s->keeper_pid) + cpu_ns(s->spare_pid) + cpu_ns(s->worker_pid);
+	return cpu_ns(s->keeper_pid) + cpu_ns(s->standby_pid) + cpu_ns(s->worker_pid);
 }
 
 static void ten_thousand_idle_counters_stay_far_inside_the_cpu_budget(void **state)

@@ -116,11 +116,11 @@ static void nobody_noticed(void)
 	assert_int_equal(harness_wait(good_pid), 0);
 	harness_status(&h, &now);
 	if (now.worker_pid != before.worker_pid || now.keeper_pid != before.keeper_pid ||
-	    now.spare_pid != before.spare_pid)
+	    now.standby_pid != before.standby_pid)
 		harness_log_show(&h);
 	assert_int_equal(now.worker_pid, before.worker_pid);
 	assert_int_equal(now.keeper_pid, before.keeper_pid);
-	assert_int_equal(now.spare_pid, before.spare_pid);
+	assert_int_equal(now.standby_pid, before.standby_pid);
 	harness_stop(&h);
 }
 

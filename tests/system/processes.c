@@ -121,7 +121,7 @@ static void every_descriptor_is_closed_on_exec(void **state)
 	for (int round = 0; round < 3; round++) {
 		harness_status(&h, &s);
 		assert_true(count_cloexec_fds(s.keeper_pid) > 6);
-		assert_true(count_cloexec_fds(s.spare_pid) > 6);
+		assert_true(count_cloexec_fds(s.standby_pid) > 6);
 		assert_true(count_cloexec_fds(s.worker_pid) > 6);
 		if (round == 0)
 			harness_kill_worker(&h);
@@ -144,7 +144,7 @@ static void clients_that_come_and_go_leave_no_descriptor(void **state)
 		if (round == 1) {
 			harness_sleep_ms(200);
 			before[0] = count_cloexec_fds(s.keeper_pid);
-			before[1] = count_cloexec_fds(s.spare_pid);
+			before[1] = count_cloexec_fds(s.standby_pid);
 			before[2] = count_cloexec_fds(s.worker_pid);
 		}
 		assert_int_equal(raw_status_once(h.socket, &now), 0);
@@ -152,7 +152,7 @@ static void clients_that_come_and_go_leave_no_descriptor(void **state)
 	for (int wait = 0; wait < 100; wait++) {
 		harness_sleep_ms(20);
 		after[0] = count_cloexec_fds(s.keeper_pid);
-		after[1] = count_cloexec_fds(s.spare_pid);
+		after[1] = count_cloexec_fds(s.standby_pid);
 		after[2] = count_cloexec_fds(s.worker_pid);
 		if (after[0] <= before[0] && after[1] <= before[1] && after[2] <= before[2])
 			break;
@@ -200,14 +200,14 @@ static void a_normal_end_leaves_no_process_and_no_socket(void **state)
 
 	(void)state;
 	harness_status(&h, &s);
-	assert_true(s.keeper_pid && s.spare_pid && s.worker_pid);
+	assert_true(s.keeper_pid && s.standby_pid && s.worker_pid);
 	assert_int_equal(s.keeper_pid, h.pid);
 	assert_int_equal(kill((pid_t)s.keeper_pid, SIGTERM), 0);
 	for (int i = 0; i < 1000 && !harness_is_gone((pid_t)s.keeper_pid); i++)
 		harness_sleep_ms(5);
 	assert_true(harness_is_gone((pid_t)s.keeper_pid));
 	assert_true(harness_is_gone((pid_t)s.worker_pid));
-	assert_true(harness_is_gone((pid_t)s.spare_pid));
+	assert_true(harness_is_gone((pid_t)s.standby_pid));
 	assert_int_equal(access(h.socket, F_OK), -1);
 	assert_int_equal(harness_wait((pid_t)s.keeper_pid), 0);
 }
@@ -222,7 +222,7 @@ static void a_stop_in_the_middle_of_a_restart_ends_everything(void **state)
 		if (round)
 			harness_start(&h, NULL, NULL);
 		harness_status(&h, &s);
-		kill((pid_t)(round & 1 ? s.worker_pid : s.spare_pid), SIGKILL);
+		kill((pid_t)(round & 1 ? s.worker_pid : s.standby_pid), SIGKILL);
 		harness_sleep_ms((unsigned int)round * 3);
 		kill((pid_t)s.keeper_pid, SIGTERM);
 		for (int i = 0; i < 1000 && kill(-h.pid, 0) == 0; i++) {
@@ -244,15 +244,15 @@ static void a_killed_spare_is_made_anew(void **state)
 
 	(void)state;
 	harness_status(&h, &before);
-	assert_int_equal(kill((pid_t)before.spare_pid, SIGKILL), 0);
+	assert_int_equal(kill((pid_t)before.standby_pid, SIGKILL), 0);
 	for (int i = 0; i < 2000; i++) {
 		harness_status(&h, &now);
-		if (now.spare_pid && now.spare_pid != before.spare_pid)
+		if (now.standby_pid && now.standby_pid != before.standby_pid)
 			break;
 		harness_sleep_ms(5);
 	}
-	assert_int_not_equal(now.spare_pid, 0);
-	assert_int_not_equal(now.spare_pid, before.spare_pid);
+	assert_int_not_equal(now.standby_pid, 0);
+	assert_int_not_equal(now.standby_pid, before.standby_pid);
 	assert_int_equal(now.worker_pid, before.worker_pid);
 	harness_kill_keeper(&h);
 	harness_stop(&h);

@@ -59,7 +59,7 @@ json_t *facts_json(const struct facts *f)
 	daemon = json_pack("{s:o, s:o, s:o, s:i, s:i, s:i, s:I, s:i, s:i, s:s, s:i, s:i}",
 			   "version", json_text(d->version), "socket", json_text(d->socket),
 			   "state_folder", json_text(d->state_folder), "keeper_pid",
-			   (int)d->keeper_pid, "spare_pid", (int)d->spare_pid, "worker_pid",
+			   (int)d->keeper_pid, "spare_pid", (int)d->standby_pid, "worker_pid",
 			   (int)d->worker_pid, "incarnation", (json_int_t)d->incarnation,
 			   "worker_restarts", (int)d->worker_restarts, "keeper_takeovers",
 			   (int)d->keeper_takeovers, "worker_started",

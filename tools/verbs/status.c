@@ -25,8 +25,8 @@ static void print_daemon(const struct facts *f)
 	show_line("folder", "%s", d->state_folder);
 	show_line("keeper", "pid %u, taken over %u time%s", d->keeper_pid, d->keeper_takeovers,
 		  show_plural(d->keeper_takeovers));
-	if (d->spare_pid)
-		show_line("spare", "pid %u", d->spare_pid);
+	if (d->standby_pid)
+		show_line("spare", "pid %u", d->standby_pid);
 	else
 		show_line("spare", "none");
 	show_line("worker", "pid %u, restarted %u time%s, running for %s", d->worker_pid,
