@@ -254,7 +254,7 @@ int conn_open(struct attach *a, uint64_t deadline_ns, struct region **ret_region
 	char *buf = malloc(WIRE_MAX);
 	int err = buf ? connect_once(a, buf, deadline_ns, ret_region, text) : -ENOMEM;
 
-	/* A keeper that dies takes along what it has accepted and its spare does not hold yet. */
+	/* A keeper that dies takes along what it has accepted and its standby does not hold yet. */
 	/* One that does not accept fills its queue. */
 	while ((err == -ECONNRESET || err == -EAGAIN) && mono_ns() < deadline_ns) {
 		nanosleep(&pause, NULL);

@@ -130,8 +130,8 @@ static void keeper_receive(struct keeper *k, struct child *child,
 		if (got == -EAGAIN)
 			break;
 		/* No fd is taken from a weaker process. */
-		for (unsigned int i = 0; got == 1 && i < fds_nr; i++)
-			close(fds[i]);
+		if (got == 1)
+			link_close_fds(fds, fds_nr);
 		if (got == 1 && take(k, &msg))
 			continue;
 		/* The child is gone or breaks the protocol: its successor has the whole set. A

@@ -97,8 +97,7 @@ int reload_apply(struct keeper *k, const struct link_msg *msg, const int *fds,
 
 	if (msg->nr > LINK_REGIONS_MAX - all->nr || fds_nr != 1 + 2 * REGION_PARTS * msg->nr ||
 	    link_unpack(fds[0], &k->config, sizeof(k->config))) {
-		for (unsigned int i = 0; i < fds_nr; i++)
-			close(fds[i]);
+		link_close_fds(fds, fds_nr);
 		return -EPROTO;
 	}
 	close(fds[0]);

@@ -119,8 +119,7 @@ static int standby_apply(struct keeper *k, const struct link_msg *msg, const int
 			return standby_apply_worker(k, msg, fds[0]);
 		break;
 	}
-	for (unsigned int i = 0; i < fds_nr; i++)
-		close(fds[i]);
+	link_close_fds(fds, fds_nr);
 	return err;
 }
 

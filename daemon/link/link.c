@@ -69,6 +69,12 @@ static unsigned int link_take_fds(struct msghdr *mh, int *ret_fds)
 	return nr;
 }
 
+void link_close_fds(const int *fds, unsigned int fds_nr)
+{
+	for (unsigned int i = 0; i < fds_nr; i++)
+		close(fds[i]);
+}
+
 int link_recv(int link, struct link_msg *ret, int *ret_fds, unsigned int *ret_fds_nr)
 {
 	union {
@@ -92,8 +98,7 @@ int link_recv(int link, struct link_msg *ret, int *ret_fds, unsigned int *ret_fd
 	if (n == 0)
 		return 0;
 	if (n != (ssize_t)sizeof(*ret) || mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
-		for (unsigned int i = 0; i < fds_nr; i++)
-			close(ret_fds[i]);
+		link_close_fds(ret_fds, fds_nr);
 		return -EPROTO;
 	}
 	if (ret->kind == LINK_CONFIG)

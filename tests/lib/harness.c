@@ -172,7 +172,7 @@ void harness_prepare(struct harness *h, const char *daemon, const char *sections
 	snprintf(h->config, sizeof(h->config), "%s/talea.conf", h->folder);
 	snprintf(h->log, sizeof(h->log), "%s/log", h->folder);
 	harness_configure(h, daemon, sections);
-	/* A spare that outlives its keeper becomes this process's child, to be waited for. */
+	/* A standby that outlives its keeper becomes this process's child, to be waited for. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	start_guard(h);
 }
@@ -306,7 +306,7 @@ uint64_t harness_kill_keeper(const struct harness *h)
 			took = harness_now_ns() - begin;
 		if (harness_now_ns() - begin > PATIENCE_NS) {
 			harness_log_show(h);
-			fail_msg("no new keeper with a spare");
+			fail_msg("no new keeper with a standby");
 		}
 	} while (!took || !now.standby_pid);
 	assert_int_equal(now.keeper_pid, before.standby_pid);

@@ -46,7 +46,7 @@ void harness_configure(struct harness *h, const char *daemon, const char *sectio
 void harness_status(const struct harness *h, struct wire_status *ret);
 
 /*
- * kill -9 of the worker (keeper), then waits until another answers (and has a spare). Returns the
+ * kill -9 of the worker (keeper), then waits until another answers (and has a standby). Returns the
  * nanoseconds that took; 30 s is a failure.
  */
 uint64_t harness_kill_worker(const struct harness *h);

@@ -68,15 +68,15 @@ run() {
 	[ $rc = "$want" ] || { echo "# ended with $rc" >>"$folder/out"; return 1; }
 }
 is_ready() { [ "$(grep -c 'ready on' "$folder/log")" -gt "$readies" ]; }
-has_spare() { [ -n "$(spare)" ]; }
-next() { # does it, then waits until one more worker is ready, beside a spare
+has_standby() { [ -n "$(standby)" ]; }
+next() { # does it, then waits until one more worker is ready, beside a standby
 	readies=$(grep -c 'ready on' "$folder/log")
 	"$@"
-	within 30 is_ready && within 5 has_spare
+	within 30 is_ready && within 5 has_standby
 }
 keeper() { sed -n 's/.*ready on .*(pid \([0-9]*\), .*/\1/p' "$folder/log" | tail -n 1; }
 worker() { sed -n 's/.*ready on .*, worker \([0-9]*\)).*/\1/p' "$folder/log" | tail -n 1; }
-spare() { ps --ppid "$(keeper)" -o pid=,stat= | awk -v w="$(worker)" '$2 !~ /^Z/ && $1 != w { print $1 }'; }
+standby() { ps --ppid "$(keeper)" -o pid=,stat= | awk -v w="$(worker)" '$2 !~ /^Z/ && $1 != w { print $1 }'; }
 launch() {
 	setsid "${who[@]}" "$build/talead" -c "$folder/talea.conf" >>"$folder/log" 2>&1 </dev/null &
 	leader=$!
@@ -262,7 +262,7 @@ result the_keeper_has_maps_that_it_can_write_which_this_test_sees
 next kill -KILL "$(worker)" && roots_worker
 result nor_has_a_worker_that_was_born_with_them
 next kill -KILL "$(keeper)" && roots_worker
-result nor_has_a_worker_of_the_spare_that_took_over
+result nor_has_a_worker_of_the_standby_that_took_over
 run 0 detach more && execs 5 && within 5 is_counted keyed 30
 result the_new_keeper_has_the_probes_and_they_count
 run 1 detach keyed && grep -qxF 'talead: uid 0: detach more' "$folder/log" &&

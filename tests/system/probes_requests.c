@@ -335,7 +335,7 @@ static void by_other_keys_it_is_replaced_in_another_counter_alone(void **state)
 
 /* --- taking over ------------------------------------------------------------------------------ */
 
-/* As the spare finds it when the keeper was killed before it told of a replacement, or before it had
+/* As the standby finds it when the keeper was killed before it told of a replacement, or before it had
  * attached all that the configuration asks for. */
 static void a_new_keeper_goes_on_with_what_is_pinned_and_attaches_what_is_wanting(void **state)
 {

@@ -312,7 +312,7 @@ static void switching_pins_off_ends_what_was_pinned(void **state)
 	assert_true(harness_log_has(&daemon_of, "1 probe that a former talead had pinned ends: bpf"));
 }
 
-/* Then descriptors keep them alive: the spare has all of them, also of what came after its birth. */
+/* Then descriptors keep them alive: the standby has all of them, also of what came after its birth. */
 static void without_pins_they_outlive_the_keeper(void **state)
 {
 	uint64_t before;

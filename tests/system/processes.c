@@ -1,6 +1,6 @@
 /*
- * Keeper, spare and worker: what each may do, what happens when one is killed, and that nothing is left
- * after a normal end.
+ * Keeper, standby and worker: what each may do, what happens when one is killed, and that nothing
+ * is left after a normal end.
  */
 #include "tests/lib/test.h"
 
@@ -238,7 +238,7 @@ static void a_stop_in_the_middle_of_a_restart_ends_everything(void **state)
 	}
 }
 
-static void a_killed_spare_is_made_anew(void **state)
+static void a_killed_standby_is_made_anew(void **state)
 {
 	struct wire_status before, now;
 
@@ -268,7 +268,7 @@ int main(void)
 		PROCESS_TEST(every_descriptor_is_closed_on_exec),
 		PROCESS_TEST(clients_that_come_and_go_leave_no_descriptor),
 		PROCESS_TEST(a_second_talead_names_the_holder),
-		PROCESS_TEST(a_killed_spare_is_made_anew),
+		PROCESS_TEST(a_killed_standby_is_made_anew),
 		PROCESS_TEST(a_stop_in_the_middle_of_a_restart_ends_everything),
 	};
 
