@@ -26,9 +26,9 @@ static void print_daemon(const struct facts *f)
 	show_line("keeper", "pid %u, taken over %u time%s", d->keeper_pid, d->keeper_takeovers,
 		  show_plural(d->keeper_takeovers));
 	if (d->standby_pid)
-		show_line("spare", "pid %u", d->standby_pid);
+		show_line("standby", "pid %u", d->standby_pid);
 	else
-		show_line("spare", "none");
+		show_line("standby", "none");
 	show_line("worker", "pid %u, restarted %u time%s, running for %s", d->worker_pid,
 		  d->worker_restarts, show_plural(d->worker_restarts),
 		  show_ns(a, now > d->worker_started_real_ns ? now - d->worker_started_real_ns : 0));
