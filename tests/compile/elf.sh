@@ -6,31 +6,25 @@ version=$(sed -n 's/^#define TALEA_VERSION "\(.*\)"$/\1/p' client/include/talea.
 so=$build/libtalea.so.$version
 major=${version%%.*}
 
-is() { # WANT GOT
-	[ "$1" = "$2" ] || {
-		diff <(echo "$1") <(echo "$2")
-		return 1
-	}
-}
-soname() { is "libtalea.so.$major" "$(objdump -p "$so" | awk '$1 == "SONAME" { print $2 }')"; }
+soname() { same "libtalea.so.$major" "$(objdump -p "$so" | awk '$1 == "SONAME" { print $2 }')"; }
 links() {
-	is "$(readlink -f "$so") $(readlink -f "$so")" \
+	same "$(readlink -f "$so") $(readlink -f "$so")" \
 		"$(readlink -f "$build/libtalea.so.$major") $(readlink -f "$build/libtalea.so")"
 }
 exports() {
-	is "$(tests/lint/map "$version")" "$(nm -D --defined-only "$so" |
+	same "$(tests/lint/map "$version")" "$(nm -D --defined-only "$so" |
 		sed -nE 's/^[0-9a-f]+ [^A] ([^@]*)@@LIBTALEA_[0-9.]+$/\1/p' | sort)"
 }
-nothing_else() { is "" "$(nm -D --defined-only "$so" | grep -v ' A LIBTALEA_' | grep -v '@@LIBTALEA_' || true)"; }
+nothing_else() { same "" "$(nm -D --defined-only "$so" | grep -v ' A LIBTALEA_' | grep -v '@@LIBTALEA_' || true)"; }
 # glibc keeps __rseq_offset in its dynamic linker.
 needed() {
-	is "libc.so.6" "$(objdump -p "$so" | awk '$1 == "NEEDED" && $2 !~ /^ld-linux/ { print $2 }')"
+	same "libc.so.6" "$(objdump -p "$so" | awk '$1 == "NEEDED" && $2 !~ /^ld-linux/ { print $2 }')"
 }
 no_tls() { ! readelf -lW "$so" | grep -w TLS && ! nm "$build/libtalea.a" | grep -E '__tls_get_addr| [bd] .*\.tls'; }
 no_relocations_in_text() { ! readelf -dW "$so" | grep -w TEXTREL; }
 no_constructors_run_code() { ! readelf -SW "$build/libtalea.a" | grep -E '\.(preinit|ctors)'; }
 archive_exports() {
-	is "$(tests/lint/map "$version")" \
+	same "$(tests/lint/map "$version")" \
 		"$(nm -g --defined-only "$build/libtalea.a" | awk 'NF == 3 { print $3 }' | sort)"
 }
 no_stack_exec() { readelf -lW "$so" | awk '$1 == "GNU_STACK" && $7 == "RW" { ok = 1 } END { exit !ok }'; }
@@ -42,7 +36,7 @@ quiet() {
 }
 # pthread_atfork is in the static part of glibc, the table is the linker's.
 undefined_in_archive() {
-	is "" "$(nm --undefined-only "$build/libtalea.a" | awk 'NF == 2 && $1 == "U" { print $2 }' |
+	same "" "$(nm --undefined-only "$build/libtalea.a" | awk 'NF == 2 && $1 == "U" { print $2 }' |
 		grep -vxF -e pthread_atfork -e _GLOBAL_OFFSET_TABLE_ |
 		grep -vxF -f <(nm -D --undefined-only "$so" | awk '{ sub(/@.*/, "", $2); print $2 }'))"
 }
@@ -60,4 +54,4 @@ step "the library has no early constructors" no_constructors_run_code
 step "the shared library asks for no executable stack" no_stack_exec
 step "the library neither prints, nor ends the process, nor handles signals" quiet
 step "the static library needs nothing that the shared one does not" undefined_in_archive
-exit $failures
+finish

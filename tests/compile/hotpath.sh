@@ -5,7 +5,7 @@
 # shellcheck source=tests/compile/common.bash
 . "$(dirname "$0")/common.bash"
 
-cat >"$scratch/adds.c" <<'C'
+cat >"$folder/adds.c" <<'C'
 #include <talea.h>
 static struct talea_counter hits = TALEA_COUNTER_INIT;
 struct talea_counter *handle(void);
@@ -20,13 +20,13 @@ C
 
 # The sections of an object: from each descriptor in __rseq_cs, start and end in .text.
 sections() { # CROSS OBJECT
-	"${1}objcopy" -O binary -j __rseq_cs "$2" "$scratch/descriptors"
+	"${1}objcopy" -O binary -j __rseq_cs "$2" "$folder/descriptors"
 	local at start
 	"${1}objdump" -r -j __rseq_cs "$2" | sed -nE 's/^0*([0-9a-f]*8) .* \.text(\+0x([0-9a-f]+))?$/\1 \3/p' |
 		while read -r at start; do
 			[ $(((16#$at) % 32)) = 8 ] || continue
 			start=$((16#${start:-0}))
-			printf '%016x %016x\n' "$start" $((start + $(od -An -t u8 -j $((16#$at + 8)) -N 8 "$scratch/descriptors")))
+			printf '%016x %016x\n' "$start" $((start + $(od -An -t u8 -j $((16#$at + 8)) -N 8 "$folder/descriptors")))
 		done
 }
 
@@ -97,21 +97,21 @@ judge() { # MACHINE CROSS OBJECT
 good() { # MACHINE CROSS COMPILER FLAGS...
 	local machine=$1 cross=$2
 	shift 2
-	rm -f "$scratch/adds.o"
-	"$@" -Wall -Werror -Iclient/include -c -o "$scratch/adds.o" "$scratch/adds.c" &&
-		judge "$machine" "$cross" "$scratch/adds.o"
+	rm -f "$folder/adds.o"
+	"$@" -Wall -Werror -Iclient/include -c -o "$folder/adds.o" "$folder/adds.c" &&
+		judge "$machine" "$cross" "$folder/adds.o"
 }
 
 broken() { # MACHINE CROSS COMPILER SED-SCRIPT COMPLAINT
-	rm -rf "$scratch/include"
-	cp -r client/include "$scratch/include"
-	sed -i "$4" "$scratch/include/talea_add.h"
-	! cmp -s "$scratch/include/talea_add.h" client/include/talea_add.h || {
+	rm -rf "$folder/include"
+	cp -r client/include "$folder/include"
+	sed -i "$4" "$folder/include/talea_add.h"
+	! cmp -s "$folder/include/talea_add.h" client/include/talea_add.h || {
 		echo "the control changes nothing"
 		return 1
 	}
-	"$3" -O2 -I"$scratch/include" -c -o "$scratch/adds.o" "$scratch/adds.c" || return
-	judge "$1" "$2" "$scratch/adds.o" | grep -F -- "$5"
+	"$3" -O2 -I"$folder/include" -c -o "$folder/adds.o" "$folder/adds.c" || return
+	judge "$1" "$2" "$folder/adds.o" | grep -F -- "$5"
 }
 
 native=$(uname -m)
@@ -129,11 +129,11 @@ if [ "$native" = x86_64 ]; then
 		broken x86-64 "" gcc 's/"addq %\[n\], (%%rdx)/"subq %%rax, %%rdx\\n\\taddq %[n], (%%rdx,%%rax)/' 'commits with add'
 else
 	for ((i = 0; i < 10; i++)); do
-		echo "ok $((++nr)) - x86-64 add # SKIP this machine is $native"
+		skip 'x86-64 add' "this machine is $native"
 	done
 fi
 step "arm64 add by gcc -O2" good arm64 aarch64-linux-gnu- aarch64-linux-gnu-gcc -O2
 step "arm64 add by gcc -O2 -fPIC" good arm64 aarch64-linux-gnu- aarch64-linux-gnu-gcc -O2 -fPIC
 step "control: a route loaded without order is caught" \
 	broken arm64 aarch64-linux-gnu- aarch64-linux-gnu-gcc 's/"ldar x9/"ldr x9/' 'does not load the route'
-exit $failures
+finish

@@ -2,7 +2,7 @@
 # What is installed is enough to build and run a program, and uninstall takes all of it away.
 # shellcheck source=tests/compile/common.bash
 . "$(dirname "$0")/common.bash"
-root=$scratch/root
+root=$folder/root
 version=$(sed -n 's/^#define TALEA_VERSION "\(.*\)"$/\1/p' client/include/talea.h)
 
 # -o: the tests' own build is taken as it is.
@@ -21,16 +21,16 @@ all_there() {
 flags() { PKG_CONFIG_LIBDIR=$root/opt/talea/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$root pkgconf "$@" talea; }
 compiles() { # the example of the header, as its comment says
 	# shellcheck disable=SC2046
-	gcc -Wall -Werror -o "$scratch/user" "$scratch/user.c" $(flags --cflags --libs) &&
-		LD_LIBRARY_PATH=$root/opt/talea/lib "$scratch/user"
+	gcc -Wall -Werror -o "$folder/user" "$folder/user.c" $(flags --cflags --libs) &&
+		LD_LIBRARY_PATH=$root/opt/talea/lib "$folder/user"
 }
 example() {
 	{
 		echo '#include <stdio.h>'
 		sed -n '/^ \*\t#include <talea.h>/,/^ \*\t}/s/^ \*\t//p' client/include/talea.h
-	} >"$scratch/example.c"
+	} >"$folder/example.c"
 	# shellcheck disable=SC2046
-	gcc -Wall -Werror -o "$scratch/example" "$scratch/example.c" $(flags --cflags --libs)
+	gcc -Wall -Werror -o "$folder/example" "$folder/example.c" $(flags --cflags --libs)
 }
 is_version() { [ "$(flags --modversion)" = "$version" ]; }
 other_prefix() {
@@ -53,4 +53,4 @@ step "a program builds with pkg-config and runs" compiles
 step "the example of talea.h builds" example
 step "talea.pc is made anew when the place changes" other_prefix
 step "uninstall leaves no file" uninstalls
-exit $failures
+finish

@@ -4,20 +4,20 @@
 # shellcheck source=tests/compile/common.bash
 . "$(dirname "$0")/common.bash"
 
-cat >"$scratch/shared.hh" <<'C'
+cat >"$folder/shared.hh" <<'C'
 #include <talea.h>
 extern struct talea_counter hits;
 inline void count(void) { talea_inc(hits); }
 template <typename T> void count_many(T n) { talea_add(hits, n); }
 struct page { page() { talea_inc(hits); } };
 C
-cat >"$scratch/one.cc" <<'C'
+cat >"$folder/one.cc" <<'C'
 #include "shared.hh"
 struct talea_counter hits = TALEA_COUNTER_INIT;
 int other(void);
 int main() { count(); count_many(3u); page p; (void)p; return other(); }
 C
-cat >"$scratch/two.cc" <<'C'
+cat >"$folder/two.cc" <<'C'
 #include "shared.hh"
 int other(void) { count(); count_many(3u); page p; (void)p; return 0; }
 C
@@ -30,13 +30,13 @@ links() { # COMPILER FLAGS... -- LIBRARIES
 		shift
 	done
 	shift
-	rm -f "$scratch/program"
+	rm -f "$folder/program"
 	for unit in one two; do
-		"$compiler" "${flags[@]}" -Wall -Iclient/include -c -o "$scratch/$unit.o" \
-			"$scratch/$unit.cc" || return
+		"$compiler" "${flags[@]}" -Wall -Iclient/include -c -o "$folder/$unit.o" \
+			"$folder/$unit.cc" || return
 	done
-	"$compiler" "${flags[@]}" -o "$scratch/program" "$scratch/one.o" "$scratch/two.o" "$@" &&
-		LD_LIBRARY_PATH=$build "$scratch/program"
+	"$compiler" "${flags[@]}" -o "$folder/program" "$folder/one.o" "$folder/two.o" "$@" &&
+		LD_LIBRARY_PATH=$build "$folder/program"
 }
 
 plan 20
@@ -51,4 +51,4 @@ for compiler in g++ "$clangxx"; do
 			links "$compiler" $level -- "-L$build" -ltalea
 	done
 done
-exit $failures
+finish

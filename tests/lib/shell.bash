@@ -7,8 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 build=${TALEA_BUILD:-$PWD/.build/dev}
 [[ $build = /* ]] || build=$PWD/$build
 talea=$build/talea talead=$build/talead
-folder=${0##*/}
-folder=$(mktemp -d "${TMPDIR:-/tmp}/talea-${folder%.sh}.XXXXXX") || exit 1
+folder=$(mktemp -d "${TMPDIR:-/tmp}/talea.XXXXXX") || exit 1
 chmod 755 "$folder"
 touch "$folder/out" "$folder/err" "$folder/log"
 state=$folder/state
@@ -72,6 +71,7 @@ has_line() { grep -qxF -- "$1" "$folder/out"; }       # has_line TEXT: a line of
 shown() { grep -qE -- "$1" "$folder/out"; }           # shown REGEX: a line of stdout matches
 json() { jq -e "$1" "$folder/out" >/dev/null; }       # json FILTER: it is true of the document on stdout
 value() { jq -r "$1" "$folder/out"; }                 # value FILTER: what it selects of that document
+same() { diff <(printf '%s\n' "$1") <(printf '%s\n' "$2"); } # same EXPECTED ACTUAL: prints what differs
 sum() { awk '{ sum += $NF } END { print sum + 0 }' "$folder/out"; } # of the last words of the lines
 
 soon() { # soon COMMAND...: repeats it until it is true

@@ -1,22 +1,13 @@
 #!/bin/bash
 # --help, the manual pages and the completion say the same: every verb, every option of every verb, every
 # exit code, every public call. Needs no daemon. TAP.
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-build=${TALEA_BUILD:-$PWD/.build/dev}
-talea=$build/talea
+# shellcheck source=tests/lib/shell.bash
+. "$(dirname "$0")/../lib/shell.bash"
 page=tools/man/talea.1.scd
-nr=0
 
-# check NAME EXPECTED ACTUAL: equal, or not ok with the difference.
-check() {
-	nr=$((nr + 1))
-	if [ "$2" = "$3" ]; then
-		echo "ok $nr - $1"
-	else
-		echo "not ok $nr - $1"
-		diff <(printf '%s\n' "$2") <(printf '%s\n' "$3") | sed 's/^/# /'
-	fi
+check() { # check NAME EXPECTED ACTUAL
+	same "$2" "$3" >"$folder/out"
+	ok "$1"
 }
 
 # The part of a page below a heading.
@@ -112,17 +103,16 @@ for word in $(sed -n 's/^ \*   EVENT  //p; s/^ \*          //p' daemon/spec/prob
 done
 
 # The daemon and its pages: the flags and the keys that talead knows.
-config=$(mktemp)
-trap 'rm -f "$config"' EXIT
+config=$folder/talea.conf
 printf '[counter *]\n[probe p]\nattach = raw_tp:sched_process_exec by comm\n[probe q]\nobject = /q.bpf.o\n' >"$config"
-if [ -x "$build/talead" ]; then
+if [ -x "$talead" ]; then
 	check 'talead_8_has_every_flag_of_talead' \
-		"$("$build/talead" --help 2>&1 | grep -oE -- '--[a-z-]+' | sort -u)" \
+		"$("$talead" --help 2>&1 | grep -oE -- '--[a-z-]+' | sort -u)" \
 		"$(sed -n '/^# OPTIONS/,/^# SIGNALS/p' tools/man/talead.8.scd | grep '^\*' |
 			grep -oE -- '--[a-z-]+' | sort -u)"
 	check 'talea_conf_5_has_every_key' \
-		"$("$build/talead" -c "$config" --print-config 2>/dev/null | sed -n 's/^#\? \?\([a-z-]*\)\( =\|:\).*/\1/p' | sort -u)" \
+		"$("$talead" -c "$config" --print-config 2>/dev/null | sed -n 's/^#\? \?\([a-z-]*\)\( =\|:\).*/\1/p' | sort -u)" \
 		"$(sed -n 's/^\*\(.*\)\* = .*/\1/p' tools/man/talea.conf.5.scd | sed 's/\*, \*/\n/g' |
 			sort -u)"
 fi
-echo "1..$nr"
+finish

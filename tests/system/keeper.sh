@@ -1,84 +1,18 @@
 #!/bin/bash
 # The processes of talead: locks, a second talead, rights, deaths, reload, and an end that leaves nothing.
 # TAP. Every talead here is the leader of a session of its own; what is left of that is what it left.
-# shellcheck disable=SC2317 # `next` and `within` call what they are given
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-build=${TALEA_BUILD:-$PWD/.build/dev}
-talead=$build/talead
-folder=$(mktemp -d "${TMPDIR:-/tmp}/talea-keeper.XXXXXX") || exit 1
-nr=0 failed=0 old='' leader='' readies=0
-export TALEA_SOCKET=$folder/sock LC_ALL=C.UTF-8
-unset TALEA_NAMESPACE
-: >"$folder/out"
+# shellcheck source=tests/lib/shell.bash
+. "$(dirname "$0")/../lib/shell.bash"
 
-members() { # processes of the session that are not zombies
-	[ -z "$leader" ] || ps -s "$leader" -o pid=,stat= | awk '$2 !~ /^Z/ { print $1 }'
-}
-cleanup() {
-	local pid
-	for pid in $(members); do kill -KILL "$pid"; done 2>/dev/null
-	rm -rf "$folder"
-}
-trap cleanup EXIT
-trap 'exit 1' INT TERM
+answers() { run 0 get demo_requests_total && out "$1"; }
+holder() { cat "$state/keeper.lock"; }
+settings() { configure 'probes = none' "$@"; }
+other() { ends "$1" "$talead" -c "$folder/talea.conf" "${@:2}"; } # other EXIT ARGUMENT...: a talead beside the daemon
+order_stop() { other 0 --stop; }
 
-result() { # result NAME: of the last command
-	local rc=$?
-	nr=$((nr + 1))
-	[ $rc = 0 ] && { echo "ok $nr - $1"; return; }
-	echo "not ok $nr - $1"
-	tail -n 20 "$folder/log" | sed 's/^/# log: /'
-	sed 's/^/# out: /' "$folder/out" | head -n 20
-	failed=1
-}
-skip() { nr=$((nr + 1)); echo "ok $nr - $1 # SKIP $2"; }
-
-within() { # within SECONDS COMMAND...: until it is true
-	local end=$((SECONDS + $1 + 1))
-	shift
-	until "$@"; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.02
-	done
-}
-logged() { grep -qF -- "$1" "$folder/log"; }
-says() { grep -qF -- "$1" "$folder/out"; }
-kill_all() { kill -KILL -- "-$leader" && within 5 all_gone; } # the group: no standby has its moment
-is_gone() { [ ! -e "/proc/$1" ] || grep -q '^State:.*[ZX]' "/proc/$1/status" 2>/dev/null; }
-all_gone() { [ -z "$(members)" ]; }
-holder() { cat "$folder/state/keeper.lock"; }
-# The processes that the last `ready` line names, and the standby: the other child of the keeper.
-keeper() { sed -n 's/.*ready on .*(pid \([0-9]*\), .*/\1/p' "$folder/log" | tail -n 1; }
-worker() { sed -n 's/.*ready on .*, worker \([0-9]*\)).*/\1/p' "$folder/log" | tail -n 1; }
-standby() { ps --ppid "$(keeper)" -o pid=,stat= | awk -v w="$(worker)" '$2 !~ /^Z/ && $1 != w { print $1 }'; }
-is_ready() { [ "$(grep -c 'ready on' "$folder/log")" -gt "$readies" ]; }
-# next COMMAND...: does it, then waits until one more worker is ready, beside a standby
-next() {
-	readies=$(grep -c 'ready on' "$folder/log")
-	"$@"
-	within 30 is_ready && within 5 has_standby
-}
-has_standby() { [ -n "$(standby)" ]; }
-answers() { "$build/talea" get demo_requests_total >"$folder/out" 2>&1 && [ "$(cat "$folder/out")" = "$1" ]; }
-
-configure() { printf '%s\n' '[daemon]' 'probes = none' "$@" >"$folder/talea.conf"; }
-launch() {
-	setsid "$talead" -c "$folder/talea.conf" --socket "$folder/sock" --state "$folder/state" \
-		>>"$folder/log" 2>&1 </dev/null &
-	leader=$!
-}
-start() { # the leader of the session is this shell's child, so that its exit code is seen
-	: >"$folder/log"
-	next launch
-}
-other() { timeout 20 "$talead" -c "$folder/talea.conf" "$@" >"$folder/out" 2>&1; }
-stop() { other --state "$folder/state" --stop; }
-
-chmod 755 "$folder"
-configure
+settings
 start
-result talead_says_when_it_is_ready_and_who_serves
+ok talead_says_when_it_is_ready_and_who_serves
 
 behead() { # kills keeper and standby, and no process between sees it
 	local standby
@@ -89,17 +23,17 @@ behead() { # kills keeper and standby, and no process between sees it
 # --- what each process has
 
 [ "$(holder)" = "$leader" ] && [ "$(keeper)" = "$leader" ]
-result lock_names_the_started_process
+ok lock_names_the_started_process
 [ "$(stat -c %a "$folder/sock")" = 666 ]
-result everyone_may_connect_because_the_worker_checks_who
+ok everyone_may_connect_because_the_worker_checks_who
 status() { sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status"; }
 none() { [ "$((16#$(status "$(worker)" "$1")))" = 0 ]; }
 none CapPrm && none CapEff && none CapInh && none CapAmb && [ "$(status "$(worker)" NoNewPrivs)" = 1 ]
-result worker_has_no_capability_and_gets_none
+ok worker_has_no_capability_and_gets_none
 if [ "$(id -u)" = 0 ]; then
 	none CapBnd && [ -z "$(status "$(worker)" Groups | tr -d ' \t')" ] &&
 		[ "$(status "$(worker)" Uid | cut -f 1-4 | tr '\t' '\n' | sort -u)" != 0 ]
-	result worker_of_root_has_another_uid_no_group_and_an_empty_bounding_set
+	ok worker_of_root_has_another_uid_no_group_and_an_empty_bounding_set
 else
 	skip worker_of_root_has_another_uid_no_group_and_an_empty_bounding_set 'needs root'
 fi
@@ -112,110 +46,116 @@ cloexec() { # every fd of PID but 0, 1 and 2
 	done
 }
 cloexec "$(keeper)" && cloexec "$(standby)" && cloexec "$(worker)"
-result every_descriptor_is_close_on_exec
+ok every_descriptor_is_close_on_exec
 has() { find "/proc/$1/fd" -lname "$2" 2>/dev/null | grep -q .; }
 inode=$(awk -v path="$folder/sock" '$NF == path && $4 == "00010000" { print $7 }' /proc/net/unix)
 listener="socket:\[$inode\]"
 has "$(keeper)" "$listener" && has "$(standby)" "$listener" && has "$(keeper)" '*keeper.lock' &&
 	! has "$(worker)" "$listener" && ! has "$(worker)" '*keeper.lock' && ! has "$(standby)" '*keeper.lock'
-result worker_holds_neither_listener_nor_lock_and_the_standby_no_lock
+ok worker_holds_neither_listener_nor_lock_and_the_standby_no_lock
 
 # --- a second one
 
-! other --state "$folder/state" --socket "$folder/sock2" && says "is in use by talead pid $(keeper)" &&
+other 1 --socket "$folder/sock2" && says "is in use by talead pid $(keeper)" &&
 	says 'fix: talead --stop'
-result second_talead_on_a_folder_names_the_holder
-! other --state "$folder/state2" --socket "$folder/sock" && says "is in use by process $(keeper)" &&
+ok second_talead_on_a_folder_names_the_holder
+other 1 --state "$folder/state2" && says "is in use by process $(keeper)" &&
 	[ -S "$folder/sock" ]
-result socket_of_a_living_talead_is_not_taken
-"$build/talea" add demo_requests_total 5 >"$folder/out" 2>&1 && within 5 answers 5
-result first_talead_is_undisturbed
+ok socket_of_a_living_talead_is_not_taken
+run 0 add demo_requests_total 5 && soon answers 5
+ok first_talead_is_undisturbed
 
 # --- deaths
 
 old=$(worker)
 next kill -KILL "$(worker)" && [ "$(worker)" != "$old" ] &&
-	logged "the worker $old was killed by signal 9" && within 5 answers 5
-result killed_worker_is_replaced_and_keeps_the_totals
+	logged "the worker $old was killed by signal 9" && soon answers 5
+ok killed_worker_is_replaced_and_keeps_the_totals
 old=$(keeper) heir=$(standby)
-next kill -KILL "$(keeper)" && [ "$(keeper)" = "$heir" ] && within 5 test "$(holder)" = "$heir" &&
-	logged "the keeper $old is gone; its standby $heir took over" && within 5 answers 5
-result standby_takes_over_from_a_killed_keeper
+next kill -KILL "$(keeper)" && [ "$(keeper)" = "$heir" ] && soon test "$(holder)" = "$heir" &&
+	logged "the keeper $old is gone; its standby $heir took over" && soon answers 5
+ok standby_takes_over_from_a_killed_keeper
 old=$(standby)
-kill -KILL "$old" && within 5 logged "the standby $old was killed" && within 5 has_standby &&
-	next kill -KILL "$(keeper)" && within 5 answers 5
-result killed_standby_is_replaced_by_one_that_can_take_over
+kill -KILL "$old" && soon logged "the standby $old was killed" && soon has_standby &&
+	next kill -KILL "$(keeper)" && soon answers 5
+ok killed_standby_is_replaced_by_one_that_can_take_over
 # One that fails by itself is given time. (One killed from outside is not: see above.)
-for _ in 1 2 3; do
-	within 10 is_ready && worker=$(worker) && readies=$((readies + 1)) && kill -SEGV "$worker" &&
-		within 5 logged "the worker $worker was killed by signal 11"
-done
-logged 'three deaths in 10 s: starting another in 1 s' && next true && within 5 answers 5
-result worker_that_keeps_failing_is_given_time
+ready_nr=0
+fails_thrice() {
+	soon is_ready && old=$(worker) && ready_nr=$((ready_nr + 1)) && kill -SEGV "$old" &&
+		soon logged "the worker $old was killed by signal 11" &&
+		logged 'three deaths in 10 s: starting another in 1 s'
+}
+soon fails_thrice && next true && soon answers 5
+ok worker_that_keeps_failing_is_given_time
 
 # --- reload
 
-configure 'flod = 1ms'
-kill -HUP "$(keeper)" && within 5 logged "talea.conf:3: unknown key flod" &&
-	within 5 logged 'the configuration stays as it was' && within 5 answers 5
-result bad_file_at_sighup_keeps_the_old_configuration_and_says_so
-configure 'user = root' '[namespace late]' "users = $(id -u)"
-kill -HUP "$(keeper)" && within 5 logged 'the configuration was read again' &&
-	"$build/talea" -n late add late_requests_total 3 >"$folder/out" 2>&1
-result namespace_that_sighup_brings_serves_at_once
+settings 'flod = 1ms'
+kill -HUP "$(keeper)" && soon logged "talea.conf:5: unknown key flod" &&
+	soon logged 'the configuration stays as it was' && soon answers 5
+ok bad_file_at_sighup_keeps_the_old_configuration_and_says_so
+settings 'user = root' '[namespace late]' "users = $(id -u)"
+kill -HUP "$(keeper)" && soon logged 'the configuration was read again' &&
+	run 0 -n late add late_requests_total 3
+ok namespace_that_sighup_brings_serves_at_once
 [ "$(id -u)" != 0 ] || logged 'user stays uid'
-result setting_that_needs_a_restart_is_named
-late() { [ "$("$build/talea" -n late get late_requests_total 2>"$folder/out")" = 3 ]; }
-next kill -KILL "$(keeper)" && within 5 late
-result new_namespace_outlives_the_keeper_that_made_it
-configure
+ok setting_that_needs_a_restart_is_named
+late() { run 0 -n late get late_requests_total && out 3; }
+next kill -KILL "$(keeper)" && soon late
+ok new_namespace_outlives_the_keeper_that_made_it
+settings
 
 # --- the end
 
-kill -INT -- "-$leader" && within 15 all_gone && [ ! -e "$folder/sock" ]
-result ctrl_c_ends_a_keeper_that_was_a_standby_and_leaves_nothing
-start && stop && all_gone && [ ! -e "$folder/sock" ] && wait "$leader"
-result stop_ends_everything_with_0_and_removes_the_socket
-stop
-[ $? = 3 ] && says 'no talead runs'
-result stop_without_a_talead_is_3
-start && kill -STOP "$(worker)" && kill -TERM "$(keeper)" && wait "$leader" && all_gone &&
+kill -INT -- "-$leader" && soon is_over && [ ! -e "$folder/sock" ]
+ok ctrl_c_ends_a_keeper_that_was_a_standby_and_leaves_nothing
+start && order_stop && is_over && [ ! -e "$folder/sock" ] && wait "$leader"
+ok stop_ends_everything_with_0_and_removes_the_socket
+other 3 --stop && says 'no talead runs'
+ok stop_without_a_talead_is_3
+start && kill -STOP "$(worker)" && kill -TERM "$(keeper)" && wait "$leader" && is_over &&
 	logged 'does not end: it is killed'
-result worker_that_does_not_end_is_killed_in_time
+ok worker_that_does_not_end_is_killed_in_time
 
-start && kill_all && [ -S "$folder/sock" ] && start && within 5 "$build/talea" status >"$folder/out" 2>&1
-result what_a_killed_talead_left_is_replaced
-behead && ! is_gone "$old" && within 8 is_gone "$old"
-result worker_without_keeper_and_standby_ends
+start && kill_all && [ -S "$folder/sock" ] && start && soon run 0 status
+ok what_a_killed_talead_left_is_replaced
+behead && ! is_gone "$old" && soon is_gone "$old"
+ok worker_without_keeper_and_standby_ends
 start && behead && start && logged 'waiting for the worker of a former talead' && is_gone "$old"
-result new_talead_waits_for_the_worker_of_the_old
-stop
-result "and_ends"
+ok new_talead_waits_for_the_worker_of_the_old
+order_stop
+ok "and_ends"
 
 # --- what is refused
 
-unsafe() { ! other --socket "$folder/sock" --state "$folder/$1" && says "$2"; }
+unsafe() { other 1 --state "$folder/$1" && says "$2"; }
 mkdir -m 777 "$folder/open" "$folder/above" && ln -s state "$folder/link" && echo >"$folder/file"
 unsafe open 'others may write it' && unsafe above/state 'everyone may replace' &&
 	unsafe link 'it is not a folder' && unsafe file 'it is not a folder'
-result unsafe_state_folder_is_refused_with_words
+ok unsafe_state_folder_is_refused_with_words
 mkdir -m 755 "$folder/linked" && echo kept >"$folder/file" && ln -s ../file "$folder/linked/keeper.lock" &&
-	! other --socket "$folder/sock" --state "$folder/linked" && says keeper.lock &&
+	other 1 --state "$folder/linked" && says keeper.lock &&
 	[ "$(cat "$folder/file")" = kept ]
-result lock_file_that_is_a_link_is_not_followed
-! other --socket "$folder/file" --state "$folder/state" && says 'is not a socket' && [ -f "$folder/file" ]
-result file_in_the_place_of_the_socket_is_kept
+ok lock_file_that_is_a_link_is_not_followed
+other 1 --socket "$folder/file" && says 'is not a socket' && [ -f "$folder/file" ]
+ok file_in_the_place_of_the_socket_is_kept
 
 # --- a full table of descriptors
 
 if command -v python3 >/dev/null; then
-	# Connects COUNT times, tells how many were refused, and stays a second.
-	connect='import socket, sys, time
-clients, refused = [], 0
-for i in range(int(sys.argv[2])):
+	# Connects COUNT times, tells how many were refused, and computes for a second of its own time: a keeper
+	# that spins gets as much of it, whatever else the machine does. Tells the share that the keeper took.
+	connect='import os, socket, sys, time
+path, count, keeper = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+def spent():
+    with open("/proc/" + keeper + "/stat") as f:
+        return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+before, clients, refused = spent(), [], 0
+for i in range(count):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     s.settimeout(0.2)
-    s.connect(sys.argv[1])
+    s.connect(path)
     clients.append(s)
 for s in clients:
     try:
@@ -223,26 +163,24 @@ for s in clients:
     except (TimeoutError, OSError):
         pass
 print("refused", refused)
-time.sleep(1)'
-	ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
-	start && prlimit --pid "$(keeper)" --nofile=30: && before=$(ticks "$(keeper)") &&
-		python3 -c "$connect" "$folder/sock" 60 >"$folder/out" 2>&1 &&
-		! says 'refused 0' && [ $(($(ticks "$(keeper)") - before)) -lt 20 ]
-	result full_fd_table_refuses_with_words_and_does_not_spin
-	prlimit --pid "$(keeper)" --nofile=6: && before=$(ticks "$(keeper)") &&
-		python3 -c "$connect" "$folder/sock" 3 >"$folder/out" 2>&1 &&
-		[ $(($(ticks "$(keeper)") - before)) -lt 20 ]
-	result fd_table_without_a_reserve_does_not_spin
-	prlimit --pid "$(keeper)" --nofile=1024: && within 5 "$build/talea" status >"$folder/out" 2>&1
-	result clients_are_accepted_again_when_there_is_room
-	stop
+while time.process_time() < 1:
+    pass
+share = (spent() - before) / time.process_time()
+print("share", share, "spins" if share > 0.3 else "rests")'
+	crowd() { ends 0 python3 -c "$connect" "$TALEA_SOCKET" "$1" "$(keeper)" && prints rests; }
+	start && prlimit --pid "$(keeper)" --nofile=30: && crowd 60 && ! prints 'refused 0'
+	ok full_fd_table_refuses_with_words_and_does_not_spin
+	prlimit --pid "$(keeper)" --nofile=6: && crowd 3
+	ok fd_table_without_a_reserve_does_not_spin
+	prlimit --pid "$(keeper)" --nofile=1024: && soon run 0 status
+	ok clients_are_accepted_again_when_there_is_room
+	order_stop
 else
 	for name in full_fd_table_refuses_with_words_and_does_not_spin \
 		fd_table_without_a_reserve_does_not_spin clients_are_accepted_again_when_there_is_room; do
 		skip $name 'needs python3'
 	done
 fi
-start && all=$(members) && [ "$(wc -w <<<"$all")" = 3 ] && stop && all_gone
-result nothing_is_left_at_the_end
-echo "1..$nr"
-exit $failed
+start && all=$(members) && [ "$(wc -w <<<"$all")" = 3 ] && order_stop && is_over
+ok nothing_is_left_at_the_end
+finish

@@ -2,84 +2,19 @@
 # Users' own objects: the example is built with the line that it names and what is installed, and counts
 # exactly; what cannot be trusted or is none of ours is refused in words and does no harm; counts outlive
 # talead; the interfaces' counts, which are made the same way, are those of /proc/net/dev. TAP.
-# shellcheck disable=SC2317 # `within` and `next` call what they are given
-set -u
-cd "$(dirname "$0")/../.." || exit 1
+# shellcheck source=tests/lib/shell.bash
+. "$(dirname "$0")/../lib/shell.bash"
 # A network of its own, where nobody else sends; mounts go with it.
-if [ "$(id -u)" != 0 ]; then
-	echo '1..0 # SKIP needs root'
-	exit 0
-elif [ "${TALEA_TEST_NET:-}" != "$PPID" ] && unshare --net --mount true 2>/dev/null; then
-	exec unshare --net --mount --propagation private env TALEA_TEST_NET="$PPID" "$0"
-elif [ "${TALEA_TEST_NET:-}" != "$PPID" ]; then
-	echo '1..0 # SKIP no namespaces of network and mounts here'
-	exit 0
-fi
-build=${TALEA_BUILD:-$PWD/.build/dev}
-[[ $build = /* ]] || build=$PWD/$build
-talead=$build/talead
-folder=$(mktemp -d "${TMPDIR:-/tmp}/talea-objects.XXXXXX") || exit 1
+in_namespaces --net --mount
 objects=$folder/objects root=$folder/root source=bpf/example/opens.bpf.c
-nr=0 failed=0 leader='' readies=0 total=0
-export TALEA_SOCKET=$folder/sock LC_ALL=C.UTF-8
-unset TALEA_NAMESPACE MAKEFLAGS CC CFLAGS LDFLAGS SAN BUILD V
-
-members() { # processes of the session that are not zombies
-	[ -z "$leader" ] || ps -s "$leader" -o pid=,stat= | awk '$2 !~ /^Z/ { print $1 }'
-}
-cleanup() {
-	local pid
-	for pid in $(members); do kill -KILL "$pid"; done 2>/dev/null
-	umount "$folder/state/bpf" 2>/dev/null
-	rm -rf "$folder"
-}
-trap cleanup EXIT
-trap 'exit 1' INT TERM
-
-result() { # result NAME: of the last command
-	local rc=$?
-	nr=$((nr + 1))
-	[ $rc = 0 ] && { echo "ok $nr - $1"; return; }
-	echo "not ok $nr - $1"
-	tail -n 25 "$folder/log" 2>/dev/null | sed 's/^/# log: /'
-	sed 's/^/# out: /' "$folder/out" 2>/dev/null | head -n 20
-	failed=1
-}
-skip() { nr=$((nr + 1)); echo "ok $nr - $1 # SKIP $2"; }
-within() { # within SECONDS COMMAND...: until it is true
-	local end=$((SECONDS + $1 + 1))
-	shift
-	until "$@"; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.02
-	done
-}
-logged() { grep -qF -- "$1" "$folder/log"; }
-is_ready() { [ "$(grep -c 'ready on' "$folder/log")" -gt "$readies" ]; }
-next() { # does it, then waits until one more worker is ready
-	readies=$(grep -c 'ready on' "$folder/log")
-	"$@"
-	within 30 is_ready
-}
-launch() {
-	setsid "$talead" -c "$folder/talea.conf" --socket "$folder/sock" --state "$folder/state" \
-		>>"$folder/log" 2>&1 </dev/null &
-	leader=$!
-}
-start() {
-	: >"$folder/log"
-	next launch
-}
-is_over() { [ -z "$(members)" ]; }
-stop() { kill -TERM "$leader" && within 10 is_over && wait "$leader"; }
-kill_all() { { kill -KILL -- "-$leader" && within 5 is_over; wait "$leader"; } 2>/dev/null; is_over; }
+total=0
 
 # --- the header as it is installed, the example as it says
 
 # -o: what was built is taken as it is.
 make -s -o all BUILD="$build" DESTDIR="$root" PREFIX=/opt/talea install >"$folder/out" 2>&1 &&
 	[ -s "$root/opt/talea/include/talea.bpf.h" ]
-result the_header_is_installed
+ok the_header_is_installed
 export PKG_CONFIG_LIBDIR=$root/opt/talea/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$root
 # The line of a comment, whatever clang is called here.
 build_line() {
@@ -92,10 +27,10 @@ compile() { # compile NAME: objects/NAME.bpf.c, with the example's line
 }
 cp "$source" "$objects/"
 [ -n "$(build_line "$source")" ] && compile opens && [ -s "$objects/opens.bpf.o" ]
-result the_example_builds_with_the_line_that_it_names
+ok the_example_builds_with_the_line_that_it_names
 { sed -n '/^ \*\t#include <talea.bpf.h>/,/^ \*\tchar LICENSE/s/^ \*\t//p' bpf/talea.bpf.h; } >"$objects/execs.bpf.c"
 (cd "$objects" && eval "$(build_line "$OLDPWD/bpf/talea.bpf.h")") >"$folder/out" 2>&1 && [ -s "$objects/execs.bpf.o" ]
-result so_does_the_example_in_the_header
+ok so_does_the_example_in_the_header
 
 # --- what the header refuses
 
@@ -113,7 +48,7 @@ rejects 'this counter has keys' "$keyed" 'talea_count(&c, 1);' &&
 	rejects 'too many bytes of key' 'TALEA_COUNTER_BY(c, "c_total", "C.", 8, TALEA_TEXT(comm, 56));' '' &&
 	rejects '4_IS_TOO_MANY' 'TALEA_COUNTER_BY(c, "c_total", "C.", 8, TALEA_U64(a), TALEA_U64(b), TALEA_U64(d), TALEA_U64(e));' '' &&
 	! rejects 'error' "$plain" 'talea_count(&c, 1);' && ! rejects 'error' "$keyed" 'struct c_key k = { 1 }; talea_count_by(&c, &k, 1);'
-result the_header_does_not_compile_what_it_cannot_count
+ok the_header_does_not_compile_what_it_cannot_count
 
 # --- objects that are refused: all at once, beside the good one
 
@@ -149,7 +84,7 @@ char LICENSE[] SEC("license") = "GPL";
 C
 compile uses
 : >"$folder/expected"
-config=("[daemon]" "user = nobody" "probes = interface_traffic" "[probe opens]" "object = $objects/opens.bpf.o"
+config=("user = nobody" "probes = interface_traffic" "[probe opens]" "object = $objects/opens.bpf.o"
 	"[probe uses]" "object = $objects/uses.bpf.o")
 hostile() { # hostile NAME FILE WORDS: asked for, and what must be said
 	config+=("[probe $1]" "object = $2")
@@ -204,15 +139,13 @@ hostile pipe "$objects/pipe.bpf.o" 'is no regular file'
 hostile folder "$objects" 'is no regular file'
 hostile missing "$objects/missing.bpf.o" "$objects/missing.bpf.o: No such file or directory"
 
-printf '%s\n' "${config[@]}" >"$folder/talea.conf"
-chmod 755 "$folder"
+configure "${config[@]}"
 start
-result talead_starts_with_good_and_bad_objects
+ok talead_starts_with_good_and_bad_objects
 if grep -E 'opens(, [a-z_]+)* not loaded' "$folder/log" >"$folder/out" &&
 	grep -qE 'CAP_BPF|forbids bpf|has no bpf|type information' "$folder/out"; then
 	skip objects_are_loaded_and_count "$(sed 's/.*not loaded: //' "$folder/out")"
-	echo "1..$nr"
-	exit $failed
+	finish
 fi
 refused() { # each in a line that names it, why, and what to do
 	local name words rc=0
@@ -223,9 +156,9 @@ refused() { # each in a line that names it, why, and what to do
 	return $rc
 }
 refused
-result what_is_no_object_of_ours_or_not_roots_is_refused_with_what_to_do
+ok what_is_no_object_of_ours_or_not_roots_is_refused_with_what_to_do
 ! grep -E '(opens|traffic)(,| not loaded)' "$folder/log" >"$folder/out"
-result one_that_is_refused_stops_no_other
+ok one_that_is_refused_stops_no_other
 
 # --- exact
 
@@ -233,28 +166,28 @@ opens() { # so many opens of a command of that name, and no other
 	bash -c 'printf %s "$1" >/proc/self/comm; for ((i = 0; i < $2; i++)); do : </dev/null; done' - "$1" "$2"
 	total=$((total + $2))
 }
-counted() { "$build/talea" get "file_opens_total{comm=\"$1\"}" 2>&1 | tee "$folder/out" | grep -qx "$2"; }
+counted() { run 0 get "file_opens_total{comm=\"$1\"}" && out "$2"; }
 opens talea-opens 1000
-within 5 counted talea-opens 1000
-result example_counts_1000_opens_of_a_command_as_1000
+soon counted talea-opens 1000
+ok example_counts_1000_opens_of_a_command_as_1000
 opens talea-other 300 && opens talea-opens 234
-within 5 counted talea-opens 1234 && counted talea-other 300
-result and_each_command_for_itself
+soon counted talea-opens 1234 && counted talea-other 300
+ok and_each_command_for_itself
 
 use() { python3 -c 'import os
 open("/proc/self/comm", "w").write("u\"se")
 for i in range(100): os.getpgid(0)'; }
 used() {
 	{
-		"$build/talea" get libc_getpgid_total
-		"$build/talea" get 'libc_getpgid_arguments_total{comm="u\"se",error="ESRCH",sign="-1"}'
+		"$talea" get libc_getpgid_total
+		"$talea" get 'libc_getpgid_arguments_total{comm="u\"se",error="ESRCH",sign="-1"}'
 	} 2>&1 | tee "$folder/out" | xargs | grep -qx '100 300'
 }
 if grep -E 'uses(,.*)? not loaded' "$folder/log" >"$folder/out"; then
 	skip uprobe_of_an_object_counts_two_counters_one_with_three_labels "$(sed 's/.*not loaded: //' "$folder/out")"
 else
-	use && within 5 used
-	result uprobe_of_an_object_counts_two_counters_one_with_three_labels
+	use && soon used
+	ok uprobe_of_an_object_counts_two_counters_one_with_three_labels
 fi
 
 # --- interfaces: what the kernel says itself
@@ -302,31 +235,31 @@ for name, nr in ("talea0", 500), ("talea1", 300):
         for i in range(nr):
             p.send(b"\xff" * 12 + b"\x88\xb5" + b"y" * (60 + i))
 PY
-result packets_are_sent_over_the_loopback_and_a_pair_of_interfaces
+ok packets_are_sent_over_the_loopback_and_a_pair_of_interfaces
 agrees() { # agrees DEVICE: the four counters with the kernel's line
 	local kernel ours
 	read -r -a kernel < <(sed -n "s/^ *$1: *//p" /proc/net/dev)
 	ours=$(for what in receive_packets receive_bytes transmit_packets transmit_bytes; do
-		"$build/talea" get "kernel_network_${what}_total{device=\"$1\"}" 2>/dev/null || echo none
+		"$talea" get "kernel_network_${what}_total{device=\"$1\"}" 2>/dev/null || echo none
 	done | xargs)
 	echo "$1: kernel ${kernel[1]} ${kernel[0]} ${kernel[9]} ${kernel[8]}, talea $ours" >"$folder/out"
 	[ "${kernel[1]}" -gt 250 ] && [ "$ours" = "${kernel[1]} ${kernel[0]} ${kernel[9]} ${kernel[8]}" ]
 }
-within 5 agrees lo && within 5 agrees talea0 && within 5 agrees talea1
-result packets_and_bytes_of_each_interface_are_those_of_proc_net_dev
+soon agrees lo && soon agrees talea0 && soon agrees talea1
+ok packets_and_bytes_of_each_interface_are_those_of_proc_net_dev
 
 # --- counting while no talead runs
 
 stop
 opens talea-opens 500
-start && within 5 counted talea-opens 1734 && counted talea-other 300
-result counts_go_on_while_no_talead_runs_and_are_taken_over_exactly
+start && soon counted talea-opens 1734 && counted talea-other 300
+ok counts_go_on_while_no_talead_runs_and_are_taken_over_exactly
 kill_all
 opens talea-opens 266
-start && within 5 counted talea-opens 2000
-result and_so_they_are_after_all_its_processes_were_killed
+start && soon counted talea-opens 2000
+ok and_so_they_are_after_all_its_processes_were_killed
 ! grep 'its object has changed' "$folder/log" >"$folder/out"
-result an_object_that_is_the_same_is_not_said_to_have_changed
+ok an_object_that_is_the_same_is_not_said_to_have_changed
 
 # --- another object in the same place
 
@@ -335,32 +268,34 @@ stop
 object opens 's/"Calls that open a file, by command."/"Calls, also of this one."/; s/TALEA_TEXT(comm, 16)/TALEA_TEXT(name, 16)/; s/key\.comm/key.name/g'
 start
 is_refused
-result another_object_in_its_place_is_refused_with_how_to_replace_it
+ok another_object_in_its_place_is_refused_with_how_to_replace_it
 cp "$source" "$objects/opens.bpf.c" && compile opens
 stop && opens talea-opens 11
-start && within 5 counted talea-opens 2011
-result the_former_one_goes_on_exactly
+start && soon counted talea-opens 2011
+ok the_former_one_goes_on_exactly
 object opens '/#ifdef __NR_open$/,/#endif/d; s/"Calls that open a file, by command."/"Others."/'
-stop && start && ! logged 'opens not loaded' && opens talea-opens 20 && within 5 counted talea-opens 2031
-result another_program_with_the_same_counters_goes_on_with_the_counts
+stop && start && ! logged 'opens not loaded' && opens talea-opens 20 && soon counted talea-opens 2031
+ok another_program_with_the_same_counters_goes_on_with_the_counts
 logged 'probe opens: its object has changed' && logged 'its counts go on without a gap'
-result and_it_is_said_that_the_object_changed
+ok and_it_is_said_that_the_object_changed
 
 # While events come: two programs that count the same, in turns, and the load says how many it made.
 load() {
 	exec python3 - "$folder" <<'PY'
 import os, sys, time
-done, nr, began = sys.argv[1] + "/done", 0, time.monotonic()
+done, nr, least = sys.argv[1] + "/done", 0, 1.0
 fd = os.open("/proc/self/comm", os.O_WRONLY)
 os.write(fd, b"talea-load")
 open_, close, exists = os.open, os.close, os.path.exists
 while not exists(done):
+    began = time.monotonic()
     for i in range(64):
         close(open_("/dev/null", 0))
+    least = min(least, time.monotonic() - began)
     nr += 64
 os.write(fd, b"talea-idle")
-with open(sys.argv[1] + "/rate", "w") as f: # a millisecond
-    f.write(str(int(nr / (time.monotonic() - began) / 1000)))
+with open(sys.argv[1] + "/rate", "w") as f: # a millisecond, at its fastest
+    f.write(str(int(64 / least / 1000) + 1))
 with open(sys.argv[1] + "/made", "w") as f:
     f.write(str(nr))
 PY
@@ -382,22 +317,22 @@ under_load() { # under_load ROUNDS [SED]: so many other objects while files are 
 	wait $pid && made=$((made + $(cat "$folder/made"))) && return $rc
 }
 round=0 made=0
-under_load 3 && logged 'without a gap' && within 5 counted talea-load "$made"
-result no_event_is_lost_or_doubled_when_another_program_takes_its_place_under_load
-is_near() { # none twice, and none missed but in the milliseconds that are told, of which some may be faster
+under_load 3 && logged 'without a gap' && soon counted talea-load "$made"
+ok no_event_is_lost_or_doubled_when_another_program_takes_its_place_under_load
+is_near() { # none twice, and none missed but in the milliseconds that are told
 	local is ms
-	is=$("$build/talea" get 'file_opens_total{comm="talea-load"}')
+	is=$("$talea" get 'file_opens_total{comm="talea-load"}')
 	ms=$(sed -n 's/.*events of the \([0-9]*\)\.[0-9]* ms between are not counted.*/\1/p' "$folder/log")
 	echo "made $made, counted $is, $(cat "$folder/rate") a ms, of which $ms told" >"$folder/out"
-	[ "$is" -le "$made" ] && [ $((made - is)) -le $(((ms + 2) * 4 * $(cat "$folder/rate"))) ]
+	[ "$is" -le "$made" ] && [ $((made - is)) -le $(((ms + 2) * $(cat "$folder/rate"))) ]
 }
-under_load 1 's|raw_tp/sys_enter|tp_btf/sys_enter|' && logged 'ms between are not counted' && within 5 is_near
-result programs_of_other_events_end_before_the_new_ones_begin_and_the_gap_is_told
-total=$(("$("$build/talea" get 'file_opens_total{comm="talea-opens"}')"))
+under_load 1 's|raw_tp/sys_enter|tp_btf/sys_enter|' && logged 'ms between are not counted' && soon is_near
+ok programs_of_other_events_end_before_the_new_ones_begin_and_the_gap_is_told
+total=$(("$("$talea" get 'file_opens_total{comm="talea-opens"}')"))
 others 's|raw_tp/sys_enter|fentry/talea_has_no_such_function|'
 stop && start && grep -E 'opens not loaded' "$folder/log" >"$folder/out" && opens talea-opens 30 &&
-	others && stop && start && within 5 counted talea-opens "$total"
-result one_that_cannot_be_attached_ends_no_former_one
+	others && stop && start && soon counted talea-opens "$total"
+ok one_that_cannot_be_attached_ends_no_former_one
 
 # What an instruction means stands beside it: the same code, another counter.
 pair() { # pair COUNTER
@@ -419,24 +354,23 @@ char LICENSE[] SEC("license") = "GPL";
 C
 	compile uses
 }
-paired() { [ "$("$build/talea" get pair_first_total pair_second_total 2>&1 | tee "$folder/out" | grep -oE '[0-9]+$' | xargs)" = "$1" ]; }
-pair first && stop && start && { "$build/talea" attach --replace uses || true; } >"$folder/out" 2>&1 && use &&
-	within 5 paired '100 0' && pair second && stop && start && logged 'uses: its object has changed' &&
-	use && within 5 paired '100 100'
-result the_same_code_with_another_counter_is_another_object
+paired() { run 0 get pair_first_total pair_second_total && [ "$(grep -oE '[0-9]+$' "$folder/out" | xargs)" = "$1" ]; }
+pair first && stop && start && { run 0 attach --replace uses || true; } && use &&
+	soon paired '100 0' && pair second && stop && start && logged 'uses: its object has changed' &&
+	use && soon paired '100 100'
+ok the_same_code_with_another_counter_is_another_object
 stop
 object opens 's/TALEA_TEXT(comm, 16)/TALEA_TEXT(name, 16)/; s/key\.comm/key.name/g'
 start
-"$build/talea" attach --replace opens >"$folder/out" 2>&1
-result it_is_replaced_on_request
+run 0 attach --replace opens
+ok it_is_replaced_on_request
 opens talea-opens 77
-renamed() { "$build/talea" get 'file_opens_total{name="talea-opens"}' 2>&1 | tee "$folder/out" | grep -qx 77; }
-within 5 renamed
-result and_counts_anew
+renamed() { run 0 get 'file_opens_total{name="talea-opens"}' && out 77; }
+soon renamed
+ok and_counts_anew
 
 stop
-result talead_ends_in_order
-timeout 20 "$talead" -c "$folder/talea.conf" --state "$folder/state" --unpin >"$folder/out" 2>&1
-result unpin_ends_what_it_left
-echo "1..$nr"
-exit $failed
+ok talead_ends_in_order
+ends 0 "$talead" -c "$folder/talea.conf" --unpin
+ok unpin_ends_what_it_left
+finish

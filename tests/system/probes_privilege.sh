@@ -3,100 +3,18 @@
 # counts, keys too; the worker has no right at all and no descriptor that changes anything in the kernel,
 # whoever runs talead and whichever process was killed; only admins attach; objects are root's. TAP. Root
 # alone can become those users; what it mounts is in a namespace of its own.
-# shellcheck disable=SC2317 # `within` and `next` call what they are given
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-if [ "$(id -u)" != 0 ]; then
-	echo '1..0 # SKIP needs root to be other users'
-	exit 0
-elif [ "${TALEA_TEST_MOUNTS:-}" != "$PPID" ] && unshare --mount true 2>/dev/null; then
-	exec unshare --mount --propagation private env TALEA_TEST_MOUNTS="$PPID" "$0"
-elif [ "${TALEA_TEST_MOUNTS:-}" != "$PPID" ]; then
-	echo '1..0 # SKIP no namespaces of mounts here'
-	exit 0
-fi
-build=${TALEA_BUILD:-$PWD/.build/dev}
-[[ $build = /* ]] || build=$PWD/$build
-talea=$build/talea
-folder=$(mktemp -d "${TMPDIR:-/tmp}/talea-privilege.XXXXXX") || exit 1
-nr=0 failed=0 leader='' readies=0 state='' who=() user=65534 stranger=65533
-export LC_ALL=C.UTF-8
-unset TALEA_NAMESPACE TALEA_SOCKET
-chmod 755 "$folder"
-: >"$folder/out"
-: >"$folder/log"
-
-members() { # processes of the session that are not zombies
-	[ -z "$leader" ] || ps -s "$leader" -o pid=,stat= | awk '$2 !~ /^Z/ { print $1 }'
-}
-cleanup() {
-	local pid
-	for pid in $(members); do kill -KILL "$pid"; done 2>/dev/null
-	umount "$folder"/*/state/bpf 2>/dev/null
-	rm -rf "$folder"
-}
-trap cleanup EXIT
-trap 'exit 1' INT TERM
-
-result() { # result NAME: of the last command
-	local rc=$?
-	nr=$((nr + 1))
-	[ $rc = 0 ] && { echo "ok $nr - $1"; return; }
-	echo "not ok $nr - $1"
-	tail -n 20 "$folder/log" | sed 's/^/# log: /'
-	sed 's/^/# out: /' "$folder/out" | head -n 20
-	failed=1
-}
-skip() { nr=$((nr + 1)); echo "ok $nr - $1 # SKIP $2"; }
-within() { # within SECONDS COMMAND...: until it is true
-	local end=$((SECONDS + $1 + 1))
-	shift
-	until "$@"; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.05
-	done
-}
-logged() { grep -qF -- "$1" "$folder/log"; }
-says() { grep -qF -- "$1" "$folder/out"; }
-# run EXIT ARGUMENT...: talea, as `as` says; true when it ends with EXIT.
-as=()
-run() {
-	local want=$1 rc
-	shift
-	timeout 20 "${as[@]}" "$talea" "$@" >"$folder/out" 2>&1
-	rc=$?
-	[ $rc = "$want" ] || { echo "# ended with $rc" >>"$folder/out"; return 1; }
-}
-is_ready() { [ "$(grep -c 'ready on' "$folder/log")" -gt "$readies" ]; }
-has_standby() { [ -n "$(standby)" ]; }
-next() { # does it, then waits until one more worker is ready, beside a standby
-	readies=$(grep -c 'ready on' "$folder/log")
-	"$@"
-	within 30 is_ready && within 5 has_standby
-}
-keeper() { sed -n 's/.*ready on .*(pid \([0-9]*\), .*/\1/p' "$folder/log" | tail -n 1; }
-worker() { sed -n 's/.*ready on .*, worker \([0-9]*\)).*/\1/p' "$folder/log" | tail -n 1; }
-standby() { ps --ppid "$(keeper)" -o pid=,stat= | awk -v w="$(worker)" '$2 !~ /^Z/ && $1 != w { print $1 }'; }
-launch() {
-	setsid "${who[@]}" "$build/talead" -c "$folder/talea.conf" >>"$folder/log" 2>&1 </dev/null &
-	leader=$!
-}
-# start NAME LINE...: a talead whose files are in NAME, with these lines at the end of the configuration
-start() {
+# shellcheck source=tests/lib/shell.bash
+. "$(dirname "$0")/../lib/shell.bash"
+in_namespaces --mount
+user=65534 stranger=65533
+# begin NAME LINE...: a talead whose files are in NAME, with these lines at the end of the configuration
+begin() {
 	state=$folder/$1/state
 	export TALEA_SOCKET=$folder/$1/sock
-	printf '%s\n' '[daemon]' "socket = $TALEA_SOCKET" "state = $state" "${@:2}" >"$folder/talea.conf"
-	: >"$folder/log"
-	next launch
+	configure "${@:2}"
+	start
 }
-is_over() { [ -z "$(members)" ]; }
-stop() { # after a takeover who was started is gone already
-	local first=$leader last
-	last=$(keeper)
-	kill -TERM "$last" && within 10 is_over || return 1
-	wait "$first" 2>/dev/null || [ "$first" != "$last" ]
-}
-get() { run 0 get "$1" && awk '{ sum += $NF } END { print sum + 0 }' "$folder/out"; }
+get() { run 0 get "$1" && sum; }
 
 # Programs of a name that nobody else has, so that what a probe counts of them is exact.
 command=talea-p-$$
@@ -140,58 +58,53 @@ worker_has_none() {
 
 # --- an ordinary user with two capabilities -------------------------------------------------------
 
-two='-all,+bpf,+perfmon'
-who=(setpriv "--reuid=$user" "--regid=$user" --clear-groups "--inh-caps=$two" "--ambient-caps=$two"
-	"--bounding-set=$two")
-if ! "${who[@]}" true 2>"$folder/out"; then
-	echo "1..0 # SKIP setpriv gives no capabilities here: $(head -n 1 "$folder/out")"
-	exit 0
-fi
+as_user $user bpf perfmon
+operator=("${as[@]}" "--bounding-set=-all,+bpf,+perfmon") as=()
+ends 0 "${operator[@]}" true || skip_all "setpriv gives no capabilities here: $(head -n 1 "$folder/err")"
+daemon_as=("${operator[@]}")
 install -d -o $user -g $user "$folder/own"
 admins=('[namespace default]' "users = $stranger")
-start own "${admins[@]}"
-result an_ordinary_user_with_cap_bpf_and_cap_perfmon_runs_talead
+begin own "${admins[@]}"
+ok an_ordinary_user_with_cap_bpf_and_cap_perfmon_runs_talead
 if grep ' not loaded: ' "$folder/log" | grep -qE 'CAP_|forbids bpf|has no bpf|type information'; then
 	skip probes_count_there "$(sed -n 's/.* not loaded: //p' "$folder/log" | head -n 1)"
-	echo "1..$nr"
-	exit $failed
+	finish
 fi
 [ "$((16#$(rights "$(keeper)" CapEff)))" = $(((1 << 38) | (1 << 39))) ] &&
 	[ "$(rights "$(keeper)" Uid | cut -f 1)" = $user ]
-result it_has_these_two_and_no_other
+ok it_has_these_two_and_no_other
 
 run 0 probes --json && ! grep -q 'not loaded' "$folder/log" &&
-	jq -e '[.probes[] | select(.state == "attached")] | length >= 10' "$folder/out" >/dev/null
-result default_probes_are_all_attached
+	json '[.probes[] | select(.state == "attached")] | length >= 10'
+ok default_probes_are_all_attached
 before=$(get kernel_execs_total) && execs 50
 more() { [ "$(get kernel_execs_total)" -ge $((before + 50)) ]; }
-within 5 more
-result they_count
+soon more
+ok they_count
 
-as=("${who[@]}")
+as=("${operator[@]}")
 run 0 attach "short_total=$event" && says 'not pinned: counting ends with talead: may not mount. fix, as root: '
-result who_runs_talead_may_attach_and_is_told_that_nothing_is_pinned_and_why
-mount_line=$(sed -n 's/^not pinned: .*fix, as root: //p' "$folder/out")
+ok who_runs_talead_may_attach_and_is_told_that_nothing_is_pinned_and_why
+mount_line=$(sed -n 's/^not pinned: .*fix, as root: //p' "$folder/err")
 [ -z "$(ls -A "$state/bpf" 2>/dev/null)" ]
-result nothing_is_pinned
-run 0 probes --json && jq -e '.probes[] | select(.name == "short") | (.pinned | not) and
-	(.unpinned_why | contains("may not mount"))' "$folder/out" >/dev/null
-result probes_says_why_too
+ok nothing_is_pinned
+run 0 probes --json && json '.probes[] | select(.name == "short") | (.pinned | not) and
+	(.unpinned_why | contains("may not mount"))'
+ok probes_says_why_too
 execs 40
 is_counted() { # is_counted COUNTER EVENTS: and says what each part of it has
-	run 0 get "$1_total*" || return 1
-	awk -v want="$2" '{ sum += $NF } END { exit !(sum == want) }' "$folder/out"
+	run 0 get "$1_total*" && [ "$(sum)" = "$2" ]
 }
-within 5 is_counted short 40
-result a_keyed_probe_counts_exactly_there
+soon is_counted short 40
+ok a_keyed_probe_counts_exactly_there
 sleep 2.5
-is_counted short 40 && [ "$(grep -c 'short_total{tgid=' "$folder/out")" = 40 ] &&
-	logged 'probe short: keys whose owner is gone stay: '
-result its_keys_stay_and_the_log_says_why
+soon logged 'probe short: keys whose owner is gone stay: ' && is_counted short 40 &&
+	[ "$(grep -c 'short_total{tgid=' "$folder/out")" = 40 ]
+ok its_keys_stay_and_the_log_says_why
 worker_only_reads 1 && [ "$(maps_that "$(worker)" frozen)" -ge 1 ]
-result the_worker_has_no_program_no_link_and_the_map_of_keys_frozen
+ok the_worker_has_no_program_no_link_and_the_map_of_keys_frozen
 worker_has_none
-result the_worker_has_no_capability_there_either
+ok the_worker_has_no_capability_there_either
 
 run 7 attach 'calls_total=uprobe:libc.so.6:getpgid' && says 'CAP_SYS_ADMIN' && says 'fix: '
 rc=$?
@@ -199,77 +112,77 @@ if [ $rc != 0 ] && run 0 attach 'calls_total=uprobe:libc.so.6:getpgid'; then
 	skip an_uprobe_says_which_capability_it_takes 'this kernel lets CAP_PERFMON attach uprobes'
 else
 	[ $rc = 0 ]
-	result an_uprobe_says_which_capability_it_takes
+	ok an_uprobe_says_which_capability_it_takes
 fi
 run 1 probes --cost=200ms || run 7 probes --cost=200ms
 says 'CAP_SYS_ADMIN' && says 'fix: '
-result the_cost_of_probes_says_which_capability_it_takes
-as=(setpriv "--reuid=$stranger" "--regid=$stranger" --clear-groups)
+ok the_cost_of_probes_says_which_capability_it_takes
+as_user $stranger
 run 7 attach "other_total=$event" && says "admins =" && says $stranger
-result who_is_no_admin_is_told_the_line_to_add
+ok who_is_no_admin_is_told_the_line_to_add
 as=()
-run 0 probes --json && ! jq -e '.probes[] | select(.name == "other")' "$folder/out" >/dev/null
-result and_nothing_is_attached_for_him
+run 0 probes --json && ! json '.probes[] | select(.name == "other")'
+ok and_nothing_is_attached_for_him
 
 # --- the same with the mount that he was told of --------------------------------------------------
 
 eval "$mount_line" 2>"$folder/out" && grep -q " $state/bpf .* - bpf " /proc/self/mountinfo
 rc=$?
 (exit $rc)
-result the_line_that_is_to_be_typed_mounts_a_bpffs_for_him
+ok the_line_that_is_to_be_typed_mounts_a_bpffs_for_him
 if [ $rc = 0 ]; then
-	as=("${who[@]}")
+	as=("${operator[@]}")
 	run 0 attach "kept_total=$event" && ! says 'not pinned' && [ -d "$state/bpf/kept" ]
-	result what_is_attached_then_is_pinned
+	ok what_is_attached_then_is_pinned
 	as=()
 	execs 30
 	is_freed() { is_counted kept 30 && [ "$(get 'kept_total{talea=removed}')" = 30 ]; }
-	within 8 is_freed
-	result and_its_keys_are_freed
+	soon is_freed
+	ok and_its_keys_are_freed
 	worker_only_reads 3 && [ "$(maps_that "$(worker)" reads)" -ge 2 ] && keeper_writes
-	result the_worker_reads_them_by_descriptors_that_cannot_write
+	ok the_worker_reads_them_by_descriptors_that_cannot_write
 	next kill -KILL "$(worker)" && worker_only_reads 3 && worker_has_none
-	result so_does_one_that_is_started_later
+	ok so_does_one_that_is_started_later
 	stop
 	execs 12
-	start own "${admins[@]}"
-	within 5 is_counted kept 42
-	result they_count_on_exactly_while_he_runs_no_talead
+	begin own "${admins[@]}"
+	soon is_counted kept 42
+	ok they_count_on_exactly_while_he_runs_no_talead
 fi
 stop
-result it_ends_in_order
+ok it_ends_in_order
 
 # --- root -----------------------------------------------------------------------------------------
 
-who=()
+daemon_as=()
 mkdir "$folder/root"
 objects=$folder/objects
 install -d -m 755 "$objects"
 head -c 3000 /dev/urandom >"$objects/theirs.bpf.o" && chown $user "$objects/theirs.bpf.o"
-start root "${admins[@]}" '[probe theirs]' "object = $objects/theirs.bpf.o" '[probe keyed]' \
+begin root "${admins[@]}" '[probe theirs]' "object = $objects/theirs.bpf.o" '[probe keyed]' \
 	"attach = keyed_total=$event"
 grep 'theirs not loaded: ' "$folder/log" | grep -F "belongs to uid $user, not to root" |
 	grep -qF "fix: chown root $objects/theirs.bpf.o"
-result an_object_that_is_not_roots_is_refused
+ok an_object_that_is_not_roots_is_refused
 run 0 attach "more_total=raw_tp:sched_process_exec by comm if comm == \"$command\"" && execs 25 &&
-	within 5 is_counted more 25 && within 5 is_counted keyed 25
-result root_attaches_and_it_counts
+	soon is_counted more 25 && soon is_counted keyed 25
+ok root_attaches_and_it_counts
 roots_worker() { worker_only_reads 4 && [ "$(maps_that "$(worker)" reads)" -ge 4 ] && worker_has_none; }
 roots_worker
-result its_worker_has_no_program_no_link_no_writable_map_and_no_capability
+ok its_worker_has_no_program_no_link_no_writable_map_and_no_capability
 keeper_writes
-result the_keeper_has_maps_that_it_can_write_which_this_test_sees
+ok the_keeper_has_maps_that_it_can_write_which_this_test_sees
 next kill -KILL "$(worker)" && roots_worker
-result nor_has_a_worker_that_was_born_with_them
+ok nor_has_a_worker_that_was_born_with_them
 next kill -KILL "$(keeper)" && roots_worker
-result nor_has_a_worker_of_the_standby_that_took_over
-run 0 detach more && execs 5 && within 5 is_counted keyed 30
-result the_new_keeper_has_the_probes_and_they_count
+ok nor_has_a_worker_of_the_standby_that_took_over
+run 0 detach more && execs 5 && soon is_counted keyed 30
+ok the_new_keeper_has_the_probes_and_they_count
 run 1 detach keyed && grep -qxF 'talead: uid 0: detach more' "$folder/log" &&
 	grep -qE '^talead: uid 0: detach keyed: not done: probe keyed is asked for by' "$folder/log" &&
 	grep -qE '^talead: uid 0: attach .*raw_tp:sched_process_exec by comm' "$folder/log"
-result what_was_asked_for_is_logged_with_who_asked_and_how_it_ended
-as=(setpriv "--reuid=$stranger" "--regid=$stranger" --clear-groups)
+ok what_was_asked_for_is_logged_with_who_asked_and_how_it_ended
+as_user $stranger
 for verb in attach detach replace; do
 	case $verb in
 	attach) order=(attach 'no_total=raw_tp:sched_process_exec') ;;
@@ -277,12 +190,11 @@ for verb in attach detach replace; do
 	replace) order=(attach --replace keyed) ;;
 	esac
 	run 7 "${order[@]}" && says "admins =" && says $stranger
-	result "who_is_no_admin_may_not_$verb"
+	ok "who_is_no_admin_may_not_$verb"
 done
 as=()
 stop
-result talead_ends_in_order
-timeout 20 "$build/talead" -c "$folder/talea.conf" --unpin >"$folder/out" 2>&1 && [ -z "$(ls -A "$state/bpf" 2>/dev/null)" ]
-result unpin_ends_what_it_left
-echo "1..$nr"
-exit $failed
+ok talead_ends_in_order
+ends 0 "$talead" -c "$folder/talea.conf" --unpin && [ -z "$(ls -A "$state/bpf" 2>/dev/null)" ]
+ok unpin_ends_what_it_left
+finish
