@@ -12,9 +12,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "shm/base/array.h"
 #include "tools/run.h"
 
 #define ARGS_MAX 8
+#define READ_LEAST 4096
 
 /* A build puts talead beside this program, an installation into a folder beside its folder. */
 static bool run_find(char *buf, size_t size)
@@ -66,18 +68,11 @@ int run_become(const struct cli *c, const char *const *args)
 /* The text until the end of file; NULL: no memory. */
 static char *run_read_all(int fd)
 {
-	size_t nr = 0, max = 4096;
-	char *text = malloc(max), *more;
+	size_t nr = 0, max = 0;
+	char *text = NULL;
 	ssize_t got;
 
-	while (text) {
-		if (nr + 1 == max) {
-			max *= 2;
-			more = realloc(text, max);
-			if (!more)
-				break;
-			text = more;
-		}
+	while (!array_reserve(&text, nr + READ_LEAST, &max)) {
 		got = read(fd, text + nr, max - nr - 1);
 		if (got < 0 && errno == EINTR)
 			continue;

@@ -54,7 +54,7 @@ json_t *facts_json(const struct facts *f)
 	const struct wire_status *d = &f->daemon;
 	const struct talea_status *st = &f->st;
 	char started[TEXT_UTC_BYTES], worker[TEXT_UTC_BYTES];
-	json_t *doc = json_schema(), *daemon, *region, *fold;
+	json_t *doc = json_document(st->namespace_name), *daemon, *region, *fold;
 
 	daemon = json_pack("{s:o, s:o, s:o, s:i, s:i, s:i, s:I, s:i, s:i, s:s, s:i, s:i}",
 			   "version", json_text(d->version), "socket", json_text(d->socket),
@@ -75,7 +75,6 @@ json_t *facts_json(const struct facts *f)
 			 (json_int_t)d->fold_duration_ns, "cpu_share",
 			 d->fold_cpu_permille / 1000.0, "vector", json_text(d->vector), "cpus",
 			 (int)d->cpus_nr);
-	json_object_set_new(doc, "namespace", json_text(st->namespace_name));
 	json_object_set_new(doc, "durable", json_false());
 	json_object_set_new(doc, "epoch", json_integer((json_int_t)st->epoch));
 	json_object_set_new(doc, "age_ns", json_integer((json_int_t)st->age_ns));

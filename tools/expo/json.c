@@ -63,9 +63,13 @@ json_t *json_base(const char *name)
 	return json_text(base);
 }
 
-json_t *json_schema(void)
+json_t *json_document(const char *namespace_name)
 {
-	return json_pack("{s:i}", "schema", EXPO_SCHEMA);
+	json_t *doc = json_pack("{s:i}", "schema", EXPO_SCHEMA);
+
+	if (namespace_name)
+		json_object_set_new(doc, "namespace", json_text(namespace_name));
+	return doc;
 }
 
 /* Copies a quoted value without its escapes; returns what follows the closing quote. */
@@ -138,10 +142,11 @@ json_t *json_counter(const char *name, const struct talea_total *total)
 			 json_text(total->help ? total->help : ""));
 }
 
-char *json_line(json_t *doc)
+char *json_line(json_t *value)
 {
-	char *text = doc ? json_dumps(doc, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+	const size_t flags = JSON_COMPACT | JSON_REAL_PRECISION(9) | JSON_ENCODE_ANY;
+	char *text = value ? json_dumps(value, flags) : NULL;
 
-	json_decref(doc);
+	json_decref(value);
 	return text;
 }

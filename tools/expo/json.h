@@ -14,7 +14,8 @@
 
 #define EXPO_SCHEMA 1
 
-json_t *json_schema(void);	       /* {"schema": 1} */
+/* {"schema": 1}, and with a namespace {"schema": 1, "namespace": "..."} */
+json_t *json_document(const char *namespace_name);
 json_t *json_text(const char *text);   /* invalid UTF-8 replaced */
 json_t *json_rate(double rate);	       /* null when it is not known */
 json_t *json_time(uint64_t real_ns);   /* null for 0 */
@@ -23,7 +24,7 @@ json_t *json_base(const char *name);   /* a canonical name up to its labels */
 json_t *json_labels(const char *name); /* the labels of a canonical name */
 json_t *json_counter(const char *name, const struct talea_total *total);
 
-/* The text of one document on one line, malloced; frees doc, which may be NULL. */
-char *json_line(json_t *doc);
+/* The text of a value on one line, malloced; frees the value, which may be NULL. */
+char *json_line(json_t *value);
 
 #endif

@@ -44,11 +44,9 @@ int expo_ndjson(FILE *f, const struct picks *picks, const char *namespace_name)
 static int stream_begin(const struct expo_stream *s, uint64_t epoch, uint64_t as_of_ns,
 			uint64_t age_ns)
 {
-	json_t *name = json_text(s->st->namespace_name);
-	char *quoted = name ? json_dumps(name, JSON_ENCODE_ANY) : NULL;
+	char *quoted = json_line(json_text(s->st->namespace_name));
 	char time[TEXT_UTC_BYTES];
 
-	json_decref(name);
 	if (!quoted)
 		return -ENOMEM;
 	fprintf(s->f,

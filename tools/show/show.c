@@ -150,7 +150,7 @@ const char *show_speed(char *buf, double rate)
 
 const char *show_ns(char *buf, uint64_t ns)
 {
-	unsigned long long s = ns / 1000000000;
+	unsigned long long s = ns / NS_PER_S;
 
 	if (ns == UINT64_MAX)
 		strcpy(buf, "unknown");
@@ -347,15 +347,29 @@ static void print_wrapped(const char *text)
 	}
 }
 
+static void show_vstyled(enum show_style style, const char *format, va_list args)
+{
+	show_style(stdout, style);
+	vprintf(format, args);
+	show_style(stdout, SHOW_PLAIN);
+}
+
+void show_styled(enum show_style style, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	show_vstyled(style, format, args);
+	va_end(args);
+}
+
 void show_head(const char *format, ...)
 {
 	va_list args;
 
-	show_style(stdout, SHOW_BOLD);
 	va_start(args, format);
-	vprintf(format, args);
+	show_vstyled(SHOW_BOLD, format, args);
 	va_end(args);
-	show_style(stdout, SHOW_PLAIN);
 	putchar('\n');
 }
 

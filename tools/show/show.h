@@ -46,6 +46,9 @@ void show_text(FILE *f, const char *text); /* all of it */
 void show_name(FILE *f, const char *name); /* exact where a program reads it, else as show_text */
 int show_width(const char *text);
 
+/* The words in this style, then plain again. */
+void show_styled(enum show_style style, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 /* The head of a table: a bold line. */
 void show_head(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* A line of a report: a label in bold, then the words. */

@@ -233,8 +233,7 @@ static int report(const struct cli *c, const struct full_name *n, const struct k
 				show_exact(a, added), show_exact(b, total.value));
 		return CLI_OK;
 	}
-	doc = json_schema();
-	json_object_set_new(doc, "namespace", json_text(c->session.st.namespace_name));
+	doc = json_document(c->session.st.namespace_name);
 	json_object_set_new(doc, "added", json_integer(added));
 	json_object_set_new(doc, "declared", json_boolean(!k->is_found));
 	json_object_set_new(doc, "counter", rc ? json_null() : json_counter(n->canonical, &total));

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "shm/base/array.h"
 #include "shm/base/clock.h"
 #include "shm/layout.h"
 #include "tools/cli.h"
@@ -37,7 +38,7 @@ struct change {
 	enum fate *fates;
 	int64_t *cells;	/* accept: the sum of the cells of each */
 	struct family *families;
-	size_t families_nr;
+	size_t families_nr, families_max;
 	uint64_t strays_nr; /* accept without GLOB */
 	size_t refused_nr;
 };
@@ -145,9 +146,8 @@ static const char *fate_text(enum fate fate)
 static int change_document(const struct change *ch, const char *list_name, bool is_applied,
 			   json_t *list)
 {
-	json_t *doc = json_schema();
+	json_t *doc = json_document(ch->c->session.st.namespace_name);
 
-	json_object_set_new(doc, "namespace", json_text(ch->c->session.st.namespace_name));
 	json_object_set_new(doc, "applied", json_boolean(is_applied));
 	json_object_set_new(doc, list_name, list);
 	return cli_json(doc);
@@ -265,23 +265,21 @@ int verb_unpin(struct cli *c)
 /* A family is a name that has a member `other`. */
 static struct family *family_of(struct change *ch, const struct pick *pick)
 {
-	size_t len = strcspn(pick->name, "{");
-	struct family *f = ch->families + ch->families_nr;
 	struct talea_total total = { .size = sizeof(total) };
+	size_t len = strcspn(pick->name, "{");
 	char other[SHM_NAME_MAX + 32];
+	struct family *f;
 
 	for (size_t i = ch->families_nr; i-- > 0;)
 		if (ch->families[i].base_len == len && !memcmp(ch->families[i].base, pick->name, len))
 			return &ch->families[i];
-	f = realloc(ch->families, (ch->families_nr + 1) * sizeof(*f));
-	if (!f)
+	if (array_reserve(&ch->families, ch->families_nr + 1, &ch->families_max))
 		return NULL;
-	ch->families = f;
-	f += ch->families_nr++;
+	f = &ch->families[ch->families_nr++];
 	snprintf(other, sizeof(other), "%.*s{talea=\"other\"}", (int)len, pick->name);
 	*f = (struct family){ .base = strndup(pick->name, len), .base_len = len };
-	f->is_family = pick->name[len] &&
-		       talea_read_name(ch->c->session.t, other, TALEA_COMPACTED, 0, &total) == 0;
+	f->is_family = pick->name[len] && talea_read_name(ch->c->session.t, other, TALEA_COMPACTED,
+							  0, &total) == 0;
 	return f->base ? f : NULL;
 }
 
@@ -310,7 +308,8 @@ static void families_sum(struct change *ch)
 
 static int forget_json(const struct change *ch)
 {
-	json_t *doc = json_schema(), *members = json_array(), *families = json_array();
+	json_t *doc = json_document(ch->c->session.st.namespace_name);
+	json_t *members = json_array(), *families = json_array();
 
 	for (size_t i = 0; i < ch->picks.nr; i++)
 		json_array_append_new(members, pick_json(ch, i));
@@ -321,7 +320,6 @@ static int forget_json(const struct change *ch)
 						    json_text(ch->families[i].base), "members",
 						    (json_int_t)ch->families[i].nr, "sum",
 						    (json_int_t)ch->families[i].sum));
-	json_object_set_new(doc, "namespace", json_text(ch->c->session.st.namespace_name));
 	json_object_set_new(doc, "applied", json_boolean(ch->c->apply));
 	json_object_set_new(doc, "members", members);
 	json_object_set_new(doc, "families", families);
@@ -442,14 +440,13 @@ static int accept_read(struct change *ch)
 
 static int accept_json(const struct change *ch)
 {
-	json_t *doc = json_schema(), *list = json_array(), *one;
+	json_t *doc = json_document(ch->c->session.st.namespace_name), *list = json_array(), *one;
 
 	for (size_t i = 0; i < ch->picks.nr; i++) {
 		one = pick_json(ch, i);
 		json_object_set_new(one, "cells", json_integer(ch->cells[i]));
 		json_array_append_new(list, one);
 	}
-	json_object_set_new(doc, "namespace", json_text(ch->c->session.st.namespace_name));
 	json_object_set_new(doc, "applied", json_boolean(ch->c->apply));
 	json_object_set_new(doc, "counters", list);
 	json_object_set_new(doc, "strays", json_integer((json_int_t)ch->strays_nr));

@@ -83,7 +83,7 @@ static const char *app_of(const struct wire_client *client, char *buf, size_t si
 
 static int clients_json(const struct cli *c, const struct clients *clients)
 {
-	json_t *doc = json_schema(), *list = json_array();
+	json_t *doc = json_document(c->session.st.namespace_name), *list = json_array();
 	char user[SHOW_TEXT], app[64];
 
 	for (size_t i = 0; i < clients->nr; i++) {
@@ -99,7 +99,6 @@ static int clients_json(const struct cli *c, const struct clients *clients)
 					json_time(one->since_real_ns), "names_asked_for",
 					(json_int_t)one->registered_nr));
 	}
-	json_object_set_new(doc, "namespace", json_text(c->session.st.namespace_name));
 	json_object_set_new(doc, "clients", list);
 	return cli_json(doc);
 }

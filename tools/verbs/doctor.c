@@ -30,11 +30,9 @@ struct findings {
 
 static void print_result(enum result result)
 {
-	show_style(stdout, result == RESULT_OK	 ? SHOW_GOOD :
-			   result != RESULT_SKIP ? SHOW_BAD :
-						   SHOW_GREY);
-	printf("%-4s", results[result]);
-	show_style(stdout, SHOW_PLAIN);
+	show_styled(result == RESULT_OK	  ? SHOW_GOOD :
+		    result == RESULT_SKIP ? SHOW_GREY : SHOW_BAD,
+		    "%-4s", results[result]);
 }
 
 __attribute__((format(printf, 5, 6)))
@@ -237,7 +235,7 @@ int verb_doctor(struct cli *c)
 	free(text);
 	if (!json_is_object(doc)) {
 		json_decref(doc);
-		doc = json_schema();
+		doc = json_document(NULL);
 	}
 	rc = findings_running(c, &f);
 	if (c->json) {

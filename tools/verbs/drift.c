@@ -257,12 +257,11 @@ static json_t *check_json(const struct check *check)
 
 static int drift_json(const struct drift *d)
 {
-	json_t *doc = json_schema(), *list = json_array();
+	json_t *doc = json_document(d->c->session.st.namespace_name), *list = json_array();
 
 	for (size_t i = 0; i < d->nr; i++)
 		if (d->checks[i].is_selected)
 			json_array_append_new(list, check_json(&d->checks[i]));
-	json_object_set_new(doc, "namespace", json_text(d->c->session.st.namespace_name));
 	json_object_set_new(doc, "interval_ns", json_integer((json_int_t)d->interval_ns));
 	json_object_set_new(doc, "under_way", json_integer(d->under_way));
 	json_object_set_new(doc, "counters", list);

@@ -119,9 +119,7 @@ static void print_state(const struct pick *pick, const struct wire_explain *e)
 	show_text(stdout, pick->name);
 	show_style(stdout, SHOW_PLAIN);
 	fputs(": ", stdout);
-	show_style(stdout, e->heat == WIRE_HOT ? SHOW_GOOD : SHOW_RATE);
-	fputs(heats[e->heat], stdout);
-	show_style(stdout, SHOW_PLAIN);
+	show_styled(e->heat == WIRE_HOT ? SHOW_GOOD : SHOW_RATE, "%s", heats[e->heat]);
 	if (e->since_real_ns)
 		printf(" since %s", show_since(text, e->since_real_ns));
 	else
@@ -277,7 +275,7 @@ static int explain_all(const struct cli *c, const struct picks *picks,
 		json_decref(list);
 		return rc;
 	}
-	doc = json_schema();
+	doc = json_document(NULL);
 	json_object_set_new(doc, "counters", list);
 	return cli_json(doc);
 }

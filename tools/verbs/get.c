@@ -93,13 +93,9 @@ static void list_table(struct output *out, bool is_first)
 
 		show_padded(stdout, row->name, width);
 		printf("  %-7s  ", pick_type_text(row->total.type));
-		show_style(stdout, SHOW_RATE);
-		printf("%-6s", pick_origin_text(row->total.origin));
-		show_style(stdout, SHOW_PLAIN);
+		show_styled(SHOW_RATE, "%-6s", pick_origin_text(row->total.origin));
 		if (row->total.state == TALEA_SUSPECT) {
-			show_style(stdout, SHOW_BAD);
-			fputs("  suspect", stdout);
-			show_style(stdout, SHOW_PLAIN);
+			show_styled(SHOW_BAD, "  suspect");
 		} else if (has_help && row->total.help) {
 			fputs("  ", stdout);
 			show_padded(stdout, row->total.help,

@@ -76,7 +76,7 @@ static json_t *options_json(uint32_t options)
 
 static int help_json(void)
 {
-	json_t *doc = json_schema(), *verbs = json_array();
+	json_t *doc = json_document(NULL), *verbs = json_array();
 
 	for (size_t i = 0; i < cli_verbs_nr; i++) {
 		const struct verb *v = &cli_verbs[i];
@@ -113,7 +113,7 @@ int verb_help(struct cli *c)
 int verb_version(struct cli *c)
 {
 	if (c->json) {
-		json_t *doc = json_schema();
+		json_t *doc = json_document(NULL);
 
 		json_object_set_new(doc, "version", json_string(TALEA_VERSION));
 		json_object_set_new(doc, "abi", json_integer(talea_abi()));
@@ -208,7 +208,7 @@ int verb_completion(struct cli *c)
 	if (!script)
 		return CLI_FAILED;
 	if (c->json) {
-		doc = json_schema();
+		doc = json_document(NULL);
 		json_object_set_new(doc, "shell", json_string(shell));
 		json_object_set_new(doc, "script", json_string(script));
 		free(script);

@@ -145,12 +145,10 @@ static void history_print(const struct change_shm *change, const char *name)
 		       *name ? name : "-", text);
 		return;
 	}
-	show_style(stdout, SHOW_GREY);
-	printf("%s  ", show_since(time, change->real_ns));
-	show_style(stdout, change->kind == SHM_CHANGE_SUSPECT || change->kind == SHM_CHANGE_STRAY ?
-				   SHOW_BAD : change->kind == SHM_CHANGE_HOT ? SHOW_GOOD : SHOW_RATE);
-	printf("%-11s  ", kind_text(change->kind));
-	show_style(stdout, SHOW_PLAIN);
+	show_styled(SHOW_GREY, "%s  ", show_since(time, change->real_ns));
+	show_styled(change->kind == SHM_CHANGE_SUSPECT || change->kind == SHM_CHANGE_STRAY ?
+			    SHOW_BAD : change->kind == SHM_CHANGE_HOT ? SHOW_GOOD : SHOW_RATE,
+		    "%-11s  ", kind_text(change->kind));
 	show_text(stdout, *name ? name : "(the namespace)");
 	/* The details stand on this line if they fit, else on the next. */
 	if (show_width(*name ? name : "(the namespace)") + (int)(strlen(time) + strlen(text)) + 17 <=
@@ -220,9 +218,8 @@ static int history_read(struct history *h)
 
 static int history_document(struct history *h)
 {
-	json_t *doc = json_schema();
+	json_t *doc = json_document(h->c->session.st.namespace_name);
 
-	json_object_set_new(doc, "namespace", json_text(h->c->session.st.namespace_name));
 	json_object_set_new(doc, "next", json_integer((json_int_t)h->next));
 	json_object_set_new(doc, "changes", h->list);
 	h->list = NULL;

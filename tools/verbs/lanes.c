@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "shm/base/clock.h"
 #include "shm/layout.h"
 #include "tools/cli.h"
 #include "tools/expo/json.h"
@@ -93,7 +94,7 @@ static void lanes_sum(struct lanes *l, const struct sample *first, const struct 
 /* Takes samples. When the counter got or lost its row meanwhile, begins again from there. */
 static int lanes_take(const struct cli *c, struct lanes *l, size_t spans_nr, uint32_t ms)
 {
-	const struct timespec pause = { ms / 1000, (long)(ms % 1000) * 1000000 };
+	const struct timespec pause = { ms / 1000, (long)(ms % 1000 * NS_PER_MS) };
 	struct sample *samples = malloc(3 * sizeof(*samples)), *first, *last, *now;
 	int rc, tries = 0;
 
@@ -142,7 +143,7 @@ static double imbalance(const struct lanes *l)
 
 static int lanes_json(const struct lanes *l, bool has_heat)
 {
-	json_t *doc = json_schema(), *list = json_array(), *heat;
+	json_t *doc = json_document(NULL), *list = json_array(), *heat;
 
 	json_object_set_new(doc, "name", json_base(l->name));
 	json_object_set_new(doc, "labels", json_labels(l->name));
@@ -180,7 +181,7 @@ static void print_summary(const struct lanes *l)
 	show_text(stdout, l->name);
 	show_style(stdout, SHOW_PLAIN);
 	printf(": row %u, %s adds/s on %u of %u CPU%s", l->row, show_speed(rate, l->all), l->busy_nr,
-	       l->cpus_nr, l->cpus_nr == 1 ? "" : "s");
+	       l->cpus_nr, show_plural(l->cpus_nr));
 	if (l->busy_nr)
 		printf("; imbalance %.2f", imbalance(l));
 	putchar('\n');
@@ -192,10 +193,9 @@ static void print_cold(const struct lanes *l)
 
 	if (l->row != SHM_ROW_NONE && l->cold == 0)
 		return;
-	show_style(stdout, SHOW_GREY);
-	printf("and %s adds/s to the cell of all CPUs: interrupted adds, threads without rseq\n",
-	       show_speed(rate, l->cold));
-	show_style(stdout, SHOW_PLAIN);
+	show_styled(SHOW_GREY,
+		    "and %s adds/s to the cell of all CPUs: interrupted adds, threads without rseq\n",
+		    show_speed(rate, l->cold));
 }
 
 static const double *sorted_by; /* qsort has no argument of its own */

@@ -19,7 +19,7 @@
 static int attach_json(const struct wire_probe *p, bool is_applied)
 {
 	struct wire_probe shown = *p;
-	json_t *doc = json_schema();
+	json_t *doc = json_document(NULL);
 
 	/* A probe that was only parsed has no origin yet. */
 	if (!shown.origin)
@@ -176,7 +176,7 @@ static int detach_find(const struct cli *c, struct wire_probe *ret)
 static int detach_all(const struct cli *c, const struct wire_probe *probes)
 {
 	const struct wire_probe_change change = { .op = WIRE_PROBE_DETACH };
-	json_t *doc = json_schema(), *list = json_array();
+	json_t *doc = json_document(NULL), *list = json_array();
 	int rc = CLI_OK, json_rc;
 	char nr[SHOW_TEXT];
 

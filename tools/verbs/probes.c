@@ -101,10 +101,11 @@ static void print_more(const struct wire_probe *p)
 	char a[SHOW_TEXT], b[SHOW_TEXT];
 
 	if (is_on(p) && (p->overflow || p->refused)) {
-		show_style(stdout, SHOW_BAD);
-		printf("  overflow: %s in {talea=\"other\"}, %s adds found no room for their key\n",
-		       show_exact(a, (int64_t)p->overflow), show_exact(b, (int64_t)p->refused));
-		show_style(stdout, SHOW_PLAIN);
+		show_styled(SHOW_BAD,
+			    "  overflow: %s in {talea=\"other\"}, %s adds found no room for their "
+			    "key\n",
+			    show_exact(a, (int64_t)p->overflow),
+			    show_exact(b, (int64_t)p->refused));
 	}
 	if (is_on(p) && p->freed_nr)
 		printf("  freed: %s keys whose owner is gone; %s in {talea=\"removed\"}\n",
@@ -123,13 +124,10 @@ static void print_probe(const struct wire_probe *p, const struct probes *probes,
 		keys_text(p, keys);
 	}
 	show_padded(stdout, p->name, probes->name_width);
-	show_style(stdout, is_on(p) ? SHOW_GOOD : is_failed(p) ? SHOW_BAD : SHOW_GREY);
-	printf("  %-8s", probe_state_text(p));
-	show_style(stdout, SHOW_PLAIN);
+	show_styled(is_on(p) ? SHOW_GOOD : is_failed(p) ? SHOW_BAD : SHOW_GREY, "  %-8s",
+		    probe_state_text(p));
 	printf("  %14s  %6s  %9s", events, missed, keys);
-	show_style(stdout, is_on(p) && !p->is_pinned ? SHOW_BAD : SHOW_PLAIN);
-	printf("  %-7s", pin_text(p));
-	show_style(stdout, SHOW_PLAIN);
+	show_styled(is_on(p) && !p->is_pinned ? SHOW_BAD : SHOW_PLAIN, "  %-7s", pin_text(p));
 	if (attach_width) {
 		fputs("  ", stdout);
 		show_padded(stdout, p->attach, has_counter ? attach_width : show_width(p->attach));
@@ -400,7 +398,7 @@ static int probes_show(const struct cli *c, struct probes *probes)
 	json_t *doc;
 
 	if (c->json) {
-		doc = json_schema();
+		doc = json_document(NULL);
 		json_object_set_new(doc, "probes", probes_json(probes->list, probes->nr));
 		return cli_json(doc);
 	}
