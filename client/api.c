@@ -1,5 +1,5 @@
 /*
- * Opening, closing and asking for the state of an attachment, and the words for errors. Owns struct
+ * Opening, closing and asking for the state of an attachment, and the texts of errors. Owns struct
  * talea, which is one caller's view of a shared attachment.
  */
 #define _GNU_SOURCE
@@ -70,7 +70,8 @@ static int options_take(struct talea_options *ret, const struct talea_options *o
 	return ret->timeout_ms < 0 ? -EINVAL : 0;
 }
 
-/* Attaches if it can; what the caller is told about a daemon that is not there. */
+/* Attaches if it can. The result and its text are what the caller gets when the daemon is
+ * absent. */
 static int first_poll(struct talea *t, struct talea_status *ret)
 {
 	uint64_t deadline = deadline_of(t);

@@ -1,7 +1,7 @@
 /*
- * Attachments: one per socket and namespace in a process, immortal and shared by every talea_open
- * of it. Owns the list of them, the region each is attached to, and the order of things when a call
- * finds the daemon there, gone, or back with another region.
+ * Attachments: one for each socket and namespace in a process. An attachment is immortal, and every
+ * talea_open of its namespace shares it. Owns the list of them, the region of each, and the order
+ * of steps when a call finds the daemon there, gone, or back with another region.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -86,7 +86,7 @@ int attach_poll(struct attach *a, uint64_t deadline_ns, char *text)
 	if (lock_forked())
 		for (struct attach *other = attaches; other; other = other->next) {
 			conn_close(other);
-			other->unbound++; /* _Fork came at any moment: count again */
+			other->unbound++; /* _Fork may have come at any moment: count again */
 		}
 	if (!conn_alive(a, text)) {
 		err = conn_open(a, deadline_ns, &region, text);
@@ -102,7 +102,7 @@ int attach_poll(struct attach *a, uint64_t deadline_ns, char *text)
 	return err;
 }
 
-/* What is still private at exit is carried over if a daemon is there. */
+/* Carries over at exit what is still private, if a daemon is there. */
 static void __attribute__((destructor)) attach_exit(void)
 {
 	char text[TEXT_MAX];

@@ -1,7 +1,7 @@
 /*
- * Making keys and families count in the region their attachment has: first by looking the name up
- * in D alone, then by asking the daemon for what is new, in batches. Owns nothing; called with the
- * conn lock held and takes the table lock for the moment of change.
+ * Makes keys and families count in the region of their attachment: first looks the name up in D,
+ * then asks the daemon for what is new, in batches. Owns nothing. The caller holds the conn lock;
+ * these functions take the table lock for the moment of a change.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,7 +16,7 @@ static uint64_t *cold_cell(const struct region *r, uint32_t slot)
 	return (uint64_t *)(r->view.s + shards_cold(slot));
 }
 
-/* The record of a key in the region there is; NULL: it has none there. */
+/* The record of a key in the attachment's region; NULL: it has none there. */
 static const struct bind *bind_here(const struct key *k)
 {
 	/* ORDER(bind) */
@@ -67,7 +67,7 @@ static const char *type_word(uint8_t type)
 	}
 }
 
-/* The same words as the worker's: a found name with another type or help. */
+/* The same text as the worker's, for a name that exists with another type or help. */
 static int compare_found(const struct dir_shm *d, uint32_t slot, uint8_t type, const char *name,
 			 const char *help, char *text)
 {
@@ -109,7 +109,7 @@ struct batch {
 	size_t done_nr;
 };
 
-/* Notes that key counts at slot from now on. err: why that is not its own. */
+/* Notes that key counts at slot from now on. err: why the slot is not the key's own. */
 static int batch_done(struct batch *w, struct key *k, uint32_t slot, uint32_t generation, int err)
 {
 	struct region *r = w->region;
@@ -166,7 +166,7 @@ static void count_refused(struct attach *a)
 	unlock_table();
 }
 
-/* Sends what was asked for so far and takes the results. */
+/* Sends the entries collected so far and takes the results. */
 static int batch_flush(struct batch *w)
 {
 	const char *texts = (const char *)(w->reply->results + w->msg->nr);
@@ -218,7 +218,7 @@ static int batch_ask(struct batch *w, struct key *k)
 	return err;
 }
 
-/* Binds by D alone if the name is there; else asks. */
+/* Binds by D alone if the name is there; otherwise asks the daemon. */
 static int batch_key(struct batch *w, struct key *k)
 {
 	const struct dir_shm *d = w->region->view.d;
@@ -264,7 +264,7 @@ int bind_keys(struct attach *a, struct key **keys, size_t nr, uint64_t deadline_
 	for (size_t i = 0; i < nr && !err; i++) {
 		struct key *k = keys[i];
 
-		/* A caller may name a key twice; the family may be one that cannot be had now. */
+		/* A caller may name a key twice; and the family may be one that is full now. */
 		if (k->taken || key_is_bound(k) || (k->family && !family_is_bound(k->family)))
 			continue;
 		k->taken = true;
@@ -291,7 +291,7 @@ out_memory:
 	return err;
 }
 
-/* Makes members that D does not have yet; which of them came to be, D tells afterwards. */
+/* Makes members that D does not have yet. Afterwards D says which of them exist. */
 int bind_values(struct talea_family_ *f, const struct talea_key *const *keys, size_t nr,
 		uint64_t deadline_ns, char *text)
 {
@@ -421,12 +421,12 @@ int bind_family(struct attach *a, struct talea_family_ *f, uint64_t deadline_ns,
 
 /* --- everything ---------------------------------------------------------------------------------- */
 
-#define LOOK_FREE_NS NS_PER_MS /* looking at all holders costs nothing worth saving below this */
+#define LOOK_FREE_NS NS_PER_MS /* shorter scans of all holders are not worth spacing */
 
 /*
- * Is there a reason to look at holders of members: members were removed since, or one that is gone
- * was used? Both words are read before any generation, so what changes later is a reason for the
- * next time.
+ * Is there a reason to scan the holders of members: members were removed since the last scan, or a
+ * program used one that is gone? Both words are read before any generation, so a later change is a
+ * reason for the next scan.
  */
 static bool has_moved(struct attach *a)
 {
@@ -448,8 +448,9 @@ static bool has_moved(struct attach *a)
 }
 
 /*
- * Is this key to be bound? The holder of a removed member is when D has the name again, or when it
- * added since: one that no longer adds does not bring a name back that somebody removed.
+ * Is this key to be bound? The holder of a removed member is, when D has the name again or when the
+ * holder added since. A holder that no longer adds does not bring back a name that an operator
+ * removed.
  */
 static bool key_is_due(const struct key *k)
 {
@@ -464,7 +465,7 @@ static bool key_is_due(const struct key *k)
 						   k->len, &generation) != SHM_SLOT_NONE;
 }
 
-/* The keys that are due, in an array to be freed; NULL: no memory. */
+/* The keys to be bound, in an array that the caller frees; NULL: no memory. */
 static struct key **keys_due(struct attach *a, size_t *ret_nr)
 {
 	struct key **keys;
@@ -483,7 +484,7 @@ static struct key **keys_due(struct attach *a, size_t *ret_nr)
 	return keys;
 }
 
-/* Counts anew what is not bound. Returns how many that is, late holders included. */
+/* Counts anew the keys and families that are not bound. Returns how many, late holders included. */
 static size_t recount(struct attach *a)
 {
 	size_t unbound = 0, late = 0;
@@ -499,7 +500,7 @@ static size_t recount(struct attach *a)
 		unbound += !family_is_bound(f);
 	a->unbound = unbound;
 	unlock_table();
-	if (late) /* ORDER(late): they could not be bound, and are looked for again */
+	if (late) /* ORDER(late): they could not be bound, and are scanned again */
 		shm_publish(&a->region->has_gone, 1);
 	return unbound + late;
 }
@@ -523,13 +524,12 @@ int bind_all(struct attach *a, uint64_t deadline_ns, char *text)
 	begun = mono_ns();
 	keys = keys_due(a, &nr);
 	if (!keys) {
-		a->moves = UINT64_MAX; /* look again */
+		a->moves = UINT64_MAX; /* scan again */
 		err = -ENOMEM;
 		goto out_recount;
 	}
 	took = mono_ns() - begun;
-	/* With so many handles that looking at them takes long, a twentieth of the time is spent
-	 * so. */
+	/* When the scan of all handles takes long, it takes a twentieth of the time at most. */
 	a->moved_after_ns = took > LOOK_FREE_NS ? begun + 20 * took : 0;
 	if (nr)
 		err = bind_keys(a, keys, nr, deadline_ns, text);
@@ -538,6 +538,6 @@ int bind_all(struct attach *a, uint64_t deadline_ns, char *text)
 		return 0;
 
 out_recount:
-	/* A refused key is bound to the overflow counter: that was told when it was declared. */
+	/* A refused key is bound to the overflow counter: its declaration returned that error. */
 	return recount(a) ? err : 0;
 }

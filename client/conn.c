@@ -1,7 +1,7 @@
 /*
- * The control socket of an attachment: connecting and saying hello, requests with a deadline, and
- * what a new worker asks for (RESUME). Owns attach.fd and what belongs to it; every function is
- * called with the conn lock held. Nothing here touches keys or targets.
+ * The control socket of an attachment: connecting, HELLO, requests with a deadline, and RESUME of a
+ * new worker. Owns attach.fd and the fields about it. The caller holds the conn lock. Nothing here
+ * touches keys or targets.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -30,7 +30,7 @@ static void text_set(char *text, const char *format, ...)
 	va_end(ap);
 }
 
-/* After closefrom() the number may be another file by now: that one is not ours to read or close. */
+/* After closefrom() the number may be another file: the library must not read or close that one. */
 static bool fd_is_ours(const struct attach *a)
 {
 	struct stat st;
@@ -63,7 +63,7 @@ static int wait_for(int fd, short events, uint64_t deadline_ns)
 	}
 }
 
-/* A daemon that does not read fills the queue: then wait like for an answer. */
+/* A daemon that does not read fills the queue: then wait as for an answer. */
 static int send_by(struct attach *a, const void *msg, uint64_t deadline_ns)
 {
 	int err;
@@ -147,7 +147,8 @@ static int welcomed(struct attach *a, const void *msg, const int *fds, unsigned 
 		return -EPROTONOSUPPORT;
 	}
 	a->incarnation = w->incarnation;
-	/* Two hellos may be answered (one of a former worker's clients): the second brings nothing. */
+	/* The worker may answer two hellos (one sent to a former worker): the second brings
+	 * nothing. */
 	if (a->region && memcmp(a->region->id, w->region_id, sizeof(w->region_id)) == 0)
 		return 0;
 	if (fds_nr == REGION_PARTS)
@@ -163,9 +164,9 @@ static void close_all(const int *fds, unsigned int nr)
 }
 
 /*
- * Waits for the answer to request `number`, or for WELCOME when number is 0. A RESUME on the way is
- * served with a new hello; when it is welcomed, *ret_resumed tells that the request must be
- * repeated. Late answers to requests that were given up are passed over.
+ * Waits for the answer to request `number`, or for WELCOME when number is 0. Answers a RESUME with
+ * a new HELLO; after its WELCOME *ret_resumed says that the request must be repeated. Skips late
+ * answers to requests that timed out.
  */
 static int await(struct attach *a, uint32_t number, void *buf, uint64_t deadline_ns,
 		 struct region **ret_region, bool *ret_resumed, char *text)
@@ -254,8 +255,8 @@ int conn_open(struct attach *a, uint64_t deadline_ns, struct region **ret_region
 	char *buf = malloc(WIRE_MAX);
 	int err = buf ? connect_once(a, buf, deadline_ns, ret_region, text) : -ENOMEM;
 
-	/* A keeper that dies takes along what it has accepted and its standby does not hold yet. */
-	/* One that does not accept fills its queue. */
+	/* A keeper that dies takes along the connections that it accepted and its standby does not
+	 * hold yet. A standby that does not accept fills its queue. */
 	while ((err == -ECONNRESET || err == -EAGAIN) && mono_ns() < deadline_ns) {
 		nanosleep(&pause, NULL);
 		err = connect_once(a, buf, deadline_ns, ret_region, text);
@@ -284,7 +285,8 @@ bool conn_alive(struct attach *a, char *text)
 	}
 	if (wait_for(a->fd, POLLIN, 0) == -ETIMEDOUT)
 		return true;
-	/* Something is there: an end, a RESUME, or the late answer to a request that timed out. */
+	/* The socket is readable: an end of file, a RESUME, or the late answer to a request that
+	 * timed out. */
 	buf = malloc(WIRE_MAX);
 	if (!buf)
 		return true;

@@ -1,7 +1,7 @@
 /*
- * The declaring calls: counters, levels, families. Each leaves a usable handle whatever happens;
- * the flow is the same for all: find or make the key, bind it if there is a daemon, else let it
- * count privately.
+ * The declaring calls: counters, levels, families. Each leaves a usable handle in any case. All
+ * take the same steps: find or make the key, bind it if there is a daemon, otherwise let it count
+ * privately.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,13 +14,13 @@
 
 #define LABELS_MAX 32
 
-/* What an absent daemon means to a caller: no error, the handle counts privately for now. */
+/* An absent daemon is no error to a caller: the handle counts privately for now. */
 static int absent_is_fine(int err)
 {
 	return err == -ECONNREFUSED ? 0 : err;
 }
 
-/* Takes the conn lock and attaches if it can; *ret_locked: the caller gives the lock back. */
+/* Takes the conn lock and attaches if it can. *ret_locked: the caller gives the lock back. */
 static int attach_begin(struct talea *t, uint64_t deadline_ns, bool *ret_locked)
 {
 	int err = lock_conn(deadline_ns);
@@ -127,7 +127,7 @@ static int labels_take(const char **labels, va_list ap)
 	if (nr <= 2 * LABELS_MAX)
 		return 0;
 	labels[0] = "";
-	labels[1] = NULL; /* a label without a value: refused with words */
+	labels[1] = NULL; /* a label without a value: refused with a text */
 	return 0;
 }
 
@@ -231,8 +231,8 @@ static bool family_same(const struct talea_family_ *f, uint8_t type, const char 
 }
 
 /*
- * The family of this name, made if need be; the refuge, whose keys count in the overflow counter,
- * when it cannot be (*ret_bad). Table lock held. NULL: no memory.
+ * The family of this name, made if it does not exist. When it cannot be made (*ret_bad): the
+ * refuge, whose keys count in the overflow counter. Table lock held. NULL: no memory.
  */
 static struct talea_family_ *family_of(struct attach *a, uint8_t type, const char *name,
 				       const char *help, const char *label, int *ret_bad)

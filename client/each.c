@@ -1,9 +1,9 @@
 /*
- * Visiting all counters that match. The values of one epoch are copied first, then the names of
- * those that match, then (TALEA_SUM) the shards are summed while no member's sum moves to another
- * slot; only then is the first one visited. So what is visited belongs together, however slow the
- * visitor is and whatever is registered, removed and handed out again meanwhile. Owns the memory of
- * one talea_each.
+ * Visits all counters that match. It copies the values of one epoch, then the names of those that
+ * match; for TALEA_SUM it then sums the shards while no member's sum moves to another slot; only
+ * then it visits the first one. So the visited values belong together, however slow the visitor is
+ * and whatever is registered, removed and handed out again meanwhile. Owns the memory of one
+ * talea_each.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -58,7 +58,7 @@ static int snapshot_take(const struct region *r, struct snapshot *ret)
 	return values ? -EAGAIN : -ENOMEM;
 }
 
-/* One that matches: its value in the snapshot, and what D and T said about it just after. */
+/* A counter that matches: its value in the snapshot, and what D and T said about it just after. */
 struct found {
 	int64_t value;
 	int64_t sum;
@@ -68,7 +68,7 @@ struct found {
 	uint32_t removed;	   /* removed members: their family's slot for the sum */
 	uint8_t type, origin, state;
 	bool is_hot, is_kernel, is_passed_over;
-	bool unless_zero; /* shown only when something counted there */
+	bool unless_zero; /* shown only when its sum is not zero */
 };
 
 struct harvest {
@@ -91,7 +91,7 @@ static void harvest_drop(struct harvest *h)
 	*h = (struct harvest){ .r = h->r, .how = h->how };
 }
 
-/* Does a generation still mean the owner, present or last, that another one was read of? */
+/* Does the generation `now` still mean the present or last owner that `then` was read of? */
 static bool is_same_owner(uint32_t then, uint32_t now)
 {
 	return now == then || ((then & 1) && now == then + 1);
@@ -103,8 +103,9 @@ static bool slot_is_shown(uint8_t type)
 }
 
 /*
- * Can the sum of a slot that is not live be other than zero? While its removal lasts, and where a
- * thread without rseq was late: such a slot is never handed out again, so its name is still there.
+ * Can the sum of a slot that is not live be other than zero? It can while its removal is under way,
+ * and where a thread without rseq added late: the daemon never hands out such a slot again, so its
+ * name is still there.
  */
 static bool removed_counts(const struct region *r, uint32_t slot)
 {
@@ -149,7 +150,7 @@ static void describe(const struct region *r, struct found *f)
 	f->origin = (uint8_t)n.origin;
 	f->state = (uint8_t)n.state;
 	f->is_hot = n.hot;
-	if (!(f->generation & 1)) { /* T says that it is nobody's; the value is of before */
+	if (!(f->generation & 1)) { /* T says that the slot has no owner; the value is of before */
 		f->state = TALEA_OK;
 		f->is_hot = false;
 		f->removed = removed_slot(r->view.d, name);
@@ -185,7 +186,7 @@ static int harvest_slot(struct harvest *h, uint32_t slot, const char *glob)
 	if (err)
 		return err;
 	describe(h->r, &f);
-	/* ORDER(generation): the words above are of the owner that the name was read of. */
+	/* ORDER(generation): the words above are of the owner whose name was read. */
 	if (shm_seq_read_retry(&s->route, route) &&
 	    !is_same_owner(f.generation, slot_generation(shm_count_read(&s->route))))
 		return -EAGAIN;
@@ -198,9 +199,9 @@ static int harvest_slot(struct harvest *h, uint32_t slot, const char *glob)
 
 /*
  * Do the names that were read belong to the values of the snapshot? A value other than zero is of a
- * slot that was owned when it was folded. It is another's name only if that slot was removed since,
- * which changes `moves`; and handed out again since, which takes SHM_QUARANTINE_NS, and a fold over
- * the copy that the value is from.
+ * slot that had an owner when it was folded. The slot has another name now only if that owner was
+ * removed since, which changes `moves`; and if the slot was handed out again since, which takes
+ * SHM_QUARANTINE_NS and a fold over the copy that the value is from.
  */
 static bool names_belong(const struct harvest *h, uint64_t moves)
 {
@@ -214,7 +215,7 @@ static bool names_belong(const struct harvest *h, uint64_t moves)
 	       mono_ns() - s->times.mono_ns < SHM_QUARANTINE_NS;
 }
 
-/* The sum knows counters that no fold has seen yet. */
+/* The sum includes counters that no fold has seen yet. */
 static uint32_t slots_nr(const struct harvest *h)
 {
 	uint64_t nr = h->how == TALEA_SUM ? shm_take(&h->r->view.d->slots_nr) : h->snapshot.nr;
@@ -245,7 +246,7 @@ static int harvest_names(struct harvest *h, const char *glob)
 
 /*
  * Sums the shards of all that was found. 0; -EAGAIN when a member's sum moved to another slot
- * meanwhile and the sums may not belong together; -ESTALE when a slot is another's by now.
+ * meanwhile, so that the sums may not belong together; -ESTALE when a slot has another owner now.
  */
 static int sum_once(struct harvest *h)
 {
@@ -270,13 +271,13 @@ static int sum_once(struct harvest *h)
 							  &dir_slot(d, f->slot)->route))))
 			return -ESTALE;
 	}
-	/* The sum of one slot is exact by itself. */
+	/* One slot's sum is exact by itself. */
 	if (h->nr > 1 && ((moves & 1) || shm_seq_read_retry(&d->moves, moves)))
 		return -EAGAIN;
 	return 0;
 }
 
-/* Sums, again while members move. When they never cease, what was found stays compacted. */
+/* Sums, and again while members move. When they do not stop moving, the values stay compacted. */
 static int harvest_sum(struct harvest *h)
 {
 	static const struct timespec nap = { .tv_nsec = 100000 };
@@ -314,8 +315,8 @@ static struct found *found_at(struct harvest *h, uint32_t slot)
 }
 
 /*
- * A member that was removed and made again may have two slots for a while. The name is the new
- * one's; what the old one counted is shown where it is going.
+ * A member that was removed and made again may have two slots for a while. The name belongs to the
+ * new one; the sum of the old one is shown in `removed`, where it moves to.
  */
 static void pass_over_doubles(struct harvest *h)
 {

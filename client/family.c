@@ -1,7 +1,7 @@
 /*
  * Keys of families: resolving once (a key of the process with a handle) and resolving with every
  * add (no key, no allocation: the directory itself is the table). A member's add compares the
- * generation inside its section, be that the one of its row or the cold one of target.c.
+ * generation inside its section, which is the one of its row or the cold one of target.c.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -10,10 +10,10 @@
 
 #include "internal.h"
 
-/* Past so many keys first seen without a daemon, further ones count in the family's `other`. */
+/* So many keys first seen without a daemon get a private cell; further ones count in `other`. */
 #define PRIVATE_MEMBERS_MAX 65536u
 
-/* A full family is not asked again for so long: its new keys count in `other` at once. */
+/* For so long the library does not ask for keys of a full family: they count in `other` at once. */
 #define FULL_NS NS_PER_S
 
 static struct region no_region = { .writable = true };
@@ -43,9 +43,10 @@ static void other_add(struct talea_family_ *f, uint64_t n)
 }
 
 /*
- * Adds to a member that D knows; false: it does not. The look-up compared the name under one
- * generation, and each section compares that again before it commits; whether there was a row only
- * picks the one to begin with. No handle is to find the name again: the record is marked already.
+ * Adds to a member that is in D; false: it is not. The look-up compared the name under one
+ * generation, and each section compares that again before it commits; a row only decides which
+ * section is tried first. The record is marked as late, because no handle is to find the name
+ * again.
  */
 static inline bool shared_add(const struct family_bind *fb, const void *value, size_t len,
 			      uint64_t n)
@@ -74,7 +75,8 @@ static inline bool shared_add(const struct family_bind *fb, const void *value, s
 	return true;
 }
 
-/* The key of the process for a value; made, and private until it is bound. Table lock held. */
+/* The key of the process for a value, made if it does not exist, and private until it is bound.
+ * Table lock held. */
 static struct key *member_key(struct talea_family_ *f, const void *value, size_t len)
 {
 	struct key *k = key_find(f->attach, f, value, len);
@@ -103,7 +105,7 @@ static int private_add(struct talea_family_ *f, const void *value, size_t len, u
 	return 0;
 }
 
-/* Registers what is new among keys and adds to all of them; what cannot be had counts in `other`. */
+/* Registers the new ones among keys and adds to all; a key that cannot be had counts in `other`. */
 static int new_keys_add(struct talea_family_ *f, const struct talea_key *const *keys, size_t nr)
 {
 	uint64_t now = mono_ns(), deadline = now + (uint64_t)f->timeout_ms * NS_PER_MS;
@@ -149,7 +151,7 @@ static bool known_add(struct talea_family_ *f, const void *value, size_t len, ui
 	if (fb && fb->region->writable) {
 		if (fb->slot)
 			return shared_add(fb, value, len, n);
-		other_add(f, n); /* the family itself was refused: f->err says so */
+		other_add(f, n); /* the daemon refused the family: f->err says why */
 		return true;
 	}
 	k = key_find(f->attach, f, value, len);

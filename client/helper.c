@@ -1,7 +1,7 @@
 /*
- * The one thread the library makes, and only when asked (TALEA_HELPER_THREAD): ten times a second
- * it does what talea_status does, so that a program that only adds still attaches and carries over.
- * Owned by its struct talea. A child of fork does not have it.
+ * The one thread that the library makes, and only for TALEA_HELPER_THREAD: ten times a second it
+ * does what talea_status does, so that a program that only adds still attaches and carries over.
+ * Its struct talea owns it. A child of fork does not have it.
  */
 #define _GNU_SOURCE
 #include <errno.h>

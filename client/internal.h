@@ -29,23 +29,24 @@
 
 #define TEXT_MAX 600
 
-/* A mapped region. Immortal: handles bound to it may add for the life of the process. */
+/* A mapped region. Immortal: handles bound to it may add during the whole life of the process. */
 struct region {
 	unsigned char id[16];
 	struct shm_view view;
 	bool writable;
-	uint64_t has_gone; /* a handle was used whose member is gone, since this word was claimed */
+	uint64_t has_gone; /* a program used a handle whose member is gone, since a call claimed
+			    * this word */
 };
 
 enum bind_kind { BIND_PRIVATE, BIND_PLAIN, BIND_MEMBER };
 
 /*
- * What the out-of-line path needs, in one immutable (but for is_late) and immortal record: a thread
- * that took the pointer sees fields that belong together (PROTOCOL 1).
+ * What the out-of-line path needs, in one immortal record that is immutable but for is_late: a
+ * thread that took the pointer sees fields that belong together (PROTOCOL 1).
  */
 struct bind {
 	enum bind_kind kind;
-	uint32_t is_late; /* members: somebody added after the removal */
+	uint32_t is_late; /* members: a thread added after the removal */
 	bool is_own_member; /* of the key itself: may be removed */
 	uint32_t generation;
 	uint32_t slot;
@@ -76,7 +77,7 @@ struct key {
 	char name[];	   /* canonical name, or the member's key */
 };
 
-/* Where a family lies in one region; immutable. */
+/* Where a family is in one region; immutable. */
 struct family_bind {
 	struct region *region;
 	uint32_t slot;
@@ -124,8 +125,8 @@ struct attach {
 	struct key *cells; /* keys with a private cell: carried over at every call */
 	size_t unbound;	   /* keys and families that are not bound to `region` */
 	/* conn lock: holders of removed members, see bind_all */
-	uint64_t moves;		 /* of `region` when holders were last looked at */
-	uint64_t moved_after_ns; /* CLOCK_MONOTONIC: not looked at again before */
+	uint64_t moves;		 /* of `region` when holders were last scanned */
+	uint64_t moved_after_ns; /* CLOCK_MONOTONIC: the next scan is not before */
 	struct talea_family_ *families;
 	struct key *refuge, *refuge_level; /* where declarations without a valid name count */
 	struct key_table *table; /* published */
@@ -199,10 +200,11 @@ int bind_keys(struct attach *a, struct key **keys, size_t nr, uint64_t deadline_
 int bind_all(struct attach *a, uint64_t deadline_ns, char *text);
 int bind_values(struct talea_family_ *f, const struct talea_key *const *keys, size_t nr,
 		uint64_t deadline_ns, char *text);
-/* Bound to the region there is, and (members) to what the name means there now. */
+/* Bound to the attachment's region, and (members) to the present owner of the name? */
 bool key_is_bound(const struct key *k);
 
-/* family.c: what a family handle is when no family could be made; adds to it are undeclared. */
+/* family.c: the target of a family handle when no family could be made; adds to it are
+ * undeclared. */
 extern struct talea_family_ family_undeclared;
 
 /* api.c: keeps the text for talea_strerror and returns err. */

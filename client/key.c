@@ -126,9 +126,9 @@ struct key *key_make(struct attach *a, struct talea_family_ *f, uint8_t type, co
 }
 
 /*
- * Private adds to their shared cells: first added there, then taken away here, so that a process
- * killed in between has counted once (its private memory goes with it). A thread that took the old
- * record may still add privately: therefore at every call.
+ * Moves private adds to their shared cells: adds there first, then subtracts here, so that a
+ * process killed in between has counted once (its private memory ends with it). A thread that took
+ * the old record may still add privately: therefore this runs at every call.
  */
 void key_carry(struct attach *a)
 {

@@ -1,8 +1,8 @@
 /*
- * The two locks of the library and what fork does to them. They lie in a page that a child sees as
+ * The two locks of the library and what fork does to them. They are in a page that a child sees as
  * zeros (MADV_WIPEONFORK), and an unlocked mutex is all zero: a child made by fork() or _Fork() at
  * any moment finds them free. fork() itself takes both first, so that what they protect is whole in
- * the child; _Fork() does not, which is why tables are changed by single published stores.
+ * the child. _Fork() does not, which is why tables are changed by single published stores.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,9 +19,10 @@ struct lock_page {
 	uint64_t mine; /* 1 once this process has used the page: 0 again in a child */
 };
 
-static int cancel_state; /* of the holder of conn: waiting for the daemon can be cancelled */
+static int cancel_state; /* of the holder of conn: a thread that waits for the daemon can be
+			  * cancelled */
 static struct lock_page *page;
-static struct lock_page page_fallback; /* where no page can be had: fork is then not covered */
+static struct lock_page page_fallback; /* used when there is no page: fork is not covered then */
 
 static void fork_prepare(void)
 {

@@ -1,7 +1,6 @@
 /*
- * Reading one counter: the compacted total from T, the exact sum from the shards, its rate and
- * state. Stores nothing and takes no lock; every loop is a retry beside a change by the fold
- * thread.
+ * Reads one counter: the compacted total from T, the exact sum from the shards, its rate and state.
+ * Stores nothing and takes no lock; every loop is a retry beside a change by the fold thread.
  */
 #define _GNU_SOURCE
 #include "read.h"
@@ -130,8 +129,8 @@ void rates_free(struct rates *rates)
 	free(rates);
 }
 
-/* A rate that is not listed is zero if the list has every counter that changed, else not known. One
- * of another generation is that of the slot's former owner. */
+/* A counter that is not listed has rate zero if the list has every counter that changed; otherwise
+ * its rate is not known. An entry of another generation is of the slot's former owner. */
 void rates_of(const struct rates *rates, uint32_t slot, uint32_t generation, struct talea_total *ret)
 {
 	struct rate_entry key = { .slot = slot };
@@ -205,7 +204,7 @@ static int read_slot(const struct region *r, uint32_t slot, enum talea_how how, 
 	return err;
 }
 
-/* Hands over as much as the caller's struct holds. */
+/* Gives the caller as much as its struct holds. */
 static int total_give(struct talea_total *ret, struct talea_total *n, size_t size, int err)
 {
 	if (err && err != -ESTALE)
@@ -223,7 +222,7 @@ static bool bind_is_gone(const struct bind *b)
 {
 	if (!b->is_own_member || slot_generation(shm_take(b->word)) == b->generation)
 		return false;
-	/* ORDER(late): the next call that may wait looks whether the name is there again. */
+	/* ORDER(late): the next call that may wait scans for the name. */
 	shm_publish(&b->region->has_gone, 1);
 	return true;
 }
@@ -283,7 +282,8 @@ int talea_peek_fn(struct talea_counter c, struct talea_stamp *ret)
 	return 0;
 }
 
-/* Reads what has this name now; -ENOENT when nothing has, or has no longer when it was read. */
+/* Reads the counter that has this name now; -ENOENT: there is none, or it was gone when it was
+ * read. */
 static int read_named(const struct region *r, const char *name, enum talea_how how,
 		      uint64_t max_age_ns, struct talea_total *ret)
 {

@@ -9,7 +9,7 @@ struct fold_times {
 	uint64_t epoch, mono_ns, real_ns;
 };
 
-/* Adds base, adj, shards. -EAGAIN: it moved all the while. */
+/* Adds base, adj, shards. -EAGAIN: the slot changed all the while. */
 int read_sum(const struct region *r, uint32_t slot, int64_t *ret);
 /* The value in T with the times of its fold. */
 int64_t read_compacted(const struct region *r, uint32_t slot, struct fold_times *ret);

@@ -1,8 +1,8 @@
 /*
- * Everything the adding path touches: targets, their bind records, private cells, and the
- * out-of-line add. Wait-free and signal safe where it says so; takes no lock of its own (changes of
- * targets are made under the table lock of its callers). Records, targets and cells are never
- * freed: a thread may hold their address for ever.
+ * What the adding path touches: targets, their bind records, private cells, and the out-of-line
+ * add. Wait-free and signal safe where it says so. Takes no lock of its own: callers change targets
+ * under the table lock. Records, targets and cells are never freed, because a thread may hold their
+ * address for ever.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -105,7 +105,7 @@ static void *arena_take(struct arena *a, size_t bytes)
 	return p;
 }
 
-/* Zero in a child, or it would carry its parent's adds over once more. */
+/* Zero in a child, which would otherwise carry its parent's adds over once more. */
 uint64_t *cell_alloc(void)
 {
 	static struct arena cells = { .advice = MADV_WIPEONFORK };
@@ -123,9 +123,9 @@ struct bind *bind_alloc(void)
 /* --- the out-of-line add ----------------------------------------------------------------------- */
 
 /*
- * An add that came after its member's removal counts in `removed`, whoever holds the handle; the
- * record is marked, so that the next call that is not an add finds the name again. Private memory,
- * signal safe.
+ * An add after its member's removal counts in `removed`, whichever handle made it. It marks the
+ * record, so that the next call that is not an add finds the name again. Private memory, signal
+ * safe.
  */
 static void late_add(struct bind *b, uint64_t n)
 {
@@ -133,18 +133,19 @@ static void late_add(struct bind *b, uint64_t n)
 	if (shm_read32(&b->is_late))
 		return;
 	shm_set32(&b->is_late, 1);
-	/* ORDER(late): the mark is in place before who claims this word looks for marks. */
+	/* ORDER(late): the mark is in place before the thread that claims this word scans for
+	 * marks. */
 	shm_publish(&b->region->has_gone, 1);
 }
 
-/* Without a section nothing aborts an add that was delayed between compare and add: say so first,
- * so that the daemon never hands such a cell out again (PROTOCOL 3). */
+/* Without a section nothing aborts an add that was delayed between compare and add. It sets the
+ * word first, so that the daemon never hands out such a cell again (PROTOCOL 3). */
 static void member_add_fallback(struct bind *b, uint64_t n)
 {
 	if (!shm_count_read(b->fallback))
 		shm_count_set(b->fallback, 1);
-	/* ORDER(fallback): the word is seen by the daemon after its generation store, or this
-	 * generation load sees that store. */
+	/* ORDER(fallback): the daemon sees the word after its generation store, or this generation
+	 * load sees that store. */
 	shm_fence();
 	if (slot_generation(shm_take(b->word)) == b->generation)
 		shm_count_add(b->cold, n);
@@ -216,8 +217,8 @@ void member_add(struct bind *b, uint64_t n)
 #ifdef TALEA_RSEQ_
 	int64_t off = (int64_t)shm_count_read(&member_off);
 
-	/* An abort is a preemption, a migration or a signal: a few in a row are rare, and after
-	 * them the fallback is as exact, it only keeps the cell from being reused. */
+	/* An abort is a preemption, a migration or a signal: a few in a row are rare. After them
+	 * the fallback is as exact; it only keeps the cell from being reused. */
 	for (int tries = 0; off && tries < 1000; tries++) {
 		switch (member_section(b, off, n)) {
 		case ADDED:
@@ -237,8 +238,8 @@ void member_add(struct bind *b, uint64_t n)
 }
 
 /*
- * The inline add through a target that lives for this one add. That there is a row is only what the
- * look-up saw: the section takes the route anew, and what it turns away ends in member_add.
+ * The inline add through a target that exists for this one add. The row is a hint of the look-up:
+ * the section takes the route anew, and what it rejects ends in member_add.
  */
 void member_add_hot(struct bind *b, uint64_t n)
 {
@@ -309,8 +310,8 @@ static void word_publish(struct talea_target_ *t, const uint64_t *word)
 	shm_publish_ptr((const uint64_t **)&t->word, word);
 }
 
-/* talea_peek reads where this points. A member's slot may be another's one day, which only the
- * out-of-line twin can tell. */
+/* talea_peek reads where this points. A member's slot may get another owner one day, which only the
+ * out-of-line twin notices. */
 static void total_publish(struct key *k, const struct bind *b)
 {
 	const uint64_t *total = (const uint64_t *)((const char *)b->region->view.t + SHM_T_TOTALS);

@@ -1,8 +1,8 @@
 /*
  * Reading D: address arithmetic, names and the index, for every program that maps a region. Owns no
  * memory and stores nothing; the fold thread alone changes what is read here. Each function is
- * wait-free for a fixed index and safe beside registration and removal. Offsets that come from the
- * region are bounded before use: a scribbled directory gives a miss, never a fault.
+ * wait-free for a fixed index and safe beside registration and removal. Each bounds an offset from
+ * the region before it uses it: a scribbled directory gives a miss, never a fault.
  */
 #ifndef SHM_DIRECTORY_H
 #define SHM_DIRECTORY_H
@@ -37,7 +37,7 @@ static inline const int64_t *dir_adj(const struct dir_shm *d)
 	return (const int64_t *)((const char *)d + SHM_D_ADJ);
 }
 
-/* The record that a name word points to; NULL when it would not lie inside the names. */
+/* The record that a name word points to; NULL when it would not be inside the names. */
 static inline const void *dir_record(const struct dir_shm *d, uint64_t name, size_t head_bytes)
 {
 	uint64_t off = name_offset(name);
@@ -90,15 +90,18 @@ static inline int key_equals(const void *a, const void *b, size_t len)
 }
 
 /*
- * Is this slot live and is this its key? Then the route goes to ret_route: the generation that the
- * answer is about, and the row it had a moment ago, which is no more than a hint.
+ * Is this slot live and is this its key? Then *ret_route is the route: the generation that the
+ * answer is about, and the row, which is a hint: the slot had it a moment ago.
  */
 static inline int dir_matches_route(const struct dir_shm *d, uint32_t slot, uint32_t owner,
 				    const void *key, size_t len, uint64_t *ret_route)
 {
 	const struct slot_shm *s = dir_slot(d, slot);
-	/* ORDER(generation): the name is read after the generation that was stored after it, and that
-	 * once more before the compare is believed, or a slot handed out again would answer. */
+	/*
+	 * ORDER(generation): the name is read after the generation that was stored after it; the
+	 * generation is read once more before the compare counts. Otherwise a slot that was handed
+	 * out again would match.
+	 */
 	uint64_t route = shm_take(&s->route);
 	/* ORDER(name): a record is complete before a name points to it. */
 	uint64_t name = shm_take(&s->name);
@@ -124,7 +127,7 @@ static inline int dir_matches_route(const struct dir_shm *d, uint32_t slot, uint
 	return 1;
 }
 
-/* The same; the generation it was live with goes to ret_generation. */
+/* As dir_matches_route, with the generation alone. */
 static inline int dir_matches(const struct dir_shm *d, uint32_t slot, uint32_t owner,
 			      const void *key, size_t len, uint32_t *ret_generation)
 {
@@ -137,13 +140,13 @@ static inline int dir_matches(const struct dir_shm *d, uint32_t slot, uint32_t o
 }
 
 /*
- * dir_find for a caller that adds to what it finds: the cell is fetched for writing while the name
- * is still compared, because its address needs the slot's number alone. s may be NULL. ret_route as
- * in dir_matches_route.
- *
- * A table may be built anew while it is read, at the same order in the other parity, and the place of
- * an older one be cleared and used again: the sequence number in the word tells, so a miss counts only
- * when the word is the same afterwards. A hit never depends on it: dir_matches asks the slot itself.
+ * dir_find for a caller that adds to the slot it finds: it fetches the cell for writing while it
+ * still compares the name, because the cell's address needs the slot's number alone. s may be NULL.
+ * ret_route as in dir_matches_route.
+ * A table may be built anew while it is read, at the same order in the other parity, and the place
+ * of an older one be cleared and used again. The sequence number in the word shows that, so a miss
+ * counts only when the word is the same afterwards. A hit never depends on it: dir_matches asks the
+ * slot itself.
  */
 static inline uint32_t dir_find_to_add(const struct dir_shm *d, const char *s, uint32_t owner,
 				       const void *key, size_t len, uint64_t *ret_route)
@@ -165,7 +168,7 @@ static inline uint32_t dir_find_to_add(const struct dir_shm *d, const char *s, u
 
 			if (!e)
 				break;
-			/* A tombstone has a tag and no slot: probing goes on behind it. */
+			/* A tombstone has a tag and no slot: the probe continues behind it. */
 			if (!slot || e != index_entry(hash, slot))
 				continue;
 			if (s)

@@ -43,8 +43,11 @@
  */
 #define SHM_LANE_STRIDE 0x101040u
 
-/* A slot is handed out again no sooner than this after its member was removed: who copied the totals of
- * an epoch has so long, from the start of its fold, to read the names that belong to it. */
+/*
+ * A slot is handed out again no sooner than this after its member was removed: a reader that copied
+ * the totals of an epoch has so long, from the start of its fold, to read the names that belong to
+ * it.
+ */
 #define SHM_QUARANTINE_NS 5000000000ull
 
 #define SHM_SLOT_NONE		0u
@@ -61,7 +64,7 @@ enum shm_slot_type { /* the low byte of slot_shm.name */
 	SHM_FREE = 0,
 	SHM_COUNTER = 1,
 	SHM_LEVEL = 2,
-	SHM_FAMILY = 3,	      /* a directory entry only: its own cell is never added to */
+	SHM_FAMILY = 3,	      /* a directory entry only: no add goes to its own cell */
 	SHM_LEVEL_FAMILY = 4,
 	SHM_MEMBER = 5,
 	SHM_LEVEL_MEMBER = 6,
@@ -219,9 +222,10 @@ struct dir_shm {
 /* --- S ------------------------------------------------------------------------------------- */
 
 /*
- * Hostile memory: the daemon takes nothing from here but u64 values. fallback_used is set by the
- * first thread that adds to a family member without rseq (PROTOCOL 3). ORDER(fallback): it is set
- * before the generation is read; who makes a generation even reads it after that and a full fence.
+ * Hostile memory: the daemon takes nothing from here but u64 values. The first thread that adds to
+ * a family member without rseq sets fallback_used (PROTOCOL 3). ORDER(fallback): a client sets it
+ * before it reads the generation; the daemon reads it after it made the generation even and a full
+ * fence.
  */
 struct shards_shm {
 	uint64_t fallback_used;
@@ -243,7 +247,7 @@ enum shm_total_state { /* one byte a slot, stored alone */
 	SHM_T_UNUSED = 0, /* nobody owns this slot; its total is 0 */
 	SHM_T_OK = 1,
 	SHM_T_UNKNOWN = 2, /* nothing has counted it yet: a probe that is not attached */
-	SHM_T_SUSPECT = 3, /* it fell: the total is the last good one until somebody accepts */
+	SHM_T_SUSPECT = 3, /* it fell: the total is the last good one until an operator accepts */
 	SHM_T_STATE = 7,   /* mask */
 	SHM_T_HOT = 8,	   /* has a row */
 };
@@ -262,16 +266,16 @@ struct busy_shm {
 
 /*
  * What happened to rows, members and suspects, newest last: a ring of the last SHM_CHANGES_NR.
- * Change n lies at n % SHM_CHANGES_NR; changes_nr is published after it. A reader that copied
- * change n reads changes_nr again: more than n + SHM_CHANGES_NR / 2 means that it may have been
- * overwritten.
+ * Change n is at n % SHM_CHANGES_NR; changes_nr is published after it. A reader that copied change
+ * n reads changes_nr again: more than n + SHM_CHANGES_NR / 2 means that the fold thread may have
+ * overwritten it.
  */
 enum shm_change {
 	SHM_CHANGE_PROMOTING = 1, /* hot enough for a row, and waits for one */
 	SHM_CHANGE_HOT = 2,	  /* has a row from now on */
 	SHM_CHANGE_RETIRING = 3,  /* adds go to the cold cell; the row is still summed */
 	SHM_CHANGE_COLD = 4,	  /* the row is free */
-	SHM_CHANGE_REMOVED = 5,	  /* a member went; value is what went into `removed` */
+	SHM_CHANGE_REMOVED = 5,	  /* a member was removed; value is what moved into `removed` */
 	SHM_CHANGE_SUSPECT = 6,	  /* fell from `before` to `value` and is frozen at `before` */
 	SHM_CHANGE_ACCEPTED = 7,  /* shows `value` from now on, and showed `before` */
 	SHM_CHANGE_STRAY = 8,	  /* a cell that nobody owns changed by `value` */

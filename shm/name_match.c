@@ -7,7 +7,7 @@
 
 #include "names.h"
 
-/* A [set]: does it hold c? Gives what follows it, or NULL when it never ends. */
+/* A [set]: does it contain c? Returns what follows it, or NULL when it never ends. */
 static const char *match_set(const char *g, const char *end, char c, bool *ret_holds)
 {
 	bool is_negated = false, holds = false;

@@ -1,7 +1,7 @@
 /*
  * The rules that a new name must follow: see name_check in names.h. They are those of Prometheus'
- * own linter (`promtool check metrics`), so that what talead exports is clean by construction.
- * Called by the worker at registration; owns nothing.
+ * own linter (`promtool check metrics`), so that talead exports nothing that the linter rejects.
+ * The worker calls them at registration. Owns nothing.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -111,7 +111,7 @@ static const struct unit {
 static const char *better_unit(const char *word, size_t len)
 {
 	for (size_t u = 0; u < sizeof(units) / sizeof(units[0]); u++) {
-		/* Few words end in a unit: the prefixes are tried for those alone. */
+		/* Few words end in a unit: the prefixes are tried for these alone. */
 		if (!ends_with(word, len, units[u].name))
 			continue;
 		for (size_t p = 0; p < sizeof(unit_prefixes) / sizeof(unit_prefixes[0]); p++) {
@@ -277,7 +277,8 @@ int name_check(enum shm_slot_type type, const char *name, size_t name_len, const
 	if (err)
 		return err;
 	if (is_family && n.labels_nr)
-		return refuse(&why, "a family's name has no braces: its label is given apart");
+		return refuse(&why, "a family's name has no braces: its label is an argument of "
+			      "its own");
 	if (!is_family && label_len)
 		return refuse(&why, "only a family has a free label");
 	if (is_family) {

@@ -1,7 +1,7 @@
 /*
- * The spelling of names: parsing, the canonical form, display and finding of any slot, globs. The
- * rules of registration stand in name_rules.c. Owns no memory and keeps no state: called by the
- * library, the worker and the tools, in threads and beside registration.
+ * The spelling of names: parsing, the canonical form, display and finding of any slot. The rules of
+ * registration stand in name_rules.c. Owns no memory and keeps no state. The library, the worker
+ * and the tools call it, in threads and beside registration.
  */
 #include "names.h"
 
@@ -10,7 +10,7 @@
 
 #include "directory.h"
 
-/* A buffer that is being filled; once something did not fit, it stays full. */
+/* A buffer that is being filled. After the first thing that did not fit, nothing more is put. */
 struct out {
 	char *at, *end;
 	int full;
@@ -77,7 +77,7 @@ static const char *skip_word(const char *s, const char *end, const char *stops)
 	return s;
 }
 
-/* `s` stands on an opening quote; gives the closing one, or NULL. */
+/* `s` points to an opening quote; returns the closing one, or NULL. */
 static const char *skip_quoted(const char *s, const char *end, int is_glob)
 {
 	for (s++; s < end && *s; s++) {
@@ -112,7 +112,7 @@ static const char *parse_label(const char *s, const char *end, struct name_label
 	}
 	if (!is_glob)
 		return NULL;
-	/* A shell takes the quotes away: post=4* means post="4*". */
+	/* A shell removes the quotes: post=4* means post="4*". */
 	l->value = s;
 	s = skip_word(s, end, " \t}\",");
 	l->value_len = (size_t)(s - l->value);
@@ -244,7 +244,7 @@ static const struct name_shm *family_of(const struct dir_shm *d, uint32_t slot, 
 	if (!slot || slot >= SHM_SLOTS_MAX)
 		return NULL;
 	s = dir_slot(d, slot);
-	/* ORDER(generation): as in dir_matches. Families are never removed: no second look. */
+	/* ORDER(generation): as in dir_matches. Families are never removed: it is read once. */
 	if (!(slot_generation(shm_take(&s->route)) & 1))
 		return NULL;
 	name = shm_count_read(&s->name);
@@ -333,8 +333,8 @@ int name_display(const struct dir_shm *d, uint32_t slot, char *buf, size_t size)
 
 	if (!slot || slot >= SHM_SLOTS_MAX)
 		return -ENOENT;
-	/* ORDER(generation): the name is read after the generation that was stored after it, and the
-	 * generation once more at the end, or two owners' names would be mixed. */
+	/* ORDER(generation): the name is read after the generation that was stored after it, and
+	 * the generation once more at the end. Otherwise two owners' names could be mixed. */
 	route = shm_take(&s->route);
 	return slot_generation(route) & 1 ? display_at(d, s, route, buf, size) : -ENOENT;
 }
@@ -346,7 +346,8 @@ int name_display_last(const struct dir_shm *d, uint32_t slot, char *buf, size_t 
 
 	if (!slot || slot >= SHM_SLOTS_MAX)
 		return -ENOENT;
-	/* A removal meanwhile leaves the record as it is: then once more, with the even generation. */
+	/* A removal meanwhile leaves the record as it is: read once more, with the even
+	 * generation. */
 	for (int tries = 0; tries < 3; tries++) {
 		/* ORDER(generation): as in name_display. */
 		uint64_t route = shm_take(&s->route);

@@ -1,6 +1,6 @@
 /*
- * Names: the rules they follow, their one canonical spelling, and finding and matching them. Used by
- * the library (canonical spelling, look-up by name), the worker (the rules) and the tools. Owns no
+ * Names: the rules for them, their one canonical spelling, finding and matching them. The library
+ * uses it (canonical spelling, look-up by name), the worker (the rules) and the tools. Owns no
  * memory; every function works on the caller's buffers and is MT-safe.
  */
 #ifndef SHM_NAMES_H
@@ -15,7 +15,7 @@
 #define NAME_DISPLAY_MAX (4 * SHM_NAME_MAX)
 #define NAME_LABELS_MAX 64
 
-/* A name taken apart. All point into the text; values still carry their escapes. */
+/* The parts of a name. All point into the text; values still have their escapes. */
 struct name_label {
 	const char *name;
 	size_t name_len;
@@ -30,11 +30,11 @@ struct name_parts {
 	struct name_label labels[NAME_LABELS_MAX];
 };
 
-/* Takes `name` or `name{label="value",...}` apart, in the order written; -EINVAL where it does not
- * parse. In a glob any character may be escaped and quotes may be missing. */
+/* Splits `name` or `name{label="value",...}` into its parts, in the order written; -EINVAL where it
+ * does not parse. In a glob any character may be escaped and quotes may be missing. */
 int name_parse(const char *text, size_t len, int is_glob, struct name_parts *ret);
 
-/* The bytes that an escaped value stands for; their number, or -ENAMETOOLONG. No NUL is put. */
+/* The bytes that an escaped value means; their number, or -ENAMETOOLONG. Adds no NUL. */
 int name_unescape(const char *value, size_t len, char *buf, size_t size);
 
 /*
@@ -65,15 +65,16 @@ int name_check_value(enum shm_key_kind kind, const void *value, size_t len, char
 		     size_t why_size);
 
 /*
- * The full name of any live slot, members included. Its length, or -ENOENT for a slot that is free or
- * damaged, or changes hands meanwhile. Safe beside removal and reuse: never a mixture of two names.
+ * The full name of any live slot, members included. Its length, or -ENOENT for a slot that is free
+ * or damaged, or gets another owner meanwhile. Safe beside removal and reuse: never a mixture of
+ * two names.
  */
 int name_display(const struct dir_shm *d, uint32_t slot, char *buf, size_t size);
 
 /*
- * The same for a slot that may have been removed: the name it had last, with the generation it was read
- * at (odd: live). The record of a slot that is free stays whole for SHM_QUARANTINE_NS after its
- * removal; whoever relies on an even generation sees to it that less time has passed.
+ * As name_display for a slot that may have been removed: the name it had last, with the generation
+ * it was read at (odd: live). The record of a free slot stays whole for SHM_QUARANTINE_NS after its
+ * removal; a caller that relies on an even generation must check that less time has passed.
  */
 int name_display_last(const struct dir_shm *d, uint32_t slot, char *buf, size_t size,
 		      uint32_t *ret_generation);

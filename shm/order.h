@@ -1,5 +1,5 @@
 /*
- * Memory ordering for everything that lives in shared memory: the only file with __atomic_*.
+ * Memory ordering for everything in shared memory: the only file with __atomic_*.
  *
  * Each operation is named by the role it plays, not by its strength. Every use outside plain
  * counting carries an ORDER(tag) comment that names the race it prevents; the same tag stands on

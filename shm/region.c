@@ -36,7 +36,8 @@ int region_make(enum region_part part, const char *name_space, int *ret_rw, int 
 		rw = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (rw < 0)
 		return -errno;
-	/* A memfd is born 0777 on older kernels: another uid could re-open it writable. */
+	/* Older kernels make a memfd with mode 0777: another uid could open it again for
+	 * writing. */
 	if (fchmod(rw, 0600) || ftruncate(rw, (off_t)region_bytes(part)) ||
 	    fcntl(rw, F_ADD_SEALS, REGION_SEALS))
 		goto out_rw;
@@ -70,7 +71,7 @@ int region_check(int fd, enum region_part part, const char **ret_why)
 	return 0;
 }
 
-/* Address space of which `bytes` begin at a multiple of align; the rest is given back. */
+/* Address space of which `bytes` begin at a multiple of align; unmaps the rest. */
 static void *reserve_aligned(size_t bytes, size_t align)
 {
 	char *p = mmap(NULL, bytes + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,

@@ -1,6 +1,6 @@
 /*
- * Making and mapping the parts of a region. The keeper makes them; the worker and the clients map
- * them. Owns nothing after it returns: fds and mappings belong to the caller.
+ * Makes and maps the parts of a region. The keeper makes them; the worker and the clients map them.
+ * Owns nothing after it returns: fds and mappings belong to the caller.
  */
 #ifndef SHM_REGION_H
 #define SHM_REGION_H

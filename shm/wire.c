@@ -132,7 +132,7 @@ int wire_check(const void *msg, size_t got)
 	if (err)
 		return err;
 	if (head->kind >= WIRE_RING && head->kind <= WIRE_KIND_RESERVED_LAST)
-		return 0; /* the receiver says -EOPNOTSUPP without looking at the body */
+		return 0; /* the receiver answers -EOPNOTSUPP without reading the body */
 	if (head->kind >= sizeof(checks) / sizeof(checks[0]) || !checks[head->kind])
 		return -EPROTO;
 	return checks[head->kind](msg, got);
@@ -220,7 +220,7 @@ int wire_send(int sock, const void *msg, const int *fds, unsigned int fds_nr, in
 	return n < 0 ? -errno : 0;
 }
 
-/* Takes every fd of a received message: the first fds_max into fds, the rest closed. */
+/* Takes every fd of a received message: puts the first fds_max into fds and closes the rest. */
 static unsigned int take_fds(struct msghdr *m, int *fds, unsigned int fds_max)
 {
 	unsigned int kept = 0;

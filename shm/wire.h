@@ -49,7 +49,7 @@ enum wire_kind {
 	WIRE_KIND_RESERVED_LAST = 31,
 };
 
-enum wire_feature { /* bits that both sides must know to be used; none is needed today */
+enum wire_feature { /* both sides must know a bit to use it; none is needed today */
 	WIRE_FEATURE_RING = 1 << 0,
 	WIRE_FEATURE_ADOPT = 1 << 1,
 	WIRE_FEATURE_OWNED = 1 << 4,
@@ -171,9 +171,11 @@ int wire_entry_put(struct wire_register *msg, const struct wire_entry *head, con
 /* Sends one message with up to 8 fds; 0 or -errno. flags: MSG_DONTWAIT or 0. */
 int wire_send(int sock, const void *msg, const int *fds, unsigned int fds_nr, int flags);
 
-/* Receives one message of at most size bytes. Returns its size, 0 at end of file, or -errno; a
- * message that is longer is gone and -EMSGSIZE. *ret_fds_nr (may be NULL) tells how many fds were
- * put into ret_fds, all CLOEXEC; those beyond fds_max, and all on error, are closed. */
+/*
+ * Receives one message of at most size bytes. Returns its size, 0 at end of file, or -errno;
+ * -EMSGSIZE: the message was longer and is lost. *ret_fds_nr (may be NULL) is the number of fds in
+ * ret_fds, all CLOEXEC. It closes the fds beyond fds_max, and all of them on an error.
+ */
 ssize_t wire_recv(int sock, void *buf, size_t size, int *ret_fds, unsigned int fds_max,
 		  unsigned int *ret_fds_nr, int flags);
 

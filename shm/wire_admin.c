@@ -131,7 +131,7 @@ static int check_changes(const struct wire_changes *changes, uint32_t nr)
 	return 0;
 }
 
-/* What `nr` records of each answer measure: one head, and so much a record. */
+/* The bytes of each answer: one head, and so many a record. */
 static const struct {
 	uint32_t head_bytes, record_bytes;
 } answers[] = {

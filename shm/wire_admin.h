@@ -17,10 +17,10 @@
 
 /*
  * CHANGE: what an operator does to counters that exist. nr display names follow, each ended by a
- * NUL, `bytes` in all. Idempotent: a repeated one finds it done. The answer is a REGISTERED with a
- * result for each name (slot and generation of what was meant); its err is 0, -ENOENT, -EINVAL (not
- * of the kind that the op is for), -EACCES, with a text. ACCEPT takes "" for the namespace itself:
- * the changes of cells that nobody owns.
+ * NUL, `bytes` in all. Idempotent: a repeated CHANGE succeeds. The answer is a REGISTERED with a
+ * result for each name (its slot and generation); err is 0, -ENOENT, -EINVAL (not of the kind that
+ * the op is for) or -EACCES, with a text. ACCEPT takes "" for the namespace itself: the changes of
+ * cells that nobody owns.
  */
 enum wire_change_op {
 	WIRE_PIN_HOT = 1,
@@ -90,14 +90,14 @@ struct wire_status {
 	char socket[112];
 	char state_folder[256];
 	char name_space[SHM_NAMESPACE_MAX];
-	char sandbox[128]; /* what the worker gave up, or what is missing and why */
+	char sandbox[128]; /* the rights that the worker gave up, or what is missing and why */
 };
 
 /* WIRE_CLIENTS: at most WIRE_CLIENTS_MAX records an answer; fewer: that was the last. */
 #define WIRE_CLIENTS_MAX 512u
 struct wire_client {
 	uint64_t id;
-	uint64_t since_real_ns; /* this worker has known it since */
+	uint64_t since_real_ns; /* when this worker got it */
 	uint64_t registered_nr; /* names that it asked this worker for */
 	uint32_t pid, uid;
 	uint32_t access; /* enum wire_access */
@@ -112,7 +112,8 @@ struct wire_explain {
 	uint32_t slot, generation;
 	uint32_t heat; /* enum wire_heat */
 	uint32_t why;  /* enum shm_why; 0: it has been so since it was registered */
-	uint64_t since_real_ns; /* 0: since it was registered, or longer than anyone remembers */
+	uint64_t since_real_ns; /* 0: since it was registered, or since before the recorded
+				 * changes */
 	float rate;	   /* now, adds a second; NaN: not known */
 	float rate_before; /* at the change */
 	float rate_after;  /* in the second after it; NaN: not known */
@@ -121,11 +122,11 @@ struct wire_explain {
 	uint32_t row;	   /* its number, or SHM_ROW_NONE */
 	uint32_t pin;	   /* enum wire_hot_rule: an operator's pin */
 	uint32_t rule;	   /* enum wire_hot_rule: the configuration's */
-	uint32_t can_have_row; /* 0: of a kind that never gets one */
+	uint32_t can_have_row; /* 0: counters of this kind never get one */
 	uint32_t is_suspect;
 	int64_t frozen, summed; /* what is shown and what the cells say; equal unless suspect */
 	float rate_up, rate_down; /* the thresholds */
-	uint32_t quiet_s;	   /* so many seconds under rate_down retire it */
+	uint32_t quiet_s;	   /* seconds under rate_down after which the row is retired */
 	uint32_t ttl_s;		   /* 0: none */
 	uint32_t idle_s;	   /* since its last change; UINT32_MAX: this worker saw none */
 	uint32_t reserved;
@@ -146,7 +147,7 @@ struct wire_lanes {
 #define WIRE_CHANGES_MAX 512u
 struct wire_changes {
 	uint64_t first;
-	uint64_t changes_nr; /* so many there were in all */
+	uint64_t changes_nr; /* the number of all changes so far */
 	struct change_shm changes[];
 };
 
@@ -162,8 +163,8 @@ struct wire_probe {
 	uint32_t state;	    /* enum wire_probe_state */
 	uint32_t origin;    /* enum wire_probe_origin */
 	uint32_t keys_nr;   /* counters registered so far, by label set */
-	uint32_t keys_max;  /* of keys that are not known before: so many have room; 0: all have */
-	uint32_t is_default; /* asked for by `probes = default` */
+	uint32_t keys_max;  /* hashed keys: the room for them; 0: all have room */
+	uint32_t is_default; /* `probes = default` attaches it */
 	uint32_t is_pinned;  /* counts on when no talead runs */
 	uint32_t is_adopted; /* was counting before this talead started */
 	uint32_t cost_ms;    /* length of the window that these are of; 0: none yet */
@@ -171,20 +172,20 @@ struct wire_probe {
 	uint64_t since_real_ns;
 	uint64_t events;   /* kept + overflow + folded */
 	uint64_t missed;   /* recursion_misses of its programs: known loss */
-	uint64_t overflow; /* what found no room for its key; in talea="other" */
-	uint64_t refused;  /* adds that were so */
-	uint64_t folded;   /* what keys held whose owner is gone; in talea="removed" */
-	uint64_t freed_nr; /* so many keys */
+	uint64_t overflow; /* events without room for their key; in talea="other" */
+	uint64_t refused;  /* adds without room for their key */
+	uint64_t folded;   /* events of keys whose owner is gone; in talea="removed" */
+	uint64_t freed_nr; /* freed keys */
 	char reason[256];  /* why it is not attached */
 	char fix[256];	   /* what to type */
 	char unpinned_why[128]; /* attached and not pinned: why */
 };
 
 /*
- * PROBE: what an admin does to probes; the text has no NUL. ATTACH: a spec as in spec/probe_spec.h;
- * a repeated one finds it done. DETACH, REPLACE: a probe's name. COST: no text; ms of statistics,
- * and the answer comes when they are over. The answer is an ANSWER with what WIRE_PROBES and the
- * probe's record (COST: none), or an ERROR with why and what to do.
+ * PROBE: a probe request of an admin; the text has no NUL. ATTACH: a spec as in spec/probe_spec.h;
+ * a repeated one succeeds. DETACH, REPLACE: a probe's name. COST: no text; ms of statistics, after
+ * which the answer comes. The answer is an ANSWER with what WIRE_PROBES and the probe's record
+ * (COST: none), or an ERROR with why and what to do.
  */
 enum wire_probe_op {
 	WIRE_PROBE_ATTACH = 1, WIRE_PROBE_DETACH = 2, WIRE_PROBE_REPLACE = 3, WIRE_PROBE_COST = 4,
@@ -195,7 +196,8 @@ struct wire_probe_change {
 	uint32_t op; /* enum wire_probe_op */
 	uint32_t bytes; /* of the text, below WIRE_TEXT_MAX */
 	uint32_t ms;
-	uint32_t is_checked_only; /* ATTACH: parse it and say what it would do; nothing is attached */
+	uint32_t is_checked_only; /* ATTACH: parse it and answer what it would attach; attach
+				   * nothing */
 	char text[];
 };
 

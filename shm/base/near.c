@@ -23,7 +23,7 @@ uint32_t near_distance(const char *a, const char *b)
 		for (uint32_t j = 1; j <= b_len; j++) {
 			row[j] = least(above[j - 1] + (a[i - 1] != b[j - 1]),
 				       least(above[j], row[j - 1]) + 1);
-			/* Two letters swapped are one slip of the hand. */
+			/* Two exchanged letters are one slip of the hand. */
 			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
 				row[j] = least(row[j], older[j - 2] + 1);
 		}

@@ -23,7 +23,7 @@ static int peer_groups(int sock, gid_t primary, struct peer *ret)
 	socklen_t bytes = 0;
 	gid_t *groups;
 
-	/* Asked with no room it tells how much is needed. */
+	/* Called with no room, getsockopt returns how much is needed. */
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERGROUPS, NULL, &bytes) && errno != ERANGE)
 		bytes = 0;
 	groups = malloc(bytes + sizeof(*groups));
@@ -69,7 +69,7 @@ static bool group_listed(const struct peer *p, const gid_t *list, uint32_t nr)
 	return false;
 }
 
-/* Root and the daemon's own uids could take the memory without asking: they are always let in. */
+/* Root and the daemon's own uids could take the memory in any case: they may always attach. */
 static bool may_write(const struct peer *p, const struct config *config,
 		      const struct config_namespace *ns)
 {

@@ -36,7 +36,7 @@ struct connection *connection_open(struct control *c, uint64_t id, int fd,
 
 	if (!conn || c->connections.nr == LINK_CLIENTS_MAX ||
 	    epoll_ctl(c->epoll, EPOLL_CTL_ADD, fd, &e)) {
-		/* The keeper stops accepting at its own, same limit. */
+		/* The keeper stops accepting at its own limit, which is the same. */
 		shutdown(fd, SHUT_RDWR);
 		close(fd);
 		free(conn);
@@ -143,7 +143,7 @@ void connections_fini(struct control *c)
 void connection_send(struct control *c, struct connection *conn, const void *msg, const int *fds,
 		     unsigned int fds_nr)
 {
-	/* A client that does not read its answers gets no more of them. */
+	/* A client that does not read its answers gets no more of them: its connection ends. */
 	if (wire_send(conn->fd, msg, fds, fds_nr, MSG_DONTWAIT))
 		connection_end(c, conn);
 }
@@ -218,7 +218,7 @@ void connection_receive(struct control *c, struct connection *conn)
 			connection_pause(c, conn, true);
 			return;
 		}
-		/* No fd is ever taken from a client. */
+		/* The worker takes no fd from a client. */
 		got = wire_recv(conn->fd, r->message, WIRE_MAX, NULL, 0, NULL, MSG_DONTWAIT);
 		err = got <= 0 ? (int)got : wire_admin_check(r->message, (size_t)got);
 		if (got == 0 || (got < 0 && got != -EAGAIN && got != -EMSGSIZE))

@@ -35,9 +35,10 @@ struct connection {
 	enum connection_state state;
 	uint32_t idx; /* in struct connections */
 	uint64_t deadline_ns;
-	uint64_t since_real_ns; /* this worker has had it since */
+	uint64_t since_real_ns; /* when this worker got it */
 	bool is_asking; /* a request of it is with the fold thread or the keeper */
-	bool is_paused; /* not read from: it is asking, or no request is free to receive into */
+	bool is_paused; /* not read from: it is asking, or there was no free request to receive
+			 * into */
 	struct connection *next_ended;
 
 	/* From HELLO on. */
@@ -57,7 +58,7 @@ struct connections {
 	uint64_t overdue_ns;	  /* no deadline is before */
 };
 
-/* Takes fd, which is closed when there is no room. NULL then. */
+/* Takes fd. When there is no room it closes fd and returns NULL. */
 struct connection *connection_open(struct control *c, uint64_t id, int fd,
 				   enum connection_state state);
 void connection_end(struct control *c, struct connection *conn);
@@ -94,7 +95,8 @@ void connections_unpause(struct control *c);
 /* Refuses those that sent no HELLO in time. Returns the next deadline, UINT64_MAX: none. */
 uint64_t connections_overdue(struct control *c);
 
-/* The worker ends: closes the sockets, which go on for the next worker. */
+/* The worker ends: closes the sockets. The keeper's duplicates keep them open for the next
+ * worker. */
 void connections_fini(struct control *c);
 
 #endif

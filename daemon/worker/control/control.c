@@ -60,7 +60,7 @@ static void control_round(struct control *c)
 			answers_take(c);
 		else if (conn->state == CONNECTION_ENDED || c->is_stopping)
 			continue;
-		else if (conn->is_paused) /* no input is asked for: it hung up */
+		else if (conn->is_paused) /* epoll was asked for no input: the client hung up */
 			connection_end(c, conn);
 		else
 			connection_receive(c, conn);

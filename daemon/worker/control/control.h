@@ -25,7 +25,7 @@ struct control {
 	int epoll;
 	uint64_t worker_started_real_ns;
 
-	struct space *spaces[SPACES_MAX]; /* those that fold answered to be open */
+	struct space *spaces[SPACES_MAX]; /* those that the fold thread has opened */
 	uint32_t spaces_nr;
 	struct connections connections;
 	struct client_requests requests;
@@ -33,12 +33,12 @@ struct control {
 	struct orders orders;
 
 	uint64_t orphaned_ns; /* the link ended then; 0: it is up */
-	bool is_stopping;     /* the keeper sent stop: nothing more is taken */
+	bool is_stopping;     /* the keeper sent LINK_STOP: further messages are ignored */
 	bool is_over;
 	int result;
 };
 
-/* Runs until the keeper says stop and fold has ended (0), or the keeper is gone (-EPIPE). */
+/* Runs until the keeper sends LINK_STOP and fold has ended (0), or the keeper is gone (-EPIPE). */
 int control_run(struct control *c, struct worker_start *ws, struct registry *registry,
 		struct fold *fold);
 

@@ -175,7 +175,7 @@ static void message_apply(struct control *c, const struct link_msg *m, const int
 		.request = { .serve = serve_stop, .finish = finish_stop },
 	};
 
-	if (c->is_stopping) /* the last request is on its way */
+	if (c->is_stopping) /* the fold thread has the last request */
 		return;
 	switch (m->kind) {
 	case LINK_CLIENT:

@@ -33,7 +33,7 @@ static void hello_welcome(struct control *c, struct connection *conn,
 	connection_send(c, conn, &m, fds, m.fds_nr);
 }
 
-/* Which namespace this HELLO may have; 0, or -errno with the sentence. */
+/* Which namespace this HELLO may have: 0, or -errno with why. */
 static int hello_check(struct control *c, struct connection *conn, const struct wire_hello *m,
 		       struct space **ret_space, struct access_peer *ret_peer, struct why *why)
 {
@@ -108,7 +108,8 @@ static void request_begin(struct connection *conn, struct client_request *r, req
 	r->uid = conn->peer.uid;
 }
 
-/* A connection has one request at a time: it is not read from until this one is answered. */
+/* A connection has one request at a time: control does not read from it until this one is
+ * answered. */
 static void request_ask(struct control *c, struct connection *conn, struct client_request *r)
 {
 	connection_hold(c, conn);
@@ -138,7 +139,7 @@ static bool message_register(struct control *c, struct connection *conn, struct 
 	return true;
 }
 
-/* May it do what is only for admins? Sends the others why not. */
+/* May this client do what only admins may? Sends the others an error. */
 static bool message_is_allowed(struct control *c, struct connection *conn, uint32_t number,
 			       const char *what)
 {
@@ -172,7 +173,7 @@ static bool message_query(struct control *c, struct connection *conn, struct cli
 	const struct wire_query *q = (const struct wire_query *)r->message;
 	int err;
 
-	/* What only the fold thread knows. */
+	/* The fold thread alone knows these. */
 	if (q->what == WIRE_EXPLAIN || q->what == WIRE_LANES) {
 		request_begin(conn, r, serve_query);
 		request_ask(c, conn, r);

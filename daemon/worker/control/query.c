@@ -159,7 +159,7 @@ void query_probe(const struct control *c, uint32_t id, struct wire_probe *p)
 	}
 }
 
-/* Those that there are, from the from-th on. */
+/* The probes that exist, from the from-th on. */
 static uint32_t probes_fill(const struct control *c, uint64_t from, struct wire_probe *ret)
 {
 	uint32_t nr = 0;
@@ -175,7 +175,7 @@ static uint32_t probes_fill(const struct control *c, uint64_t from, struct wire_
 	return nr;
 }
 
-/* Those of the client's namespace, from the from-th on. */
+/* The connections to the client's namespace, from the from-th on. */
 static uint32_t clients_fill(const struct control *c, const struct connection *conn, uint64_t from,
 			     struct wire_client *ret)
 {

@@ -34,7 +34,7 @@ static void claim_of(const struct wire_entry *e, uid_t uid, struct claim *ret)
 		.label = e->bytes + e->name_bytes + e->help_bytes, .label_len = e->label_bytes,
 		.family = e->family, .family_generation = e->family_generation,
 	};
-	/* What a message says and its type does not have is not part of the name. */
+	/* A field that the entry's type does not have is not part of the name. */
 	if (ret->type != SHM_FAMILY && ret->type != SHM_LEVEL_FAMILY) {
 		ret->key_kind = 0;
 		ret->label_len = 0;
@@ -65,15 +65,16 @@ uint32_t serve_begin(struct client_request *r)
 		claim_of(e, r->uid, &c);
 		if (register_find(r->space, &c, result, why) == 1)
 			continue;
-		/* Refusals are counted in D, which is the fold thread's. */
+		/* The fold thread refuses: it alone counts refusals in D. */
 		*result = (struct wire_result){ .slot = SHM_SLOT_NONE };
 		missing++;
 	}
 	return missing;
 }
 
-/* Appends an explanation; the same as the last one is sent once, and so is the last that fits. */
-static uint32_t text_put(struct wire_registered *reply, const char *why, uint32_t last_at)
+/* Appends an explanation. One that equals the last, or does not fit any more, is sent as the
+ * last. */
+static uint32_t reply_text(struct wire_registered *reply, const char *why, uint32_t last_at)
 {
 	char *texts = (char *)&reply->results[reply->nr];
 	uint32_t len = (uint32_t)strlen(why) + 1, at = reply->text_bytes;
@@ -110,7 +111,7 @@ void serve_register(struct fold *f, struct request *request, const struct config
 		claim_of(e, r->uid, &c);
 		register_claim(r->space, &quota, &c, result, why);
 		if (result->err)
-			result->text_at = last_at = text_put(r->reply, why, last_at);
+			result->text_at = last_at = reply_text(r->reply, why, last_at);
 	}
 }
 
@@ -122,7 +123,7 @@ static int change_pin(struct client_request *r, const struct config *config, enu
 	return heat_pin(r->space, config, slot, pin, r->uid, why, REGISTER_WHY_MAX);
 }
 
-/* Does it to one slot; on an error with words in why. */
+/* Applies the change to one slot; on an error with a sentence in why. */
 static int change_one(struct client_request *r, const struct config *config, uint32_t slot, char *why)
 {
 	const struct wire_change *m = (const struct wire_change *)r->message;
@@ -152,7 +153,7 @@ static int change_one(struct client_request *r, const struct config *config, uin
 				 "counters and levels live as long as their namespace");
 		return err;
 	}
-	/* One that is not suspect was accepted before: a repeated request finds it done. */
+	/* A counter that is not suspect was accepted before: a repeated request finds it done. */
 	err = suspect_accept(r->space, slot, r->uid);
 	return err == -EINVAL ? 0 : err;
 }
@@ -191,20 +192,20 @@ void serve_change(struct fold *f, struct request *request, const struct config *
 			snprintf(why, sizeof(why), "there is no such counter");
 		}
 		if (result->err)
-			result->text_at = last_at = text_put(r->reply, why, last_at);
+			result->text_at = last_at = reply_text(r->reply, why, last_at);
 	}
 }
 
 /* --- QUERY ------------------------------------------------------------------------------------ */
 
-/* What the last full second was like, if the slot is among the busiest. */
+/* The rate of the last full second, if the slot is among the busiest. */
 static void explain_rate(const struct space *space, struct wire_explain *e)
 {
 	uint64_t tick = shm_count_read(&space->t->busy_tick);
 	const struct busy_shm *b = (const struct busy_shm *)(const void *)
 		((const char *)space->t + SHM_T_BUSY + (tick & 1) * SHM_T_BUSY_BYTES);
 
-	/* In the list of all that changed, one that is not in it did not. */
+	/* A list of all counters that changed: one that is not in it did not change. */
 	e->rate = b->all ? 0 : NAN;
 	for (uint32_t i = 0; i < b->nr && i < SHM_BUSY_NR; i++) {
 		if (b->slot[i] != e->slot || b->generation[i] != e->generation)

@@ -29,7 +29,7 @@ static uint64_t thread_cpu_ns(void)
 
 /* --- folding ---------------------------------------------------------------------------------- */
 
-/* What a read of the busiest counter takes, as a client makes it. */
+/* How long a read of the busiest counter takes, made as a client makes it. */
 static void read_sample(struct space *space)
 {
 	uint64_t *ns = space->t->read_ns, begin, epoch, value = 0;
@@ -42,7 +42,8 @@ static void read_sample(struct space *space)
 	shm_count_set(&ns[0], (mono_ns() - begin) / READ_SAMPLES);
 	begin = mono_ns();
 	for (int i = 0; i < READ_SAMPLES; i++) {
-		/* ORDER(epoch): as talea_read does; nobody publishes meanwhile. */
+		/* ORDER(epoch): as talea_read does; this thread, which publishes, does not publish
+		 * meanwhile. */
 		epoch = shm_take(&space->t->epoch);
 		totals = space_totals(space, epoch & 1);
 		value += shm_count_read(&totals[slot]) + shm_seq_read_retry(&space->t->epoch, epoch);
@@ -106,7 +107,8 @@ static void selftest_take(struct fold *f, const struct config *config)
 	}
 }
 
-/* Rows are free and members gone, a part with every fold when they are very many. */
+/* Ends what waited for the grace period: rows become free, members go. When they are very many, a
+ * part with every fold. */
 static void grace_end(struct fold *f)
 {
 	bool is_all = true;
@@ -277,7 +279,7 @@ static struct request *queue_take(struct fold_queue *q)
 	return node ? caa_container_of(node, struct request, node) : NULL;
 }
 
-/* Serves what is there until the next fold is due: a flood of requests delays it by one. */
+/* Serves the queue until the next fold is due: a flood of requests delays it by one. */
 static void requests_serve(struct fold *f, uint64_t next_ns)
 {
 	struct request *r;
@@ -288,7 +290,7 @@ static void requests_serve(struct fold *f, uint64_t next_ns)
 		return;
 	cpu_ns = thread_cpu_ns();
 	while (mono_ns() < next_ns && (r = queue_take(&f->requests)) != NULL) {
-		/* Read before: one that is not answered may be asked again by the time it is
+		/* Read before: a request that is not answered may be asked again as soon as it is
 		 * served. */
 		bool is_answered = r->finish != NULL;
 
@@ -420,7 +422,7 @@ int fold_init(struct fold *f, struct worker_start *ws, struct registry *registry
 	if (err)
 		return err;
 	probes_open(f, ws);
-	/* Rates go on from the totals of the former worker, so from their time. */
+	/* Rates continue from the totals of the former worker, so from their time. */
 	t = f->spaces[0]->t;
 	last_ns = shm_count_read(&t->fold_mono_ns[shm_count_read(&t->epoch) & 1]);
 	f->schedule.began_ns = f->schedule.second_ns = last_ns ? last_ns : mono_ns();

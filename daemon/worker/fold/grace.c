@@ -19,7 +19,7 @@
 #include "shm/base/clock.h"
 
 #define ONLINE "/sys/devices/system/cpu/online"
-#define SPACING_NS (NS_PER_S / 100) /* each visit interrupts who runs there */
+#define SPACING_NS (NS_PER_S / 100) /* each visit interrupts the program that runs there */
 #define CLOSE_NS (2 * NS_PER_S)
 #define CLOSE_STEP_NS 200000
 
@@ -67,7 +67,7 @@ static int online_read(int fd, cpu_set_t *ret)
 	return CPU_COUNT(ret) ? 0 : -EINVAL;
 }
 
-/* Runs on one CPU; a thread that was moved has made the scheduler switch there. */
+/* Runs on one CPU: moving the thread there makes the scheduler switch. */
 static bool cpu_visit(unsigned int cpu)
 {
 	cpu_set_t one;
@@ -84,8 +84,8 @@ uint32_t grace_visit(int online_fd)
 	cpu_set_t online;
 	uint32_t blocked = 0;
 
-	/* ORDER(grace): which CPUs are online is asked after the route was stored. One that comes
-	 * later began no section before that: what moves to it is aborted. */
+	/* ORDER(grace): the list of online CPUs is read after the route was stored. A CPU that
+	 * comes online later has no section from before: what moves to it is aborted. */
 	shm_fence();
 	if (online_read(online_fd, &online))
 		return SHM_CPUS_MAX;
@@ -94,7 +94,7 @@ uint32_t grace_visit(int online_fd)
 
 		if (!CPU_ISSET(cpu, &online) || cpu_visit(cpu))
 			continue;
-		/* Gone offline meanwhile: all that ran there was moved, and so aborted. */
+		/* It went offline meanwhile: all that ran there was moved, and so aborted. */
 		if (online_read(online_fd, &still) || CPU_ISSET(cpu, &still))
 			blocked++;
 	}
@@ -129,7 +129,7 @@ static void grace_run(struct grace *g)
 	}
 	sched_setaffinity(0, sizeof(g->home), &g->home);
 	if (blocked)
-		return; /* it ends unanswered: nothing was given back */
+		return; /* stopping: the grace period has not passed, and nothing was given back */
 	shm_set32(&g->blocked, 0);
 	shm_count_set(&g->last_ns, mono_ns() - begin_ns);
 	fold_ask(g->fold, &g->passed);
@@ -162,10 +162,11 @@ static void *grace_thread(void *arg)
 	int result;
 
 	prctl(PR_SET_NAME, "talea-grace");
-	/* On a machine so busy that nothing is learnt it is tried again; nothing is reused before. */
+	/* A busy machine may give no result: then the thread tries again. Nothing is reused
+	 * before. */
 	while ((result = rseq_selftest(1)) == -EAGAIN && !is_stopping(g))
 		nap(NS_PER_S);
-	if (result != -EAGAIN) /* else the end came first, and nothing was learnt */
+	if (result != -EAGAIN) /* otherwise the end came before a result */
 		shm_set32(&g->selftest, selftest_judge(result));
 	sched_setaffinity(0, sizeof(g->home), &g->home);
 	for (;;) {
@@ -222,7 +223,8 @@ void grace_close(struct grace *g)
 
 	shm_set32(&g->is_stopping, 1);
 	sem_post(&g->asked);
-	/* Not by a join with a time limit: the only one that all tools know follows the wall clock. */
+	/* Polls, because the only join with a time limit that all tools know follows the wall
+	 * clock. */
 	while (!shm_read32(&g->has_ended) && mono_ns() < end_ns)
 		nap(CLOSE_STEP_NS);
 	if (!shm_read32(&g->has_ended))
