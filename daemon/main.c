@@ -1,4 +1,5 @@
-/* talead's command line. All else is the keeper's. */
+/* The command line of talead. It runs one action, or gives the keeper the worker's entry and runs
+ * it. */
 #define _GNU_SOURCE
 #include <argp.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 #include "daemon/link/log.h"
 #include "daemon/worker/worker.h"
 
-/* TALEA_VERSION comes from the build: talea.h is the library's. */
+/* TALEA_VERSION comes from the build: the daemon does not include the library's talea.h. */
 const char *argp_program_version = "talead " TALEA_VERSION;
 
 enum {
@@ -21,7 +22,7 @@ enum {
 
 struct arguments {
 	struct config_source source;
-	int action; /* 0, or one of the OPTION_s that are one at a time */
+	int action; /* 0, or one of the OPTION_s that exclude each other */
 	const char *glob;
 	bool is_json;
 };
@@ -30,15 +31,16 @@ static const struct argp_option options[] = {
 	{ "config", 'c', "FILE", 0, "read FILE, and neither " CONFIG_FILE " nor conf.d", 0 },
 	{ "socket", OPTION_SOCKET, "PATH", 0, "serve clients on this socket", 0 },
 	{ "state", OPTION_STATE, "DIR", 0, "keep locks and state in this folder", 0 },
-	{ "check-config", OPTION_CHECK, NULL, 0, "read the configuration, say what is wrong, end", 1 },
+	{ "check-config", OPTION_CHECK, NULL, 0,
+	  "check the configuration, print what is wrong, end", 1 },
 	{ "print-config", OPTION_PRINT, NULL, 0,
-	  "print the effective values and where each came from", 1 },
+	  "print the effective values and where each comes from", 1 },
 	{ "stop", OPTION_STOP, NULL, 0,
-	  "end the talead that runs on the state folder, and wait until it has", 1 },
+	  "stop the talead that runs on the state folder, and wait for its end", 1 },
 	{ "unpin", OPTION_UNPIN, NULL, 0,
-	  "end the kernel probes that count on after a talead on the state folder has ended", 1 },
+	  "end the kernel probes that are pinned in the state folder", 1 },
 	{ "doctor", OPTION_DOCTOR, NULL, 0,
-	  "try what kernel probes need on this machine, and say what is missing", 1 },
+	  "try what kernel probes need on this machine, and print what is missing", 1 },
 	{ "available", OPTION_AVAILABLE, "GLOB", 0, "list the events that a probe can count here", 1 },
 	{ "json", OPTION_JSON, NULL, 0, "with --doctor and --available: as JSON", 1 },
 	{ NULL, 0, NULL, 0, NULL, 0 },
@@ -88,10 +90,10 @@ static error_t take_option(int key, char *text, struct argp_state *state)
 static const struct argp argp = {
 	.options = options,
 	.parser = take_option,
-	.doc = "Counts at memory speed: serves shared counters to the processes of this host, beside "
-	       "those of the kernel.\vRuns in the foreground. SIGHUP reads the configuration again, "
-	       "SIGTERM and SIGINT end it. Exit status: 0 ended as asked, 1 failed, 2 usage, 3 "
-	       "(--stop) no talead runs.",
+	.doc = "Counts at memory speed: serves shared counters to the processes of this host, and "
+	       "counts kernel events.\vRuns in the foreground. SIGHUP reads the configuration "
+	       "again, SIGTERM and SIGINT end it. Exit status: 0 ended as asked, 1 failed, 2 usage, "
+	       "3 (--stop) no talead runs.",
 };
 
 int main(int argc, char **argv)
@@ -107,8 +109,8 @@ int main(int argc, char **argv)
 		return available_run(a.glob, stdout, a.is_json);
 	if (config_load(&a.source, &config, &origins, log_text)) {
 		if (a.action == OPTION_STOP)
-			log_line("nothing was stopped. fix: mend the configuration, or kill -TERM the "
-				 "pid in the file keeper.lock of the state folder");
+			log_line("no talead was stopped: the configuration has mistakes. fix: correct "
+				 "them, or kill -TERM the pid in the state folder's keeper.lock");
 		return 1;
 	}
 	if (a.action == OPTION_PRINT)

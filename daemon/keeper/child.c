@@ -20,7 +20,7 @@ static void child_kill_due(void *owner)
 {
 	struct child *child = owner;
 
-	log_line("the %s %d does not end: it is killed", child->name, child->pid);
+	log_line("the %s %d does not end: the keeper kills it", child->name, child->pid);
 	child_kill(child);
 }
 
@@ -124,7 +124,8 @@ void child_send(struct child *child, const struct link_msg *msg, const int *fds,
 	while ((err = link_send(child->link, msg, fds, nr)) == -EAGAIN && mono_ns() < end)
 		nanosleep(&pause, NULL);
 	if (err == -EAGAIN)
-		log_line("the %s %d receives no messages: it is killed", child->name, child->pid);
+		log_line("the %s %d receives no messages: the keeper kills it", child->name,
+			 child->pid);
 	if (err)
 		child_kill(child);
 }
@@ -188,10 +189,11 @@ static void child_log_death(const struct child *child, int status, bool is_oom, 
 	else
 		snprintf(how, sizeof(how), "ended with exit code %d", WEXITSTATUS(status));
 	if (is_restarted && !loop_timer_is_due(&child->start))
-		snprintf(next, sizeof(next), "; three deaths in 10 s: starting another in %u s",
+		snprintf(next, sizeof(next),
+			 "; three deaths in 10 s: the keeper starts another in %u s",
 			 child->wait_s);
 	else if (is_restarted)
-		snprintf(next, sizeof(next), "; starting another");
+		snprintf(next, sizeof(next), "; the keeper starts another");
 	log_line("the %s %d %s%s", child->name, child->pid, how, next);
 }
 

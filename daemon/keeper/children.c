@@ -16,7 +16,7 @@
 
 /* --- what a worker is born with -------------------------------------------------------------- */
 
-static void worker_clients(struct clients *c, struct worker_start *ws, struct fd_list *keep)
+static void birth_clients(struct clients *c, struct worker_start *ws, struct fd_list *keep)
 {
 	struct held_list *lists[] = { &c->served, &c->pending };
 	const struct held_client *h;
@@ -33,7 +33,7 @@ static void worker_clients(struct clients *c, struct worker_start *ws, struct fd
 		}
 }
 
-static struct worker_start *worker_set(struct keeper *k, int link, struct fd_list *keep)
+static struct worker_start *birth_make(struct keeper *k, int link, struct fd_list *keep)
 {
 	struct worker_start *ws = calloc(1, sizeof(*ws));
 	int fds[PROBE_FDS_MAX];
@@ -50,7 +50,7 @@ static struct worker_start *worker_set(struct keeper *k, int link, struct fd_lis
 		for (unsigned int nr = probe_fds_get(&ws->probes[i], fds); nr; nr--)
 			fd_list_add(keep, fds[nr - 1]);
 	}
-	worker_clients(&k->clients, ws, keep);
+	birth_clients(&k->clients, ws, keep);
 	ws->link_fd = link;
 	ws->state_fd = k->state.fd;
 	fd_list_add(keep, link);
@@ -64,7 +64,7 @@ static struct worker_start *worker_set(struct keeper *k, int link, struct fd_lis
 	return ws;
 }
 
-static void worker_signals(void)
+static void birth_signals(void)
 {
 	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
 	sigset_t none;
@@ -79,7 +79,7 @@ static void worker_signals(void)
 
 /* Waits until the keeper has sent this worker's pidfd to the standby: a worker that the standby
  * could not kill at a takeover never runs. */
-static void worker_await_go(int link)
+static void birth_await_go(int link)
 {
 	struct pollfd p = { .fd = link, .events = POLLIN };
 	struct link_msg msg;
@@ -92,24 +92,24 @@ static void worker_await_go(int link)
 		_exit(0);
 }
 
-static _Noreturn void worker_child(struct keeper *k, int link)
+static _Noreturn void birth(struct keeper *k, int link)
 {
 	struct fd_list keep = { 0 };
 	struct worker_start *ws;
 
-	worker_signals();
+	birth_signals();
 	prctl(PR_SET_NAME, "talead-worker");
-	ws = worker_set(k, link, &keep);
+	ws = birth_make(k, link, &keep);
 	fd_list_close_others(&keep);
 	if (rights_drop(&ws->config))
 		_exit(1);
-	worker_await_go(link);
+	birth_await_go(link);
 	_exit(k->children.worker_run(ws));
 }
 
 /* --- starting and reaping -------------------------------------------------------------------- */
 
-static void worker_start(struct keeper *k)
+static void children_start_worker(struct keeper *k)
 {
 	struct children *c = &k->children;
 	struct link_msg msg = { .kind = LINK_WORKER };
@@ -120,7 +120,7 @@ static void worker_start(struct keeper *k)
 	c->incarnation = us > c->incarnation ? us : c->incarnation + 1;
 	got = child_fork(&c->worker, &link);
 	if (got == 1)
-		worker_child(k, link);
+		birth(k, link);
 	if (got) {
 		child_start_failed(&c->worker, got);
 		return;
@@ -134,7 +134,7 @@ static void worker_start(struct keeper *k)
 	link_send_plain(c->worker.link, LINK_GO, 0, 0);
 }
 
-static void standby_start(struct keeper *k)
+static void children_start_standby(struct keeper *k)
 {
 	struct child *standby = &k->children.standby;
 	int link, got = child_fork(standby, &link);
@@ -155,11 +155,12 @@ void children_ensure(struct keeper *k)
 
 	if (k->phase != PHASE_RUN)
 		return;
-	/* The standby first: a worker answers clients, and they must be held twice by then. */
+	/* Starts the standby first: a worker answers clients, and then two processes must hold
+	 * them. */
 	if (!c->standby.pid && loop_timer_is_due(&c->standby.start))
-		standby_start(k);
+		children_start_standby(k);
 	if (!k->self.is_standby && !c->worker.pid && loop_timer_is_due(&c->worker.start))
-		worker_start(k);
+		children_start_worker(k);
 }
 
 void children_reap(struct keeper *k)

@@ -99,8 +99,8 @@ int clients_add(struct clients *c, uint64_t id, int fd, enum held_step step)
 /* Sends the reason to a client that cannot be served, and ends its connection. */
 static void clients_refuse(int fd)
 {
-	static const char text[] = "talead serves as many clients as it can. fix: fewer processes, or "
-				   "a higher limit of open files (ulimit -n) for talead";
+	static const char text[] = "talead holds as many clients as it can. fix: end some clients, or "
+				   "start talead with a higher limit of open files (ulimit -n)";
 	struct wire_error msg = {
 		.head = { .magic = WIRE_MAGIC, .version = WIRE_VERSION, .kind = WIRE_ERROR,
 			  .length = offsetof(struct wire_error, text) + sizeof(text) },
@@ -138,11 +138,12 @@ static void clients_accept_failed(struct listener *l, int err)
 	if (err == EAGAIN || err == EINTR || err == ECONNABORTED)
 		return;
 	if ((err == EMFILE || err == ENFILE) && clients_refuse_with_reserve(l)) {
-		log_limited(&limit, "a client was refused: no file descriptor is left. fix: a higher "
-				    "limit of open files (ulimit -n)");
+		log_limited(&limit, "the keeper refused a client: no file descriptor is left. fix: "
+				    "start talead with a higher limit of open files (ulimit -n)");
 		return;
 	}
-	log_limited(&limit, "no client can be accepted: %s", strerror(err));
+	log_limited(&limit, "the keeper cannot accept clients: %s. it tries again in 0.1 s",
+		    strerror(err));
 	listener_pause(l, 10 * RETRY_NS);
 }
 
@@ -162,7 +163,7 @@ void clients_accept(struct clients *c, struct listener *l)
 		if (!err)
 			continue;
 		clients_refuse(fd);
-		log_limited(&limit, "a client was refused: %u are connected%s%s", c->nr,
+		log_limited(&limit, "the keeper refused a client: %u are connected%s%s", c->nr,
 			    err == -ENOSPC ? "" : ", and ", err == -ENOSPC ? "" : strerror(-err));
 	}
 }

@@ -19,7 +19,7 @@
 #include "shm/base/clock.h"
 
 #define FILES_WANTED 8192u
-#define FILES_OWN 768u /* kept from clients where there are few: regions, probes, links */
+#define FILES_OWN 768u /* for regions, probes and links: not for clients */
 #define MESSAGES_NR 16 /* of one child at a time */
 #define END_NS NS_PER_S
 #define STOP_STANDBY_NS (2 * NS_PER_S)
@@ -37,7 +37,7 @@ static void keeper_stop_child(struct keeper *k, enum phase phase, struct child *
 	child_send(child, &(struct link_msg){ .kind = LINK_STOP }, NULL, 0);
 }
 
-/* The standby first, or it would take the end of the keeper for its death. */
+/* Stops the standby first: else it would take over when the keeper ends. */
 static void keeper_stop(struct keeper *k)
 {
 	if (k->phase != PHASE_RUN)
@@ -58,7 +58,7 @@ static void keeper_stop_next(struct keeper *k)
 
 static void keeper_close(struct keeper *k)
 {
-	/* What is pinned goes on counting. */
+	/* Pinned probes count on: their pins hold them. */
 	for (uint32_t i = 0; i < PROBES_MAX; i++)
 		probe_close(&k->probes.live[i]);
 	pins_close(&k->probes.pins);
@@ -96,7 +96,7 @@ static void keeper_accept(void *owner, struct loop_watch *w)
 	clients_accept(&k->clients, &k->listener);
 }
 
-static bool standby_message(struct keeper *k, const struct link_msg *msg)
+static bool keeper_take_standby(struct keeper *k, const struct link_msg *msg)
 {
 	if (msg->kind != LINK_HELD)
 		return false;
@@ -104,7 +104,7 @@ static bool standby_message(struct keeper *k, const struct link_msg *msg)
 	return true;
 }
 
-static bool worker_message(struct keeper *k, const struct link_msg *msg)
+static bool keeper_take_worker(struct keeper *k, const struct link_msg *msg)
 {
 	if (msg->kind == LINK_READY)
 		log_line("ready on %s (pid %d, worker %d)", k->config.socket, k->self.pid,
@@ -117,7 +117,8 @@ static bool worker_message(struct keeper *k, const struct link_msg *msg)
 	return true;
 }
 
-/* What is left wakes the loop again: a child that never stops sending keeps no other one waiting. */
+/* Messages beyond MESSAGES_NR wake the loop again: a child that never stops sending delays no
+ * other. */
 static void keeper_receive(struct keeper *k, struct child *child,
 			   bool (*take)(struct keeper *k, const struct link_msg *msg))
 {
@@ -129,33 +130,45 @@ static void keeper_receive(struct keeper *k, struct child *child,
 		got = link_recv(child->link, &msg, fds, &fds_nr);
 		if (got == -EAGAIN)
 			break;
-		/* No fd is taken from a weaker process. */
+		/* A weaker process gives the keeper no fd. */
 		if (got == 1)
 			link_close_fds(fds, fds_nr);
 		if (got == 1 && take(k, &msg))
 			continue;
-		/* The child is gone or breaks the protocol: its successor has the whole set. A
-		 * link ends a moment before its process: that process gets its moment. */
+		/* The child is gone or breaks the protocol: its successor is born with the whole
+		 * set. A link ends a moment before its process: the process gets that moment. */
 		child_unlink(child);
 		if (k->phase == PHASE_RUN)
 			child_end_within(child, END_NS);
 	}
 }
 
-static void worker_ready(void *owner, struct loop_watch *w)
+static void keeper_worker_ready(void *owner, struct loop_watch *w)
 {
 	struct keeper *k = owner;
 
 	(void)w;
-	keeper_receive(k, &k->children.worker, worker_message);
+	keeper_receive(k, &k->children.worker, keeper_take_worker);
 }
 
-static void standby_ready(void *owner, struct loop_watch *w)
+static void keeper_standby_ready(void *owner, struct loop_watch *w)
 {
 	struct keeper *k = owner;
 
 	(void)w;
-	keeper_receive(k, &k->children.standby, standby_message);
+	keeper_receive(k, &k->children.standby, keeper_take_standby);
+}
+
+/* Signals come to the loop and clients to the listener: at the start, and after a takeover. */
+static int keeper_serve(struct keeper *k)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGCHLD };
+	int err;
+
+	signal(SIGPIPE, SIG_IGN);
+	err = loop_signals_open(&k->loop, signals, sizeof(signals) / sizeof(signals[0]),
+				keeper_signal, k);
+	return err ? err : listener_start(&k->listener);
 }
 
 static void keeper_loop(struct keeper *k)
@@ -163,12 +176,14 @@ static void keeper_loop(struct keeper *k)
 	while (k->phase != PHASE_END) {
 		children_ensure(k);
 		if (k->self.is_standby) {
-			if (standby_run(k))
+			k->exit_code = standby_run(k) ||
+				       (!k->self.is_standby && keeper_serve(k));
+			if (k->self.is_standby || k->exit_code)
 				return;
 			continue;
 		}
-		/* Not before there is a standby: a user who kills the keeper that the file names
-		 * must not end everything. */
+		/* After children_ensure has made a standby: a kill of the keeper that the file
+		 * names must not end everything. */
 		if (k->state.is_pid_due && !state_write_pid(k->state.lock_fd, k->self.pid))
 			k->state.is_pid_due = false;
 		loop_run_timers(&k->loop);
@@ -181,17 +196,6 @@ static void keeper_loop(struct keeper *k)
 }
 
 /* --- the start ------------------------------------------------------------------------------- */
-
-int keeper_serve(struct keeper *k)
-{
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGCHLD };
-	int err;
-
-	signal(SIGPIPE, SIG_IGN);
-	err = loop_signals_open(&k->loop, signals, sizeof(signals) / sizeof(signals[0]),
-				keeper_signal, k);
-	return err ? err : listener_start(&k->listener);
-}
 
 /*
  * Closes what the starting shell left open: it would stay open as long as the daemon runs. And
@@ -209,7 +213,7 @@ static void std_open(void)
 		close(fd);
 }
 
-/* Raises the limit of open files. How many clients the keeper may hold. */
+/* Raises the limit of open files, and gives how many clients the keeper may hold. */
 static uint32_t limits_raise(void)
 {
 	struct rlimit limit = { 0 };
@@ -238,24 +242,24 @@ static int keeper_lock(struct keeper *k)
 		if (pid)
 			snprintf(who, sizeof(who), "talead pid %d", pid);
 		log_line("the state folder %s is in use by %s; one folder serves one talead. "
-			 "fix: talead --stop --state %s, or another --state and --socket for this one",
+			 "fix: talead --stop --state %s, or --state DIR and --socket PATH for this one",
 			 k->config.state, *who ? who : "another talead", k->config.state);
 	}
 	if (err)
 		return err;
 	err = state_write_pid(k->state.lock_fd, k->self.pid);
 	if (err)
-		log_line("the state folder %s cannot be written: %s", k->config.state,
-			 strerror(-err));
+		log_line("talead cannot write the state folder %s: %s. fix: --state DIR",
+			 k->config.state, strerror(-err));
 	if (!err)
 		err = state_worker_lock_make(k->state.fd, &k->config);
 	if (!err && state_worker_wait(k->state.fd, NS_PER_S / 5)) {
-		log_line("waiting for the worker of a former talead to end");
+		log_line("this talead waits for the worker of a former talead to end");
 		err = state_worker_wait(k->state.fd, LEFT_OVER_NS);
 	}
 	if (err == -ETIMEDOUT) {
-		log_line("a worker of a former talead still has the state folder %s. fix: end that "
-			 "process (fuser %s/" LINK_WORKER_LOCK ")", k->config.state,
+		log_line("a worker of a former talead still holds the state folder %s. fix: end "
+			 "the process that fuser %s/" LINK_WORKER_LOCK " prints", k->config.state,
 			 k->config.state);
 		err = -EBUSY;
 	}
@@ -294,8 +298,8 @@ static void keeper_init(struct keeper *k, worker_entry *worker)
 	wanted_init(k);
 	requests_init(k);
 	k->children.worker_run = worker;
-	child_init(&k->children.worker, "worker", &k->loop, worker_ready, k);
-	child_init(&k->children.standby, "standby", &k->loop, standby_ready, k);
+	child_init(&k->children.worker, "worker", &k->loop, keeper_worker_ready, k);
+	child_init(&k->children.standby, "standby", &k->loop, keeper_standby_ready, k);
 }
 
 int keeper_run(const struct config *config, const struct config_source *source,

@@ -1,8 +1,8 @@
 /*
- * The keeper, whole: the process that is started, with the rights. One thread, one loop. All that
- * it holds is in struct keeper, so that a fork (a worker, the standby) inherits the whole set. Each
- * part belongs to the file that has its name; a file that includes this header reads the parts of
- * others and changes them through their functions.
+ * The keeper, whole: the process that is started, with the rights. It has one thread and one loop.
+ * All that it holds is in struct keeper, so that a fork (a worker, the standby) inherits the whole
+ * set. Each part belongs to one file; another file reads the part and changes it through the
+ * functions of its owner.
  *
  *   part       owner        from, until                     the standby's copy
  *   config     reload.c     the start; changes at SIGHUP    by birth, then LINK_CONFIG
@@ -45,8 +45,8 @@
 /* Which process this is. */
 struct identity {
 	pid_t pid;    /* of the keeper, in the standby too */
-	int pidfd;    /* likewise; a standby watches it */
-	int link;     /* a standby's to its keeper; -1 in a keeper */
+	int pidfd;    /* of the same process; a standby watches it */
+	int link;     /* from a standby to its keeper; -1 in a keeper */
 	bool is_standby; /* this process was forked as a standby and has not taken over */
 	uint32_t takeovers;
 	uint64_t started_real_ns;
@@ -70,12 +70,9 @@ struct keeper {
 	struct cost_window cost;
 };
 
-/* The life of the process: 0 after SIGTERM, else what went wrong was logged. worker: what a worker
- * runs, in the child and without rights. */
+/* Runs until the end of the process and gives its exit code; the reason of a failure is logged.
+ * worker: what a worker runs, in the child and without rights. */
 int keeper_run(const struct config *config, const struct config_source *source,
 	       worker_entry *worker);
-
-/* Signals come to the loop and clients to the listener: at start, and after a takeover. */
-int keeper_serve(struct keeper *k);
 
 #endif

@@ -29,17 +29,17 @@ static int listener_in_use(const char *path, int probe)
 	socklen_t size = sizeof(peer);
 
 	if (probe >= 0 && !getsockopt(probe, SOL_SOCKET, SO_PEERCRED, &peer, &size) && peer.pid)
-		log_line("the socket %s is in use by process %d. fix: stop that one, or name another "
-			 "with --socket", path, peer.pid);
+		log_line("the socket %s is in use by process %d. fix: stop that process, or "
+			 "--socket PATH", path, peer.pid);
 	else
-		log_line("the socket %s is in use by another process. fix: stop that one, or name "
-			 "another with --socket", path);
+		log_line("the socket %s is in use by another process. fix: stop that process, "
+			 "or --socket PATH", path);
 	return -EADDRINUSE;
 }
 
 /*
- * Removes what a former talead left. The caller holds keeper.lock, but another state folder may
- * have named the same socket: one that still answers is in use.
+ * Removes the socket that a former talead left. The caller holds keeper.lock, but a talead with
+ * another state folder may use the same socket: a socket that still answers is in use.
  */
 static int listener_remove_stale(const struct sockaddr_un *name)
 {
@@ -48,16 +48,15 @@ static int listener_remove_stale(const struct sockaddr_un *name)
 	int probe, err = 0;
 
 	if (lstat(path, &st))
-		return 0; /* what else is wrong with it, bind will say */
+		return 0; /* bind reports what else is wrong with it */
 	if (!S_ISSOCK(st.st_mode)) {
-		log_line("%s is there and is not a socket. fix: remove it, or name another with "
-			 "--socket", path);
+		log_line("%s exists and is not a socket. fix: remove it, or --socket PATH", path);
 		return -EEXIST;
 	}
 	probe = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (probe < 0)
 		return 0;
-	/* EAGAIN: it listens, and more wait than it takes. */
+	/* EAGAIN: a process listens, and its queue is full. */
 	if (!connect(probe, (const struct sockaddr *)name, sizeof(*name)) || errno != ECONNREFUSED)
 		err = listener_in_use(path, probe);
 	else
@@ -88,14 +87,14 @@ int listener_open(struct listener *l, const char *path)
 	if (err)
 		return err;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* 0666 from the first moment: the worker checks credentials, not the file system. */
+	/* Mode 0666 from the first moment: the worker checks credentials, not the file system. */
 	mask = umask(0111);
 	err = fd < 0 || bind(fd, (struct sockaddr *)&name, sizeof(name)) ? -errno : 0;
 	umask(mask);
 	if (!err && (listen(fd, SOMAXCONN) || lstat(path, &st)))
 		err = -errno;
 	if (err) {
-		log_line("the socket %s cannot be made: %s. fix: --socket PATH", path,
+		log_line("talead cannot make the socket %s: %s. fix: --socket PATH", path,
 			 strerror(-err));
 		if (fd >= 0)
 			close(fd);

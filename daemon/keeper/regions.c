@@ -23,15 +23,15 @@ static int regions_add(struct regions *all, const char *name)
 	struct region_fds r = { .rw = { -1, -1, -1 }, .ro = { -1, -1, -1 } };
 
 	if (all->nr == LINK_REGIONS_MAX) {
-		log_line("namespace %s: no room, with those that were configured before. fix: restart "
-			 "talead", name);
+		log_line("talead cannot make namespace %s: it has %u already, with those that the "
+			 "configuration no longer has. fix: restart talead", name, all->nr);
 		return -ENOSPC;
 	}
 	for (unsigned int part = 0; part < REGION_PARTS; part++) {
 		int err = region_make(part, name, &r.rw[part], &r.ro[part]);
 
 		if (err) {
-			log_line("the memory of namespace %s cannot be made: %s", name,
+			log_line("talead cannot make the memory of namespace %s: %s", name,
 				 strerror(-err));
 			region_close(&r);
 			return err;

@@ -13,10 +13,10 @@
 
 static void reload_log_fixed(const char *what, const char *now, const char *later)
 {
-	log_line("%s stays %s: %s holds after a restart", what, now, later);
+	log_line("%s stays %s: it becomes %s when talead is restarted", what, now, later);
 }
 
-/* What cannot change while a talead runs stays, and the log names it. */
+/* Keeps the values that cannot change while a talead runs, and logs each that differs. */
 static void reload_keep_fixed(const struct keeper *k, struct config *fresh)
 {
 	const struct config *old = &k->config;

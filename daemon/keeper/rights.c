@@ -31,7 +31,7 @@ void fd_list_close_others(struct fd_list *list)
 {
 	unsigned int from = STDERR_FILENO + 1;
 
-	/* A list of what may stay, not of what must go: a new fd elsewhere is closed by default. */
+	/* The list has what may stay and not what must go: by default a new fd is closed. */
 	qsort(list->fds, list->nr, sizeof(int), fd_by_number);
 	for (unsigned int i = 0; i < list->nr; i++) {
 		unsigned int fd = (unsigned int)list->fds[i];
@@ -50,7 +50,7 @@ static int rights_failed(const char *what)
 {
 	int err = errno ? -errno : -EPERM;
 
-	log_line("a worker is not started: its rights cannot be given up (%s: %s)", what,
+	log_line("the worker does not run: it cannot give up its rights (%s: %s)", what,
 		 strerror(-err));
 	return err;
 }
@@ -72,7 +72,7 @@ int rights_drop(const struct config *config)
 {
 	int err;
 
-	/* The bounding set first: emptying it takes CAP_SETPCAP, which goes with the uid. A process
+	/* The bounding set first: emptying it needs CAP_SETPCAP, which goes with the uid. A process
 	 * that never had CAP_SETPCAP cannot empty the set, and gains nothing from it under
 	 * no_new_privs. */
 	errno = 0;

@@ -32,7 +32,8 @@ static void standby_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* In particular the keeper's end of the worker's link: the worker must see it end. */
+/* Closes all that a standby does not hold, the keeper's end of the worker's link above all: the
+ * worker must see that link end. */
 static void standby_close_others(struct keeper *k)
 {
 	struct held_list *lists[] = { &k->clients.served, &k->clients.pending };
@@ -56,14 +57,14 @@ static void standby_close_others(struct keeper *k)
 			fd_list_add(&keep, h->fd);
 	fd_list_close_others(&keep);
 	k->state.lock_fd = k->children.worker.link = -1;
-	cost_window_init(&k->cost); /* the worker that asked will end too */
+	cost_window_init(&k->cost); /* a takeover ends the worker that asked */
 }
 
 /* --- waiting --------------------------------------------------------------------------------- */
 
 static int standby_apply_client(struct keeper *k, uint64_t id, int fd)
 {
-	/* The keeper may have seen ends that still wait here. */
+	/* The keeper may have dropped clients whose end is not handled here yet. */
 	while (k->clients.nr == LINK_CLIENTS_MAX) {
 		uint32_t before = k->clients.nr;
 
@@ -86,8 +87,8 @@ static int standby_apply_worker(struct keeper *k, const struct link_msg *msg, in
 	return 0;
 }
 
-/* Waits while the keeper is behind: the keeper reads between two batches and never waits for this
- * standby. */
+/* Waits while the keeper is behind. The keeper reads between two batches and never waits for this
+ * standby, so that both make progress. */
 static void standby_acknowledge(struct keeper *k, uint64_t id)
 {
 	struct pollfd p = { .fd = k->self.link, .events = POLLOUT };
@@ -200,7 +201,7 @@ static int standby_take_over(struct keeper *k)
 	if (err)
 		return err;
 	while (state_worker_wait(k->state.fd, NS_PER_S) == -ETIMEDOUT)
-		log_line("waiting for the worker of the former keeper %d to end", old);
+		log_line("the standby waits for the worker of the former keeper %d to end", old);
 	self->is_standby = false;
 	self->pid = getpid();
 	close(self->pidfd);
@@ -215,7 +216,7 @@ static int standby_take_over(struct keeper *k)
 	wanted_take_over(k);
 	prctl(PR_SET_NAME, "talead");
 	log_line("the keeper %d is gone; its standby %d took over", old, self->pid);
-	return self->pidfd < 0 ? -errno : keeper_serve(k);
+	return self->pidfd < 0 ? -errno : 0;
 }
 
 int standby_run(struct keeper *k)
@@ -230,10 +231,7 @@ int standby_run(struct keeper *k)
 		err = clients_watch(&k->clients);
 	if (!err)
 		err = standby_wait(k);
-	k->exit_code = err < 0;
-	if (err)
-		return 1;
-	err = standby_take_over(k);
-	k->exit_code = err != 0;
-	return err != 0;
+	if (!err)
+		err = standby_take_over(k);
+	return err < 0;
 }

@@ -8,7 +8,8 @@
 
 struct keeper;
 
-/* The work of a standby. 0: this process is the keeper now. 1: it ends with k->exit_code. */
+/* Waits and takes over: then k->self.is_standby is false and this process is the keeper. Else it
+ * ends. The result is its exit code: 0 unless something failed. */
 int standby_run(struct keeper *k);
 
 #endif

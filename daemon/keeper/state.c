@@ -16,6 +16,7 @@
 #include "shm/base/clock.h"
 
 #define KEEPER_LOCK "keeper.lock"
+#define FIX_OTHER "--state DIR"
 
 int path_make_parents(const char *path, mode_t mode)
 {
@@ -28,7 +29,7 @@ int path_make_parents(const char *path, mode_t mode)
 		if (mkdir(part, mode) && errno != EEXIST) {
 			int err = -errno;
 
-			log_line("the folder %s cannot be made: %s", part, strerror(errno));
+			log_line("talead cannot make the folder %s: %s", part, strerror(-err));
 			return err;
 		}
 		*slash = '/';
@@ -36,13 +37,15 @@ int path_make_parents(const char *path, mode_t mode)
 	return 0;
 }
 
-static int state_refuse(const char *path, const char *why, const char *fix)
+/* fix: what to type; a path behind it may be "". */
+static int state_refuse(const char *path, const char *why, const char *fix, const char *fix_path)
 {
-	log_line("the state folder %s is not safe: %s. fix: %s", path, why, fix);
+	log_line("the state folder %s is not safe: %s. fix: %s%s", path, why, fix, fix_path);
 	return -EPERM;
 }
 
-/* A folder that others may write, or above which anyone may put another, is nobody's to trust. */
+/* A folder above that everyone may write, and that is not sticky: anyone may put another folder in
+ * the place of this one. */
 static int state_check_above(const char *path)
 {
 	char part[CONFIG_PATH_MAX], why[CONFIG_PATH_MAX + 64];
@@ -55,7 +58,7 @@ static int state_check_above(const char *path)
 		if (stat(part, &st) || !(st.st_mode & S_IWOTH) || st.st_mode & S_ISVTX)
 			continue;
 		snprintf(why, sizeof(why), "everyone may replace what is in %s", part);
-		return state_refuse(path, why, "chmod o-w that folder");
+		return state_refuse(path, why, "chmod o-w ", part);
 	}
 	return 0;
 }
@@ -65,18 +68,19 @@ static int state_check_folder(const struct config *c, const char *path, int fd)
 	struct stat st;
 
 	if (fstat(fd, &st))
-		return state_refuse(path, strerror(errno), "another --state");
+		return state_refuse(path, strerror(errno), FIX_OTHER, "");
 	if (st.st_uid != 0 && st.st_uid != geteuid() && st.st_uid != c->user)
-		return state_refuse(path, "it belongs to another user", "another --state");
+		return state_refuse(path, "it belongs to another user", FIX_OTHER, "");
 	if (st.st_mode & 022)
-		return state_refuse(path, "others may write it", "chmod go-w it");
-	/* Only the worker's uid needs to pass, and it is in no group of the folder. */
+		return state_refuse(path, "others may write it", "chmod go-w ", path);
+	/* The worker's uid alone needs to pass, and it is in no group of the folder. */
 	if (geteuid() == 0 && c->user != 0 && st.st_uid != c->user && !(st.st_mode & S_IXOTH)) {
 		if (faccessat(fd, KEEPER_LOCK, F_OK, 0) && st.st_nlink > 2)
 			return state_refuse(path, "the worker's user may not enter it",
-				      "chmod o+x it, or name a folder of talead's own");
+					    "--state with a folder of talead's own, or chmod o+x ",
+					    path);
 		if (fchmod(fd, (st.st_mode & 07777) | S_IXOTH))
-			return state_refuse(path, strerror(errno), "another --state");
+			return state_refuse(path, strerror(errno), FIX_OTHER, "");
 	}
 	return state_check_above(path);
 }
@@ -90,7 +94,7 @@ int state_open(const struct config *config, int *ret_fd)
 		return err;
 	if (mkdir(path, geteuid() == 0 ? 0711 : 0700) && errno != EEXIST) {
 		err = -errno;
-		log_line("the state folder %s cannot be made: %s. fix: --state DIR", path,
+		log_line("talead cannot make the state folder %s: %s. fix: " FIX_OTHER, path,
 			 strerror(-err));
 		return err;
 	}
@@ -98,15 +102,16 @@ int state_open(const struct config *config, int *ret_fd)
 	if (fd < 0) {
 		err = -errno;
 		if (err == -ELOOP || err == -ENOTDIR)
-			return state_refuse(path, "it is not a folder", "another --state");
-		log_line("the state folder %s cannot be opened: %s. fix: --state DIR", path,
+			return state_refuse(path, "it is not a folder", FIX_OTHER, "");
+		log_line("talead cannot open the state folder %s: %s. fix: " FIX_OTHER, path,
 			 strerror(-err));
 		return err;
 	}
 	err = state_check_folder(config, path, fd);
 	if (err)
 		goto out_fd;
-	/* O_PATH: the worker, which gets this fd, can name files in the folder but not list it. */
+	/* O_PATH: the worker gets this fd, and can open files in the folder by name but not list
+	 * it. */
 	path_fd = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	err = path_fd < 0 ? -errno : 0;
 	if (!err)
@@ -117,8 +122,9 @@ out_fd:
 }
 
 /*
- * Opens (makes) a lock file. In a folder that the worker's uid owns, that uid could have put a link
- * there: a file with a second name, or of someone else, is not ours to write.
+ * Opens a lock file, and makes it when it is missing. In a folder that the worker's uid owns, that
+ * uid could have put a link there: the keeper does not write a file with a second name, nor one of
+ * another user.
  */
 static int state_lock_open(int state_fd, const char *name, uid_t other)
 {
@@ -128,7 +134,7 @@ static int state_lock_open(int state_fd, const char *name, uid_t other)
 
 	if (fd < 0) {
 		err = -errno;
-		log_line("%s in the state folder cannot be opened: %s", name, strerror(errno));
+		log_line("talead cannot open %s in the state folder: %s", name, strerror(-err));
 		return err;
 	}
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_nlink != 1 ||
@@ -152,7 +158,7 @@ int state_lock(int state_fd, int *ret_fd)
 		int err = errno == EACCES ? -EAGAIN : -errno;
 
 		if (err != -EAGAIN)
-			log_line(KEEPER_LOCK " cannot be locked: %s", strerror(-err));
+			log_line("talead cannot lock " KEEPER_LOCK ": %s", strerror(-err));
 		close(fd);
 		return err;
 	}
@@ -165,7 +171,7 @@ int state_write_pid(int lock_fd, pid_t pid)
 	char text[32];
 	int n = pid ? snprintf(text, sizeof(text), "%d\n", pid) : 0;
 
-	/* Never empty in between: who reads the first line finds a whole number. */
+	/* The file is never empty in between: a reader of the first line finds a whole number. */
 	if (pwrite(lock_fd, text, (size_t)n, 0) < 0 || ftruncate(lock_fd, n))
 		return -errno;
 	return 0;
@@ -208,8 +214,8 @@ int state_worker_lock_make(int state_fd, const struct config *config)
 		return fd;
 	if (fchown(fd, config->user, config->group) || fchmod(fd, 0600)) {
 		err = -errno;
-		log_line(LINK_WORKER_LOCK " cannot be given to uid %u: %s", config->user,
-			 strerror(errno));
+		log_line("talead cannot give " LINK_WORKER_LOCK " to uid %u: %s", config->user,
+			 strerror(-err));
 	}
 	close(fd);
 	return err;

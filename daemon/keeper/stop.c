@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <unistd.h>
@@ -20,22 +21,32 @@
 
 static int stop_log_none(const struct config *config)
 {
-	log_line("no talead runs on the state folder %s. fix: --state DIR, or the -c FILE that it "
-		 "was started with", config->state);
+	log_line("no talead runs on the state folder %s. fix: --state DIR, or the -c FILE with "
+		 "which it was started", config->state);
 	return EXIT_NO_DAEMON;
 }
 
+static bool is_denied(int err) { return err == -EPERM || err == -EACCES; }
+
 static int stop_log_failed(const struct config *config, pid_t pid, int err)
 {
-	log_line("talead pid %d on the state folder %s cannot be stopped: %s%s", pid, config->state,
-		 strerror(-err), err == -EPERM || err == -EACCES ? ". fix: as the user that started "
-								   "it, or root" : "");
+	log_line("talead pid %d on the state folder %s was not stopped: %s%s", pid, config->state,
+		 strerror(-err),
+		 is_denied(err) ? ". fix: talead --stop as the user that started it, or as root" : "");
+	return 1;
+}
+
+static int stop_log_lock(const struct config *config, int err)
+{
+	log_line("whether a talead runs on the state folder %s is not known: its lock cannot be "
+		 "read: %s%s", config->state, strerror(-err),
+		 is_denied(err) ? ". fix: the same as root" : "");
 	return 1;
 }
 
 /*
- * One keeper's end: 0, or -errno; -ESRCH when the lock changed hands meanwhile. The pid is used
- * only through a pidfd, and the lock is asked again after that was opened: then it is the holder's.
+ * Stops one keeper and waits for its end: 0, or -errno; -ESRCH when another process has the lock
+ * now. The lock is read again after the pidfd was opened: then the pidfd is the holder's.
  */
 static int stop_one(int state_fd, pid_t pid, uint64_t end)
 {
@@ -64,7 +75,7 @@ int stop_run(const struct config *config)
 
 	if (fd < 0)
 		return stop_log_none(config);
-	/* Again while it is held: a standby may take over between the look and the signal. */
+	/* Again while it is held: a standby may take over between the check and the signal. */
 	while ((is_locked = state_is_locked(fd, NULL)) > 0) {
 		pid_t holder = state_holder(fd);
 
@@ -77,7 +88,7 @@ int stop_run(const struct config *config)
 	}
 	close(fd);
 	if (is_locked < 0)
-		return stop_log_failed(config, pid, is_locked);
+		return stop_log_lock(config, is_locked);
 	return pid ? 0 : stop_log_none(config);
 }
 
@@ -87,16 +98,17 @@ int unpin_run(const struct config *config)
 	int is_locked = fd < 0 ? 0 : state_is_locked(fd, NULL), nr;
 
 	if (is_locked > 0)
-		log_line("talead pid %d runs on the state folder %s. fix: talead --stop, or talea "
-			 "detach NAME for one probe", state_holder(fd), config->state);
+		log_line("nothing was unpinned: talead pid %d runs on the state folder %s. fix: "
+			 "talead --stop before, or talea detach NAME for one probe",
+			 state_holder(fd), config->state);
 	if (fd >= 0)
 		close(fd);
 	if (is_locked)
-		return is_locked > 0 ? 1 : stop_log_failed(config, 0, is_locked);
+		return is_locked > 0 ? 1 : stop_log_lock(config, is_locked);
 	nr = pins_remove_all(config->state);
 	if (nr < 0)
-		log_line("what is pinned below %s cannot be removed: %s%s", config->state,
-			 strerror(-nr), nr == -EPERM || nr == -EACCES ? ". fix: as root" : "");
+		log_line("the pins below %s were not removed: %s%s", config->state, strerror(-nr),
+			 is_denied(nr) ? ". fix: talead --unpin as root" : "");
 	else if (nr == 0)
 		log_line("nothing is pinned below %s", config->state);
 	else

@@ -84,7 +84,7 @@ ready_nr=0
 fails_thrice() {
 	soon is_ready && old=$(worker) && ready_nr=$((ready_nr + 1)) && kill -SEGV "$old" &&
 		soon logged "the worker $old was killed by signal 11" &&
-		logged 'three deaths in 10 s: starting another in 1 s'
+		logged 'three deaths in 10 s: the keeper starts another in 1 s'
 }
 soon fails_thrice && next true && soon answers 5
 ok worker_that_keeps_failing_is_given_time
@@ -115,14 +115,14 @@ ok stop_ends_everything_with_0_and_removes_the_socket
 other 3 --stop && says 'no talead runs'
 ok stop_without_a_talead_is_3
 start && kill -STOP "$(worker)" && kill -TERM "$(keeper)" && wait "$leader" && is_over &&
-	logged 'does not end: it is killed'
+	logged 'does not end: the keeper kills it'
 ok worker_that_does_not_end_is_killed_in_time
 
 start && kill_all && [ -S "$folder/sock" ] && start && soon run 0 status
 ok what_a_killed_talead_left_is_replaced
 behead && ! is_gone "$old" && soon is_gone "$old"
 ok worker_without_keeper_and_standby_ends
-start && behead && start && logged 'waiting for the worker of a former talead' && is_gone "$old"
+start && behead && start && logged 'waits for the worker of a former talead' && is_gone "$old"
 ok new_talead_waits_for_the_worker_of_the_old
 order_stop
 ok "and_ends"
