@@ -19,7 +19,9 @@
 #include "daemon/worker/space/heat.h"
 #include "daemon/worker/space/deferred.h"
 #include "daemon/worker/space/rows.h"
+#include "daemon/worker/space/idle.h"
 #include "daemon/worker/space/remove.h"
+#include "daemon/worker/space/suspect.h"
 #include "daemon/worker/space/totals.h"
 #include "daemon/worker/control/serve.h"
 #include "shm/names.h"
@@ -166,7 +168,7 @@ static void totals_check(bool is_settled)
 		sum += totals[slot];
 	/* What came late without a section is shown when the fold after this one has moved it. */
 	fuzz_check(is_settled || !is_fallback ? sum == added : sum <= added);
-	fuzz_check(!space->suspects_nr && !space->t->strays_nr);
+	fuzz_check(!space->suspects.nr && !space->t->strays_nr);
 	fuzz_check(!(space->d->moves & 1) && !space->d->intent.valid);
 }
 
@@ -194,9 +196,7 @@ static void fold(bool is_settled)
 
 	totals_fold(space, &times);
 	totals_check(is_settled);
-	for (uint32_t i = 0; i < space->removal.late_nr; i++)
-		remove_late(space, space->removal.late[i]);
-	space->removal.late_nr = 0;
+	remove_late_all(space);
 	heat_fold(space, &config, times.interval_ns);
 	rows_check();
 }
@@ -206,8 +206,9 @@ static void second(void)
 	passed_ns += SECOND_NS;
 	busy_tick(space, passed_ns, SECOND_NS);
 	heat_second(space, &config, SECOND_NS);
-	rows_check_free(space);
-	remove_second(space, &config);
+	suspect_rows(space);
+	remove_second(space);
+	idle_second(space, &config);
 }
 
 /*

@@ -15,6 +15,7 @@
 #include "daemon/worker/space/quota.h"
 #include "daemon/worker/space/register.h"
 #include "daemon/worker/space/remove.h"
+#include "daemon/worker/space/suspect.h"
 #include "daemon/worker/space/totals.h"
 
 #define SECOND_NS 1000000000ull
@@ -124,9 +125,7 @@ void inside_fold(struct inside *in, uint64_t interval_ns)
 
 	registry_read_begin();
 	totals_fold(space, &times);
-	for (uint32_t i = 0; i < space->removal.late_nr; i++)
-		remove_late(space, space->removal.late[i]);
-	space->removal.late_nr = 0;
+	remove_late_all(space);
 	heat_fold(space, &in->config, interval_ns);
 	registry_read_end();
 }
@@ -136,7 +135,7 @@ void inside_second(struct inside *in)
 	registry_read_begin();
 	busy_tick(in->space, SECOND_NS, SECOND_NS);
 	heat_second(in->space, &in->config, SECOND_NS);
-	rows_check_free(in->space);
+	suspect_rows(in->space);
 	registry_read_end();
 }
 

@@ -196,7 +196,7 @@ void keys_fold(void)
 	registry_read_begin();
 	parts_folded(&keys_kernel->parts);
 	registry_read_end();
-	assert_int_equal(keys_inside.space->suspects_nr, 0);
+	assert_int_equal(keys_inside.space->suspects.nr, 0);
 	now = family_now();
 	if (now < keys_sum)
 		fail_msg("the family fell from %lld to %lld", (long long)keys_sum, (long long)now);

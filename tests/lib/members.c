@@ -83,9 +83,7 @@ void fold(void)
 	times.mono_ns = (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
 	registry_read_begin();
 	totals_fold(space, &times);
-	for (uint32_t i = 0; i < space->removal.late_nr; i++)
-		remove_late(space, space->removal.late[i]);
-	space->removal.late_nr = 0;
+	remove_late_all(space);
 	registry_read_end();
 }
 

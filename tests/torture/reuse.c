@@ -189,9 +189,10 @@ static void nap_us(long us)
 static uint64_t round_run(uint32_t slot, enum how how)
 {
 	uint64_t quiet;
+	int64_t stray;
 	uint32_t seq, row;
 
-	assert_int_equal(rows_allocate(space, slot), 0);
+	assert_int_equal(rows_allocate(space, slot, &stray), 0);
 	row = rows_of_slot(space, slot);
 	nap_us(20);
 	seq = rows_retire(space, slot);

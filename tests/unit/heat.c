@@ -403,7 +403,7 @@ static void a_counter_that_falls_freezes_until_somebody_accepts(void **state)
 	inside_fold(&in, FOLD_NS);
 	assert_int_equal(inside_total(&in, slot), 100);
 	assert_int_equal(space_states(in.space)[slot] & SHM_T_STATE, SHM_T_SUSPECT);
-	assert_int_equal(in.space->suspects_nr, 1);
+	assert_int_equal(in.space->suspects.nr, 1);
 	/* Even when it rises above that again, and for a new worker. */
 	inside_add_cold(&in, slot, 500);
 	inside_fold(&in, FOLD_NS);
@@ -411,7 +411,7 @@ static void a_counter_that_falls_freezes_until_somebody_accepts(void **state)
 	inside_fold(&in, FOLD_NS);
 	inside_fold(&in, FOLD_NS);
 	assert_int_equal(inside_total(&in, slot), 100);
-	assert_int_equal(in.space->suspects_nr, 1);
+	assert_int_equal(in.space->suspects.nr, 1);
 	inside_add_cold(&in, slot, (uint64_t)-500);
 	assert_int_equal(suspect_accept(in.space, slot, 0), 0);
 	inside_fold(&in, FOLD_NS);
@@ -441,7 +441,7 @@ static void an_accepted_fall_is_not_a_leave_to_fall_later(void **state)
 	inside_add_cold(&in, slot, (uint64_t)-1);
 	inside_fold(&in, FOLD_NS);
 	assert_int_equal(inside_total(&in, slot), 110);
-	assert_int_equal(in.space->suspects_nr, 1);
+	assert_int_equal(in.space->suspects.nr, 1);
 }
 
 static void a_level_may_fall(void **state)
@@ -454,7 +454,7 @@ static void a_level_may_fall(void **state)
 	inside_add_cold(&in, slot, (uint64_t)-30);
 	inside_fold(&in, FOLD_NS);
 	assert_int_equal(inside_total(&in, slot), -20);
-	assert_int_equal(in.space->suspects_nr, 0);
+	assert_int_equal(in.space->suspects.nr, 0);
 }
 
 static void a_cell_that_nobody_owns_is_told_once_and_counts_for_nobody(void **state)

@@ -13,6 +13,7 @@
 
 #include "daemon/worker/space/busy.h"
 #include "daemon/worker/space/rows.h"
+#include "daemon/worker/space/idle.h"
 #include "daemon/worker/space/remove.h"
 #include "tests/lib/clock.h"
 #include "tests/lib/members.h"
@@ -73,9 +74,10 @@ static void a_row_goes_with_its_member_and_comes_to_another(void **state)
 {
 	uint32_t a = member("a"), b = member("b"), row;
 	uint64_t *lane;
+	int64_t stray;
 
 	(void)state;
-	assert_int_equal(rows_allocate(space, a), 0);
+	assert_int_equal(rows_allocate(space, a, &stray), 0);
 	row = rows_of_slot(space, a);
 	lane = (uint64_t *)(void *)(shards + SHM_S_LANES + row * 8ull);
 	shm_count_add(cell(a), 1);
@@ -88,7 +90,8 @@ static void a_row_goes_with_its_member_and_comes_to_another(void **state)
 	grace();
 	assert_int_equal(space->rows.used_nr, 0);
 	assert_int_equal(space->rows.retiring_nr, 0);
-	assert_int_equal(rows_allocate(space, b), 0);
+	assert_int_equal(rows_allocate(space, b, &stray), 0);
+	assert_int_equal(stray, 0);
 	assert_int_equal(rows_of_slot(space, b), row);
 	shm_count_add(lane, 1000);
 	fold();
@@ -321,9 +324,7 @@ static void an_add_without_rseq_that_comes_late_moves_to_removed(void **state)
 	assert_int_equal(total(a), 0);
 	assert_int_equal(total(removed), 542);
 	assert_int_equal(space->t->strays_nr, 0);
-	registry_read_begin();
-	remove_second(space, &config);
-	registry_read_end();
+	remove_second(space);
 	assert_int_equal(space->t->late_adds, 540);
 }
 
@@ -352,7 +353,7 @@ static void a_cell_of_nobody_that_changes_is_a_stray_and_is_no_ones_count(void *
 static void second(void)
 {
 	registry_read_begin();
-	remove_second(space, &config);
+	idle_second(space, &config);
 	registry_read_end();
 	grace();
 	fold();
@@ -372,7 +373,7 @@ static void members_go_when_they_were_idle_for_their_time_to_live(void **state)
 	other = make(SHM_FAMILY, "views_total", 11, 0);
 	stays = make(SHM_MEMBER, "idle", 4, other);
 	second();
-	assert_int_equal(space->removal.changed_s[idle], 0); /* no rule: nobody looked */
+	assert_int_equal(space->rates.changed_s[idle], 0); /* no rule: nobody looked */
 	config.rules[0] = (struct config_rule){ .glob = "likes_*", .ttl_s = 100 };
 	config.rules[1] = (struct config_rule){ .glob = "likes_total{key=\"ke*\"}", .ttl_s = 0 };
 	config.rules[2] = (struct config_rule){ .glob = "*", .ttl_s = CONFIG_TTL_UNSET };
@@ -383,7 +384,7 @@ static void members_go_when_they_were_idle_for_their_time_to_live(void **state)
 	second();
 	assert_true(is_live(idle) && is_live(busy));
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	space->removal.changed_s[busy] = (uint32_t)t.tv_sec;
+	space->rates.changed_s[busy] = (uint32_t)t.tv_sec;
 	clock_ahead_s += 2;
 	second();
 	assert_false(is_live(idle));

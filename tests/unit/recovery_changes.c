@@ -163,7 +163,7 @@ static void fold_twice(void)
 			sum += space_totals(space, space->t->epoch & 1)[slot];
 		CHECK(sum == notes->added);
 	}
-	CHECK(!space->removal.late_nr && !space->t->strays_nr && !space->suspects_nr);
+	CHECK(!space->suspects.late_nr && !space->t->strays_nr && !space->suspects.nr);
 }
 
 static uint32_t member_make(void)
@@ -186,6 +186,7 @@ static uint32_t member_make(void)
 static uint32_t member_take(bool with_row)
 {
 	uint32_t slots_nr = space_slots_nr(space), from = notes->rounds_nr % slots_nr, slot;
+	int64_t stray;
 
 	for (uint32_t i = 0; i < slots_nr; i++) {
 		slot = (from + i) % slots_nr;
@@ -196,7 +197,7 @@ static uint32_t member_take(bool with_row)
 	notes->keys_nr++;
 	slot = member_make();
 	if (with_row)
-		CHECK(!rows_allocate(space, slot));
+		CHECK(!rows_allocate(space, slot, &stray) && !stray);
 found:
 	add(cell_of(slot), 1000003);
 	if (with_row)
@@ -262,9 +263,11 @@ static uint32_t act_prepare(enum act act)
 
 static void act_run(enum act act, uint32_t slot)
 {
+	int64_t stray;
+
 	switch (act) {
 	case ACT_ASSIGN:
-		CHECK(!rows_allocate(space, slot));
+		CHECK(!rows_allocate(space, slot, &stray) && !stray);
 		break;
 	case ACT_RETIRE:
 		heat_defer_retirement(space, slot, rows_retire(space, slot));

@@ -18,7 +18,7 @@
 struct space *control_space(const struct control *c, const char *name)
 {
 	for (uint32_t i = 0; i < c->spaces_nr; i++)
-		if (strcmp(c->spaces[i]->name, name) == 0)
+		if (strcmp(c->spaces[i]->view.name, name) == 0)
 			return c->spaces[i];
 	return NULL;
 }

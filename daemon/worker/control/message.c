@@ -22,9 +22,9 @@ static void hello_welcome(struct control *c, struct connection *conn,
 		.incarnation = c->start->incarnation, .fds_nr = REGION_PARTS,
 	};
 	int fds[REGION_PARTS] = {
-		space->fds.ro[REGION_D],
-		conn->access & WIRE_WRITE ? space->fds.rw[REGION_S] : space->fds.ro[REGION_S],
-		space->fds.ro[REGION_T],
+		space->view.fds.ro[REGION_D],
+		conn->access & WIRE_WRITE ? space->view.fds.rw[REGION_S] : space->view.fds.ro[REGION_S],
+		space->view.fds.ro[REGION_T],
 	};
 
 	memcpy(m.region_id, space->d->region_id, sizeof(m.region_id));

@@ -19,7 +19,7 @@ static uint64_t memory_bytes(const struct space *space)
 	struct stat st;
 
 	for (unsigned int part = 0; part < REGION_PARTS; part++)
-		if (fstat(space->fds.ro[part], &st) == 0)
+		if (fstat(space->view.fds.ro[part], &st) == 0)
 			bytes += (uint64_t)st.st_blocks * 512;
 	return bytes;
 }
@@ -80,7 +80,7 @@ static void status_fill(const struct control *c, const struct connection *conn,
 	snprintf(s->vector, sizeof(s->vector), "%s", lanes_vector_name());
 	snprintf(s->socket, sizeof(s->socket), "%s", ws->config.socket);
 	snprintf(s->state_folder, sizeof(s->state_folder), "%s", ws->config.state);
-	snprintf(s->name_space, sizeof(s->name_space), "%s", space->name);
+	snprintf(s->name_space, sizeof(s->name_space), "%s", space->view.name);
 }
 
 static void counters_add(struct wire_probe *p, const char *name)

@@ -175,7 +175,7 @@ void serve_change(struct fold *f, struct request *request, const struct config *
 	why[0] = '\0';
 	if (m->nr > 1)
 		snprintf(why, sizeof(why), " and %u more", m->nr - 1);
-	log_line("namespace %s: uid %u: %s %s%s", r->space->name, r->uid, ops[m->op],
+	log_line("namespace %s: uid %u: %s %s%s", r->space->view.name, r->uid, ops[m->op],
 		 *name ? name : "the namespace itself", why);
 	reply_begin(r, m->nr);
 	for (uint32_t i = 0; i < m->nr; i++, name += strlen(name) + 1) {
@@ -221,10 +221,10 @@ static uint32_t idle_s(const struct space *space, uint32_t slot)
 {
 	struct timespec now;
 
-	if (!space->removal.changed_s[slot])
+	if (!space->rates.changed_s[slot])
 		return UINT32_MAX;
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint32_t)now.tv_sec - space->removal.changed_s[slot];
+	return (uint32_t)now.tv_sec - space->rates.changed_s[slot];
 }
 
 static void explain(const struct space *space, const struct config *config, const char *name,

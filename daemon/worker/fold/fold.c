@@ -12,7 +12,9 @@
 #include "daemon/link/log.h"
 #include "daemon/worker/space/busy.h"
 #include "daemon/worker/space/heat.h"
+#include "daemon/worker/space/idle.h"
 #include "daemon/worker/space/deferred.h"
+#include "daemon/worker/space/pages.h"
 #include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/remove.h"
 #include "daemon/worker/space/suspect.h"
@@ -71,8 +73,9 @@ static void fold_second(struct fold *f, const struct config *config, uint64_t no
 
 		busy_tick(space, now_ns, elapsed_ns);
 		heat_second(space, config, elapsed_ns);
-		rows_check_free(space);
-		remove_second(space, config);
+		suspect_rows(space);
+		remove_second(space);
+		idle_second(space, config);
 		pages_lanes_check(space);
 		read_sample(space);
 		shm_set32(&space->t->grace_blocked_cpus, blocked);
@@ -85,9 +88,7 @@ static void fold_second(struct fold *f, const struct config *config, uint64_t no
 /* What a fold found that changes D: members' late adds, rows for what is hot. */
 static void space_after(struct space *space, const struct config *config, uint64_t interval_ns)
 {
-	for (uint32_t i = 0; i < space->removal.late_nr; i++)
-		remove_late(space, space->removal.late[i]);
-	space->removal.late_nr = 0;
+	remove_late_all(space);
 	heat_fold(space, config, interval_ns);
 }
 

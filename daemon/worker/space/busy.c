@@ -6,9 +6,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "daemon/worker/space/rates.h"
 #include "daemon/worker/space/space.h"
+#include "shm/base/clock.h"
 
 /* One listed counter. Stays in its place for as long as it is listed. */
 struct track {
@@ -23,7 +24,7 @@ struct track {
 	float rates[SHM_HISTORY_NR]; /* newest first */
 };
 
-struct change {
+struct slot_change {
 	uint32_t slot;
 	int64_t delta;
 };
@@ -32,13 +33,14 @@ struct busy {
 	int64_t tick;	       /* = T's busy_tick */
 	int64_t first_tick;    /* nothing is known of the time up to this one */
 	int64_t unlisted_tick; /* the newest in which something changed that is not listed */
-	int64_t unknown_tick;  /* up to this one, who was not listed may have changed */
+	int64_t unknown_tick;  /* up to this one, a counter that was not listed may have changed */
 	uint32_t nr;
 	uint16_t *track_of; /* by slot: track + 1 */
 	struct track tracks[SHM_BUSY_NR];
 	uint16_t order[SHM_BUSY_NR]; /* tracks, busiest first */
 
-	struct change heap[SHM_BUSY_NR]; /* the largest changes of unlisted slots, smallest on top */
+	/* The largest changes of unlisted slots, smallest on top. */
+	struct slot_change heap[SHM_BUSY_NR];
 	uint32_t heap_nr;
 
 	uint64_t *lanes; /* [track][lanes_nr]: each lane's cell at the last tick */
@@ -56,9 +58,8 @@ int busy_open(struct busy **ret)
 
 	if (!b)
 		return -ENOMEM;
-	b->track_of = mmap(NULL, SHM_SLOTS_MAX * sizeof(*b->track_of), PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (b->track_of == MAP_FAILED) {
+	b->track_of = space_array(sizeof(*b->track_of), SHM_SLOTS_MAX);
+	if (!b->track_of) {
 		free(b);
 		return -ENOMEM;
 	}
@@ -71,7 +72,7 @@ void busy_close(struct busy *b)
 {
 	if (!b)
 		return;
-	munmap(b->track_of, SHM_SLOTS_MAX * sizeof(*b->track_of));
+	space_array_free(b->track_of, sizeof(*b->track_of), SHM_SLOTS_MAX);
 	free(b->lanes);
 	free(b);
 }
@@ -84,11 +85,11 @@ static struct busy_shm *busy_copy(const struct space *space, int64_t tick)
 
 /* --- what changed ----------------------------------------------------------------------------- */
 
-static void heap_down(struct change *heap, uint32_t nr, uint32_t at)
+static void heap_down(struct slot_change *heap, uint32_t nr, uint32_t at)
 {
 	for (;;) {
 		uint32_t least = at, left = 2 * at + 1;
-		struct change swap;
+		struct slot_change swap;
 
 		if (left < nr && size_of(heap[left].delta) < size_of(heap[least].delta))
 			least = left;
@@ -107,7 +108,7 @@ static void heap_down(struct change *heap, uint32_t nr, uint32_t at)
 static void heap_offer(struct busy *b, uint32_t slot, int64_t delta)
 {
 	if (b->heap_nr < SHM_BUSY_NR) {
-		b->heap[b->heap_nr++] = (struct change){ slot, delta };
+		b->heap[b->heap_nr++] = (struct slot_change){ slot, delta };
 		if (b->heap_nr == SHM_BUSY_NR)
 			for (uint32_t i = SHM_BUSY_NR / 2; i-- > 0;)
 				heap_down(b->heap, b->heap_nr, i);
@@ -116,7 +117,7 @@ static void heap_offer(struct busy *b, uint32_t slot, int64_t delta)
 	b->unlisted_tick = b->tick;
 	if (size_of(delta) <= size_of(b->heap[0].delta))
 		return;
-	b->heap[0] = (struct change){ slot, delta };
+	b->heap[0] = (struct slot_change){ slot, delta };
 	heap_down(b->heap, b->heap_nr, 0);
 }
 
@@ -127,35 +128,37 @@ static void track_end(struct busy *b, struct track *t)
 	b->nr--;
 }
 
-/* A slot that is nobody's any more fell to zero: that is no rate. */
 void busy_forget(struct space *space, uint32_t slot)
 {
-	struct busy *b = space->rates.busy;
+	struct busy *b = space->busy;
 
 	if (space->rates.last_second[slot])
 		space->rates.last_second[slot] = 0;
+	if (space->rates.changed_s[slot])
+		space->rates.changed_s[slot] = 0;
 	if (b->track_of[slot])
 		track_end(b, &b->tracks[b->track_of[slot] - 1]);
 }
 
 static void changes_find(struct space *space, uint32_t now_s)
 {
-	struct busy *b = space->rates.busy;
+	struct busy *b = space->busy;
+	struct space_rates *rates = &space->rates;
 	const uint64_t *totals = space_totals(space, shm_count_read(&space->t->epoch) & 1);
 	uint32_t slots_nr = space_slots_nr(space);
 
 	b->heap_nr = 0;
 	for (uint32_t slot = SHM_SLOT_OVERFLOW; slot < slots_nr; slot++) {
-		int64_t delta = (int64_t)totals[slot] - space->rates.last_second[slot];
+		int64_t delta;
 
-		if (!delta)
+		if ((int64_t)totals[slot] == rates->last_second[slot])
 			continue;
-		if (!space_is_owned(space, slot)) {
+		if (!space_is_owned(space, slot)) { /* its fall to zero is no rate */
 			busy_forget(space, slot);
 			continue;
 		}
-		space->rates.last_second[slot] = (int64_t)totals[slot];
-		space->removal.changed_s[slot] = now_s;
+		delta = rate_delta(&rates->last_second[slot], (int64_t)totals[slot]);
+		rates->changed_s[slot] = now_s;
 		if (b->track_of[slot])
 			b->tracks[b->track_of[slot] - 1].delta = delta;
 		else
@@ -173,22 +176,22 @@ static void tracks_age(struct busy *b, double seconds)
 		if (t->slot == SHM_SLOT_NONE)
 			continue;
 		memmove(&t->rates[1], &t->rates[0], sizeof(t->rates) - sizeof(t->rates[0]));
-		t->rates[0] = (float)((double)t->delta / seconds);
+		t->rates[0] = rate_per_s(t->delta, seconds);
 		t->quiet = t->delta ? 0 : t->quiet + 1;
 		if (t->quiet >= SHM_HISTORY_NR)
 			track_end(b, t);
 	}
 }
 
-static void track_begin(struct space *space, struct track *t, const struct change *c,
+static void track_begin(struct space *space, struct track *t, const struct slot_change *c,
 			double seconds)
 {
-	struct busy *b = space->rates.busy;
+	struct busy *b = space->busy;
 
 	*t = (struct track){ .slot = c->slot, .delta = c->delta };
 	t->generation = slot_generation(shm_count_read(&space_slot(space, c->slot)->route));
-	t->rates[0] = (float)((double)c->delta / seconds);
-	/* It was not listed: while all that changed was, it did not change. */
+	t->rates[0] = rate_per_s(c->delta, seconds);
+	/* It was not listed. In seconds in which all that changed was listed, it did not change. */
 	for (int64_t i = 1; i < (int64_t)SHM_HISTORY_NR; i++)
 		t->rates[i] = b->tick - i > b->unknown_tick ? 0.0f : NAN;
 	b->track_of[c->slot] = (uint16_t)(t - b->tracks + 1);
@@ -197,8 +200,8 @@ static void track_begin(struct space *space, struct track *t, const struct chang
 
 static int change_larger_first(const void *x, const void *y)
 {
-	uint64_t a = size_of(((const struct change *)x)->delta);
-	uint64_t b = size_of(((const struct change *)y)->delta);
+	uint64_t a = size_of(((const struct slot_change *)x)->delta);
+	uint64_t b = size_of(((const struct slot_change *)y)->delta);
 
 	return a > b ? -1 : a < b;
 }
@@ -228,7 +231,7 @@ static void tracks_order(struct busy *b)
 /* Lists what changed most; the least busy of the list makes room for what is busier. */
 static void list_merge(struct space *space, double seconds)
 {
-	struct busy *b = space->rates.busy;
+	struct busy *b = space->busy;
 	uint32_t free_at = 0, last = b->nr;
 
 	tracks_order(b);
@@ -260,7 +263,7 @@ static void list_merge(struct space *space, double seconds)
 
 static void track_lanes(struct space *space, struct track *t)
 {
-	struct busy *b = space->rates.busy;
+	struct busy *b = space->busy;
 	uint64_t *was = b->lanes + (uint64_t)(t - b->tracks) * b->lanes_nr;
 	uint32_t row = slot_row(shm_count_read(&space_slot(space, t->slot)->state));
 	const char *cell = space->s + SHM_S_LANES + row;
@@ -280,7 +283,7 @@ static void track_lanes(struct space *space, struct track *t)
 		if (size > busiest)
 			busiest = size;
 	}
-	if (!t->lanes_known || t->row != row) /* what each lane had before is not known */
+	if (!t->lanes_known || t->row != row) /* the lanes' former cells are not known */
 		t->lanes = 0;
 	t->lanes_known = true;
 	t->row = row;
@@ -288,9 +291,9 @@ static void track_lanes(struct space *space, struct track *t)
 }
 
 /* How the adds of this second spread over the CPUs, for listed counters with a row. */
-static void lanes_look(struct space *space)
+static void lanes_measure(struct space *space)
 {
-	struct busy *b = space->rates.busy;
+	struct busy *b = space->busy;
 
 	if (b->lanes_nr != space->pages.lanes_nr) {
 		free(b->lanes);
@@ -317,7 +320,7 @@ static void lanes_look(struct space *space)
 
 static void list_publish(struct space *space)
 {
-	struct busy *b = space->rates.busy;
+	struct busy *b = space->busy;
 	struct busy_shm *to = busy_copy(space, b->tick);
 
 	/* ORDER(busy): the last published list stays whole until the next tick is published. */
@@ -339,23 +342,23 @@ static void list_publish(struct space *space)
 
 void busy_tick(struct space *space, uint64_t now_ns, uint64_t elapsed_ns)
 {
-	struct busy *b = space->rates.busy;
+	struct busy *b = space->busy;
 	double seconds = (double)elapsed_ns / 1e9;
 
 	b->tick++;
 	b->unknown_tick = b->first_tick > b->unlisted_tick ? b->first_tick : b->unlisted_tick;
 	for (uint32_t i = 0; i < SHM_BUSY_NR; i++)
 		b->tracks[i].delta = 0;
-	changes_find(space, (uint32_t)(now_ns / 1000000000));
+	changes_find(space, (uint32_t)(now_ns / NS_PER_S));
 	tracks_age(b, seconds);
 	list_merge(space, seconds);
-	lanes_look(space);
+	lanes_measure(space);
 	list_publish(space);
 }
 
 void busy_recover(struct space *space)
 {
-	struct busy *b = space->rates.busy;
+	struct busy *b = space->busy;
 	const struct busy_shm *from;
 	const uint64_t *totals = space_totals(space, shm_count_read(&space->t->epoch) & 1);
 	uint32_t slots_nr = space_slots_nr(space);
@@ -385,4 +388,11 @@ void busy_recover(struct space *space)
 		b->track_of[t->slot] = (uint16_t)(i + 1);
 		b->nr++;
 	}
+}
+
+uint32_t busy_idle_s(struct space *space, uint32_t slot, uint32_t now_s)
+{
+	if (!space->rates.changed_s[slot])
+		space->rates.changed_s[slot] = now_s;
+	return now_s - space->rates.changed_s[slot];
 }

@@ -2,27 +2,19 @@
 #include "daemon/worker/space/changes.h"
 
 #include <string.h>
-#include <time.h>
 
+#include "shm/base/clock.h"
 #include "shm/names.h"
 
-static struct change_shm *ring(const struct space *space)
+static struct change_shm *changes_ring(const struct space *space)
 {
 	return (struct change_shm *)((char *)space->t + SHM_T_CHANGES);
-}
-
-static uint64_t real_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 void changes_put(struct space *space, const struct change_shm *change)
 {
 	uint64_t nr = shm_count_read(&space->t->changes_nr);
-	struct change_shm *to = &ring(space)[nr % SHM_CHANGES_NR];
+	struct change_shm *to = &changes_ring(space)[nr % SHM_CHANGES_NR];
 	struct change_shm c = *change;
 	char name[NAME_DISPLAY_MAX];
 	int len = c.slot ? name_display_last(space->d, c.slot, name, sizeof(name), &c.generation) : 0;
@@ -45,12 +37,14 @@ uint32_t changes_copy(const struct space *space, uint64_t from, struct change_sh
 	uint32_t copied;
 
 	do {
-		/* ORDER(changes): what was copied is whole if the ring has not gone round meanwhile. */
+		/* ORDER(changes): what was copied is whole if the ring has not gone round
+		 * meanwhile. */
 		nr = shm_take(&space->t->changes_nr);
 		oldest = nr > SHM_CHANGES_NR / 2 ? nr - SHM_CHANGES_NR / 2 : 0;
-		from = from > nr ? nr : from > oldest ? from : oldest; /* a client's: any number */
+		/* A client sent `from`: it may be any number. */
+		from = from > nr ? nr : from > oldest ? from : oldest;
 		for (copied = 0; copied < max && from + copied < nr; copied++)
-			ret[copied] = ring(space)[(from + copied) % SHM_CHANGES_NR];
+			ret[copied] = changes_ring(space)[(from + copied) % SHM_CHANGES_NR];
 		again = shm_seq_read_retry(&space->t->changes_nr, nr) ?
 				shm_take(&space->t->changes_nr) : nr;
 	} while (again > from + SHM_CHANGES_NR / 2 + SHM_CHANGES_NR / 4);

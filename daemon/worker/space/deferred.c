@@ -1,43 +1,27 @@
 /* See deferred.h. */
 #include "daemon/worker/space/deferred.h"
 
-#include <errno.h>
-
 #define DEFERRED_SLICE 8192u /* some milliseconds */
-
-int deferred_open(struct space *space)
-{
-	struct space_deferred *d = &space->deferred;
-
-	d->open = space_array(sizeof(*d->open), SPACE_DEFERRED_MAX);
-	d->closed = space_array(sizeof(*d->closed), SPACE_DEFERRED_MAX);
-	return d->open && d->closed ? 0 : -ENOMEM;
-}
-
-void deferred_close(struct space *space)
-{
-	space_array_free(space->deferred.open, sizeof(struct deferred), SPACE_DEFERRED_MAX);
-	space_array_free(space->deferred.closed, sizeof(struct deferred), SPACE_DEFERRED_MAX);
-}
 
 bool deferred_has_room(const struct space *space)
 {
-	/* Each slot can be removed once meanwhile: the rest is for rows. */
 	return space->deferred.open_nr < SPACE_DEFERRED_MAX - SHM_SLOTS_MAX;
 }
 
-void deferred_put(struct space *space, const struct deferred *d)
+void deferred_put(struct space *space, uint32_t slot, uint32_t seq, deferred_fn *end)
 {
-	space->deferred.open[space->deferred.open_nr++] = *d;
+	struct space_deferred *d = &space->deferred;
+
+	d->open[d->open_nr++] = (struct deferred){ slot, seq, end };
 }
 
 uint32_t deferred_begin(struct space *space)
 {
 	struct space_deferred *d = &space->deferred;
-	struct deferred *batch = d->open;
+	struct deferred *open = d->open;
 
 	d->open = d->closed;
-	d->closed = batch;
+	d->closed = open;
 	d->closed_nr = d->open_nr;
 	d->open_nr = 0;
 	return d->closed_nr;
@@ -50,7 +34,7 @@ bool deferred_end(struct space *space)
 	for (uint32_t i = 0; i < DEFERRED_SLICE && d->done_nr < d->closed_nr; i++) {
 		const struct deferred *one = &d->closed[d->done_nr++];
 
-		one->finish(space, one->slot, one->seq);
+		one->end(space, one->slot, one->seq);
 	}
 	if (d->done_nr < d->closed_nr)
 		return false;

@@ -7,26 +7,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "daemon/worker/space/changes.h"
 #include "daemon/worker/space/deferred.h"
 #include "daemon/worker/space/rows.h"
+#include "daemon/worker/space/suspect.h"
+#include "shm/base/clock.h"
 #include "shm/names.h"
 
-#define WALK_STEP 512u	 /* slots looked at after a fold when rules have changed */
+#define SCAN_STEP 512u	 /* slots checked after a fold when rules have changed */
 #define EVICT_MAX 1024u	 /* rows that change hands in one second */
-#define EVICT_FACTOR 2.0 /* so much hotter must be who takes another's row */
+#define EVICT_FACTOR 2.0 /* a counter that takes another's row is so much hotter */
 
-static uint64_t *changes_to(struct space *space, enum wire_heat heat)
+void heat_open(struct space *space)
 {
-	static const uint8_t at[] = { [WIRE_PROMOTING] = 0, [WIRE_HOT] = 1, [WIRE_RETIRING] = 2,
-				      [WIRE_COLD] = 3 };
-
-	return &space->t->row_changes[at[heat]];
+	/* Falls alone are judged, until the first fold has shown how long a fold takes. */
+	space->heat.attention = 1ull << 63;
 }
 
-/* Notes a change and publishes it. */
+/* Keeps a change with the slot, and publishes it. */
 static void heat_set(struct space *space, uint32_t slot, enum wire_heat heat, enum shm_why why,
 		     double rate, uint32_t row, uint32_t uid)
 {
@@ -38,12 +37,10 @@ static void heat_set(struct space *space, uint32_t slot, enum wire_heat heat, en
 		.slot = slot, .uid = uid, .row = row, .kind = kinds[heat], .why = (uint8_t)why,
 		.rate = (float)rate,
 	};
+	uint64_t *nr = &space->t->row_changes[change.kind - SHM_CHANGE_PROMOTING];
 	struct heat *h = &space->heat.by_slot[slot];
-	uint64_t *nr = changes_to(space, heat);
-	struct timespec t;
 
-	clock_gettime(CLOCK_REALTIME, &t);
-	h->since_real_ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+	h->since_real_ns = real_ns();
 	h->before = (float)rate;
 	h->after = NAN;
 	h->heat = (uint8_t)heat;
@@ -53,17 +50,12 @@ static void heat_set(struct space *space, uint32_t slot, enum wire_heat heat, en
 	changes_put(space, &change);
 }
 
-static uint8_t flags_of(const struct space *space, uint32_t slot)
-{
-	return state_flags(shm_count_read(&space_slot(space, slot)->state));
-}
-
 bool heat_can_have_row(const struct space *space, uint32_t slot)
 {
 	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
 	uint64_t route = shm_count_read(&space_slot(space, slot)->route);
 
-	if (!(slot_generation(route) & 1) || (flags_of(space, slot) & SHM_F_KERNEL))
+	if (!(slot_generation(route) & 1) || (space_flags(space, slot) & SHM_F_KERNEL))
 		return false;
 	switch (name_type(name)) {
 	case SHM_COUNTER:
@@ -80,14 +72,14 @@ bool heat_can_have_row(const struct space *space, uint32_t slot)
 
 static enum wire_hot_rule pin_of(const struct space *space, uint32_t slot)
 {
-	uint8_t flags = flags_of(space, slot);
+	uint8_t flags = space_flags(space, slot);
 
 	return flags & SHM_F_PIN_HOT ? WIRE_RULE_YES : flags & SHM_F_PIN_COLD ? WIRE_RULE_NO :
 										 WIRE_RULE_AUTO;
 }
 
-/* Noted for those that are asked about all the time: to match a name with all rules takes as long
- * as to fold thousands of slots. */
+/* The configuration's rule. It is kept for slots that are checked all the time: to match a name
+ * with all rules takes as long as to fold thousands of slots. */
 static enum wire_hot_rule rule_of(const struct space *space, const struct config *config,
 				  uint32_t slot)
 {
@@ -108,7 +100,7 @@ static enum wire_hot_rule rule_of(const struct space *space, const struct config
 }
 
 /* A pin comes before the configuration. */
-static enum wire_hot_rule told(const struct space *space, const struct config *config,
+static enum wire_hot_rule rule_in_force(const struct space *space, const struct config *config,
 			       uint32_t slot, enum shm_why *ret_why)
 {
 	enum wire_hot_rule pin = pin_of(space, slot);
@@ -119,61 +111,78 @@ static enum wire_hot_rule told(const struct space *space, const struct config *c
 
 /* --- getting and giving back ------------------------------------------------------------------ */
 
-static int64_t total_of(const struct space *space, uint32_t slot)
+/* No row yet: the slot is counted, and gets one as soon as there is one. */
+static void heat_wait(struct space *space, uint32_t slot, enum shm_why why, double rate)
 {
-	return (int64_t)space_totals(space, shm_count_read(&space->t->epoch) & 1)[slot];
-}
+	struct space_heat *heat = &space->heat;
 
-/* Not a row yet: it is counted, and gets one as soon as there is one. */
-static void wait_for_row(struct space *space, uint32_t slot, enum shm_why why, double rate)
-{
-	if (space->heat.by_slot[slot].heat == WIRE_PROMOTING)
-		return;
-	if (space->heat.waiting_nr == SHM_SLOTS_MAX)
+	if (heat->by_slot[slot].heat == WIRE_PROMOTING || heat->waiting_nr == SHM_SLOTS_MAX)
 		return;
 	heat_set(space, slot, WIRE_PROMOTING, why, rate, SHM_ROW_NONE, 0);
-	space->heat.waiting[space->heat.waiting_nr++] = (struct waiting){
-		slot, total_of(space, slot), (float)rate
+	heat->waiting[heat->waiting_nr++] = (struct waiting){
+		.slot = slot, .rate = { space_total(space, slot), (float)rate },
 	};
 }
 
+/* What is known of the heat of a row that a slot has from now on. */
+static void row_begin(struct space *space, uint32_t slot)
+{
+	space->heat.by_row[rows_of_slot(space, slot)] = (struct row_heat){
+		.rate = { space_total(space, slot), NAN },
+	};
+}
+
+static int row_give(struct space *space, uint32_t slot)
+{
+	int64_t stray;
+	int err = rows_allocate(space, slot, &stray);
+
+	if (err)
+		return err;
+	if (stray)
+		suspect_stray(space, SHM_SLOT_NONE, rows_of_slot(space, slot), stray);
+	row_begin(space, slot);
+	return 0;
+}
+
 /* Gives the slot a row, or lets it wait for one. */
-static void promote(struct space *space, uint32_t slot, enum shm_why why, double rate, uint32_t uid)
+static void heat_promote(struct space *space, uint32_t slot, enum shm_why why, double rate,
+			 uint32_t uid)
 {
 	if (rows_is_hot(space, slot))
 		return;
-	if (rows_is_retiring(space, slot))
+	if (rows_is_retiring(space, slot)) {
 		rows_cancel(space, slot);
-	else if (rows_allocate(space, slot)) {
-		wait_for_row(space, slot, why, rate);
+		space->heat.by_row[rows_of_slot(space, slot)].quiet_s = 0;
+	} else if (row_give(space, slot)) {
+		heat_wait(space, slot, why, rate);
 		return;
 	}
 	heat_set(space, slot, WIRE_HOT, why, rate, rows_of_slot(space, slot), uid);
 }
 
-/* The grace after a retirement has passed. */
-static void finish_retirement(struct space *space, uint32_t slot, uint32_t seq)
+/* The grace period has passed. */
+static void heat_retired(struct space *space, uint32_t slot, uint32_t seq)
 {
-	const struct heat *h = &space->heat.by_slot[slot];
-
-	/* A slot that was removed meanwhile takes its row along. */
-	if (state_flags(shm_count_read(&space_slot(space, slot)->state)) & SHM_F_REMOVING)
+	/* The row of a member whose removal began meanwhile is freed by that. */
+	if ((space_flags(space, slot) & SHM_F_REMOVING) || !rows_free_retired(space, slot, seq))
 		return;
-	if (rows_free_retired(space, slot, seq))
-		heat_set(space, slot, WIRE_COLD, h->why, (double)h->before, SHM_ROW_NONE, 0);
+	heat_set(space, slot, WIRE_COLD, space->heat.by_slot[slot].why,
+		 (double)space->heat.by_slot[slot].before, SHM_ROW_NONE, 0);
 }
 
 void heat_defer_retirement(struct space *space, uint32_t slot, uint32_t seq)
 {
-	deferred_put(space, &(struct deferred){ finish_retirement, slot, seq });
+	deferred_put(space, slot, seq, heat_retired);
 }
 
-static void retire(struct space *space, uint32_t slot, enum shm_why why, double rate, uint32_t uid)
+static void heat_retire(struct space *space, uint32_t slot, enum shm_why why, double rate,
+			uint32_t uid)
 {
 	if (!rows_is_hot(space, slot) || !deferred_has_room(space))
 		return;
-	if (isnan(rate)) /* told, not measured: what it was in the last second */
-		rate = (double)space->rows.list[rows_of_slot(space, slot)].rate;
+	if (isnan(rate)) /* by a rule, not measured: what it was in the last second */
+		rate = (double)space->heat.by_row[rows_of_slot(space, slot)].rate.per_s;
 	heat_defer_retirement(space, slot, rows_retire(space, slot));
 	heat_set(space, slot, WIRE_RETIRING, why, rate, rows_of_slot(space, slot), uid);
 }
@@ -182,14 +191,14 @@ static void retire(struct space *space, uint32_t slot, enum shm_why why, double 
 
 void heat_offer(struct space *space, uint32_t slot, int64_t delta)
 {
-	struct space_heat *h = &space->heat;
+	struct space_heat *heat = &space->heat;
 
 	if (delta < 0)
 		delta = -delta;
-	if ((uint64_t)delta < h->attention || h->candidates_nr == SPACE_CANDIDATES_MAX ||
+	if ((uint64_t)delta < heat->attention || heat->candidates_nr == SPACE_CANDIDATES_MAX ||
 	    rows_is_hot(space, slot))
 		return;
-	h->candidates[h->candidates_nr++] = (struct candidate){ slot, delta };
+	heat->candidates[heat->candidates_nr++] = (struct candidate){ slot, delta };
 }
 
 static int faster_first(const void *x, const void *y)
@@ -199,53 +208,57 @@ static int faster_first(const void *x, const void *y)
 	return a->delta > b->delta ? -1 : a->delta < b->delta;
 }
 
-static void walk(struct space *space, const struct config *config)
+/* What a pin or the configuration says about the slot is so at once. */
+static void rule_apply(struct space *space, const struct config *config, uint32_t slot, uint32_t uid)
 {
-	uint32_t slots_nr = space_slots_nr(space), end = space->heat.walk_slot + WALK_STEP;
 	enum shm_why why;
 
-	for (; space->heat.walk_slot < slots_nr && space->heat.walk_slot < end;
-	     space->heat.walk_slot++) {
-		uint32_t slot = space->heat.walk_slot;
-
-		if (!heat_can_have_row(space, slot))
-			continue;
-		switch (told(space, config, slot, &why)) {
-		case WIRE_RULE_YES:
-			promote(space, slot, why, NAN, 0);
-			break;
-		case WIRE_RULE_NO:
-			retire(space, slot, why, NAN, 0);
-			break;
-		default:
-			break;
-		}
+	switch (rule_in_force(space, config, slot, &why)) {
+	case WIRE_RULE_YES:
+		heat_promote(space, slot, why, NAN, uid);
+		break;
+	case WIRE_RULE_NO:
+		heat_retire(space, slot, why, NAN, uid);
+		break;
+	default:
+		break;
 	}
+}
+
+static void heat_scan(struct space *space, const struct config *config)
+{
+	uint32_t slots_nr = space_slots_nr(space), end = space->heat.scan_slot + SCAN_STEP;
+	uint32_t slot = space->heat.scan_slot;
+
+	for (; slot < slots_nr && slot < end; slot++)
+		if (heat_can_have_row(space, slot))
+			rule_apply(space, config, slot, 0);
+	space->heat.scan_slot = slot;
 }
 
 void heat_fold(struct space *space, const struct config *config, uint64_t interval_ns)
 {
 	double seconds = (double)(interval_ns ? interval_ns : 1) / 1e9;
+	struct space_heat *heat = &space->heat;
 	enum shm_why why;
 
-	qsort(space->heat.candidates, space->heat.candidates_nr, sizeof(struct candidate),
-	      faster_first);
-	for (uint32_t i = 0; i < space->heat.candidates_nr; i++) {
-		const struct candidate *c = &space->heat.candidates[i];
+	qsort(heat->candidates, heat->candidates_nr, sizeof(heat->candidates[0]), faster_first);
+	for (uint32_t i = 0; i < heat->candidates_nr; i++) {
+		const struct candidate *c = &heat->candidates[i];
 		double rate = (double)c->delta / seconds;
 
 		if (rate < HEAT_UP || !heat_can_have_row(space, c->slot))
 			continue;
-		space->heat.by_slot[c->slot].is_offered = true;
-		if (told(space, config, c->slot, &why) == WIRE_RULE_NO)
+		heat->by_slot[c->slot].is_offered = true;
+		if (rule_in_force(space, config, c->slot, &why) == WIRE_RULE_NO)
 			continue;
-		promote(space, c->slot, SHM_WHY_RATE, rate, 0);
+		heat_promote(space, c->slot, SHM_WHY_RATE, rate, 0);
 	}
-	space->heat.candidates_nr = 0;
-	space->heat.attention = (uint64_t)(HEAT_UP * seconds) + 1;
-	if (space->heat.walk_slot < space_slots_nr(space))
-		walk(space, config);
-	shm_set32(&space->t->rows_waiting, space->heat.waiting_nr);
+	heat->candidates_nr = 0;
+	heat->attention = (uint64_t)(HEAT_UP * seconds) + 1;
+	if (heat->scan_slot < space_slots_nr(space))
+		heat_scan(space, config);
+	shm_set32(&space->t->rows_waiting, heat->waiting_nr);
 }
 
 void heat_registered(struct space *space, const struct config *config, uint32_t slot)
@@ -255,46 +268,40 @@ void heat_registered(struct space *space, const struct config *config, uint32_t 
 
 	if (h->since_real_ns || h->is_offered || h->rule) /* of the member that had it before */
 		*h = (struct heat){ 0 };
-	if (heat_can_have_row(space, slot) && told(space, config, slot, &why) == WIRE_RULE_YES)
-		promote(space, slot, why, NAN, 0);
+	if (heat_can_have_row(space, slot) &&
+	    rule_in_force(space, config, slot, &why) == WIRE_RULE_YES)
+		heat_promote(space, slot, why, NAN, 0);
 }
 
 void heat_reconfigure(struct space *space)
 {
-	space->heat.walk_slot = SHM_SLOT_OVERFLOW;
+	space->heat.scan_slot = SHM_SLOT_OVERFLOW;
 	space->heat.rules_seq = (uint16_t)(space->heat.rules_seq % 16383 + 1);
 }
 
 /* --- once a second ---------------------------------------------------------------------------- */
 
-static double rate_since(const struct space *space, uint32_t slot, int64_t *last, double seconds)
+static void row_second(struct space *space, const struct config *config, uint32_t row,
+		       double seconds)
 {
-	int64_t now = total_of(space, slot);
-	double rate = fabs((double)(now - *last)) / seconds;
-
-	*last = now;
-	return rate;
-}
-
-static void owner_second(struct space *space, const struct config *config, struct row *row,
-			 double seconds)
-{
-	struct heat *h = &space->heat.by_slot[row->slot];
+	struct row_heat *r = &space->heat.by_row[row];
+	uint32_t slot = space->rows.list[row].slot;
+	struct heat *h = &space->heat.by_slot[slot];
 	enum shm_why why;
 
-	row->rate = (float)rate_since(space, row->slot, &row->last_second, seconds);
+	rate_tick(&r->rate, space_total(space, slot), seconds);
 	if (h->is_after_due) {
-		h->after = row->rate;
+		h->after = r->rate.per_s;
 		h->is_after_due = false;
 	}
-	row->quiet_s = (double)row->rate < HEAT_DOWN ? row->quiet_s + 1 : 0;
-	if (row->is_retiring || row->quiet_s < HEAT_QUIET_S ||
-	    told(space, config, row->slot, &why) == WIRE_RULE_YES)
+	r->quiet_s = (double)r->rate.per_s < HEAT_DOWN ? r->quiet_s + 1 : 0;
+	if (space->rows.list[row].is_retiring || r->quiet_s < HEAT_QUIET_S ||
+	    rule_in_force(space, config, slot, &why) == WIRE_RULE_YES)
 		return;
-	retire(space, row->slot, SHM_WHY_RATE, (double)row->rate, 0);
+	heat_retire(space, slot, SHM_WHY_RATE, (double)r->rate.per_s, 0);
 }
 
-/* Who waits gets a row if there is one; who is no longer hot does not wait. */
+/* A waiting counter gets a row if there is one, and waits no longer when it is not hot any more. */
 static void waiting_second(struct space *space, const struct config *config, double seconds)
 {
 	uint32_t kept = 0;
@@ -307,22 +314,22 @@ static void waiting_second(struct space *space, const struct config *config, dou
 
 		if (h->heat != WIRE_PROMOTING)
 			continue;
-		w.rate = (float)rate_since(space, w.slot, &w.last_second, seconds);
-		rule = heat_can_have_row(space, w.slot) ? told(space, config, w.slot, &why) :
+		rate_tick(&w.rate, space_total(space, w.slot), seconds);
+		rule = heat_can_have_row(space, w.slot) ? rule_in_force(space, config, w.slot, &why) :
 							  WIRE_RULE_NO;
-		if (rule == WIRE_RULE_YES && !rows_allocate(space, w.slot)) {
-			heat_set(space, w.slot, WIRE_HOT, why, (double)w.rate,
+		if (rule == WIRE_RULE_YES && !row_give(space, w.slot)) {
+			heat_set(space, w.slot, WIRE_HOT, why, (double)w.rate.per_s,
 				 rows_of_slot(space, w.slot), 0);
 			continue;
 		}
 		if (rule == WIRE_RULE_NO ||
-		    (rule == WIRE_RULE_AUTO && !h->is_offered && (double)w.rate < HEAT_UP / 2)) {
-			heat_set(space, w.slot, WIRE_COLD, SHM_WHY_RATE, (double)w.rate,
+		    (rule == WIRE_RULE_AUTO && !h->is_offered && (double)w.rate.per_s < HEAT_UP / 2)) {
+			heat_set(space, w.slot, WIRE_COLD, SHM_WHY_RATE, (double)w.rate.per_s,
 				 SHM_ROW_NONE, 0);
 			continue;
 		}
 		if (rule == WIRE_RULE_YES)
-			w.rate = INFINITY;
+			w.rate.per_s = INFINITY;
 		h->is_offered = false;
 		space->heat.waiting[kept++] = w;
 	}
@@ -331,7 +338,8 @@ static void waiting_second(struct space *space, const struct config *config, dou
 
 static int hotter_first(const void *x, const void *y)
 {
-	float a = ((const struct waiting *)x)->rate, b = ((const struct waiting *)y)->rate;
+	float a = ((const struct waiting *)x)->rate.per_s;
+	float b = ((const struct waiting *)y)->rate.per_s;
 
 	return a > b ? -1 : a < b;
 }
@@ -348,7 +356,7 @@ static int colder_first(const void *x, const void *y)
 	return a < b ? -1 : a > b;
 }
 
-/* The rows that policy alone gave, coldest first; those whose rate is not known yet are left alone. */
+/* The rows that no rule gave, coldest first, without those whose rate is not known yet. */
 static struct victim *victims_find(struct space *space, const struct config *config, uint32_t *ret_nr)
 {
 	struct victim *v = malloc((space->rows.used_nr + 1) * sizeof(*v));
@@ -357,42 +365,44 @@ static struct victim *victims_find(struct space *space, const struct config *con
 	*ret_nr = 0;
 	for (uint32_t row = 0; v && row < space->rows.summed_nr; row++) {
 		const struct row *r = &space->rows.list[row];
+		float per_s = space->heat.by_row[row].rate.per_s;
 
-		if (r->slot != ROW_FREE && !r->is_retiring && !isnan(r->rate) &&
-		    told(space, config, r->slot, &why) != WIRE_RULE_YES)
-			v[(*ret_nr)++] = (struct victim){ r->rate, row };
+		if (r->slot != ROW_FREE && !r->is_retiring && !isnan(per_s) &&
+		    rule_in_force(space, config, r->slot, &why) != WIRE_RULE_YES)
+			v[(*ret_nr)++] = (struct victim){ per_s, row };
 	}
 	if (v)
 		qsort(v, *ret_nr, sizeof(*v), colder_first);
 	return v;
 }
 
-/* When rows run out, the hottest have them. */
-static void rows_redistribute(struct space *space, const struct config *config)
+/* When rows run out, the hottest counters have them. */
+static void heat_redistribute(struct space *space, const struct config *config)
 {
-	/* Those that leave already make room; a row that is not used again makes none. */
-	uint32_t staying = space->rows.used_nr - space->rows.retiring_nr;
-	uint32_t over = staying > space->rows.max ? staying - space->rows.max : 0;
-	uint32_t room = staying < space->rows.max ? space->rows.max - staying : 0;
+	const struct space_rows *rows = &space->rows;
+	struct space_heat *heat = &space->heat;
+	/* Rows that retire already make room; a row that may not be used again makes none. */
+	uint32_t staying = rows->used_nr - rows->retiring_nr;
+	uint32_t over = staying > rows->max ? staying - rows->max : 0;
+	uint32_t room = staying < rows->max ? rows->max - staying : 0;
 	bool is_reused = !(shm_read32(&space->d->promotion) & SHM_REUSE_OFF);
-	uint32_t nr, want = over;
+	uint32_t nr, due = over;
 	struct victim *victims;
 
-	if (is_reused && space->heat.waiting_nr > room)
-		want += space->heat.waiting_nr - room;
-	if (!want || !space->rows.summed_nr)
+	if (is_reused && heat->waiting_nr > room)
+		due += heat->waiting_nr - room;
+	if (!due || !rows->summed_nr)
 		return;
 	victims = victims_find(space, config, &nr);
 	if (nr)
-		qsort(space->heat.waiting, space->heat.waiting_nr, sizeof(struct waiting),
-		      hotter_first);
-	for (uint32_t i = 0; victims && i < nr && i < want && i < EVICT_MAX; i++) {
-		uint32_t slot = space->rows.list[victims[i].row].slot;
+		qsort(heat->waiting, heat->waiting_nr, sizeof(*heat->waiting), hotter_first);
+	for (uint32_t i = 0; victims && i < nr && i < due && i < EVICT_MAX; i++) {
+		double rate = (double)victims[i].rate;
 
-		if (i >= over && (double)space->heat.waiting[i - over].rate <
-					 EVICT_FACTOR * (double)victims[i].rate)
+		if (i >= over &&
+		    (double)heat->waiting[i - over].rate.per_s < EVICT_FACTOR * rate)
 			break;
-		retire(space, slot, SHM_WHY_BUDGET, (double)victims[i].rate, 0);
+		heat_retire(space, rows->list[victims[i].row].slot, SHM_WHY_BUDGET, rate, 0);
 	}
 	free(victims);
 }
@@ -403,23 +413,23 @@ void heat_second(struct space *space, const struct config *config, uint64_t elap
 
 	for (uint32_t row = 0; row < space->rows.summed_nr; row++)
 		if (space->rows.list[row].slot != ROW_FREE)
-			owner_second(space, config, &space->rows.list[row], seconds);
+			row_second(space, config, row, seconds);
 	waiting_second(space, config, seconds);
-	rows_redistribute(space, config);
+	heat_redistribute(space, config);
 	shm_set32(&space->t->rows_waiting, space->heat.waiting_nr);
 }
 
 void heat_allowed(struct space *space, const struct config *config)
 {
-	/* Rates are of the last tick: only who was told to have a row can be served at once. */
+	/* Rates are of the last tick: only counters that a rule gives a row get one at once. */
 	for (uint32_t i = 0; i < space->heat.waiting_nr; i++) {
 		uint32_t slot = space->heat.waiting[i].slot;
 		enum shm_why why;
 
 		if (space->heat.by_slot[slot].heat == WIRE_PROMOTING &&
 		    heat_can_have_row(space, slot) &&
-		    told(space, config, slot, &why) == WIRE_RULE_YES &&
-		    !rows_allocate(space, slot))
+		    rule_in_force(space, config, slot, &why) == WIRE_RULE_YES &&
+		    !row_give(space, slot))
 			heat_set(space, slot, WIRE_HOT, why, NAN, rows_of_slot(space, slot), 0);
 	}
 }
@@ -442,7 +452,6 @@ int heat_pin(struct space *space, const struct config *config, uint32_t slot,
 	uint8_t flags = state_flags(state) & (uint8_t)~(SHM_F_PIN_HOT | SHM_F_PIN_COLD);
 	const struct change_shm change = { .slot = slot, .uid = uid, .kind = kinds[pin],
 					   .why = SHM_WHY_PIN, .row = rows_of_slot(space, slot) };
-	enum shm_why told_why;
 
 	if (!heat_can_have_row(space, slot)) {
 		snprintf(why, why_size, "it is of a kind that never gets a row: only what programs "
@@ -455,16 +464,7 @@ int heat_pin(struct space *space, const struct config *config, uint32_t slot,
 	shm_publish(&s->state, state_make(state_version(state), flags | flags_of[pin],
 					  slot_row(state)));
 	changes_put(space, &change);
-	switch (told(space, config, slot, &told_why)) {
-	case WIRE_RULE_YES:
-		promote(space, slot, told_why, NAN, uid);
-		break;
-	case WIRE_RULE_NO:
-		retire(space, slot, told_why, NAN, uid);
-		break;
-	default:
-		break;
-	}
+	rule_apply(space, config, slot, uid);
 	return 0;
 }
 
@@ -477,7 +477,7 @@ void heat_explain(const struct space *space, const struct config *config, uint32
 	ret->heat = rows_is_retiring(space, slot) ? WIRE_RETIRING :
 		    row != SHM_ROW_NONE		    ? WIRE_HOT :
 		    h->heat == WIRE_PROMOTING	    ? WIRE_PROMOTING : WIRE_COLD;
-	/* What was noted may be of a former owner of the slot's heat: then nothing is known. */
+	/* The last change kept here may be of another state: then its time and rates are not known. */
 	if (ret->heat == h->heat) {
 		ret->why = h->why;
 		ret->since_real_ns = h->since_real_ns;
@@ -501,7 +501,7 @@ void heat_recover(struct space *space)
 	uint64_t from = nr > SHM_CHANGES_NR ? nr - SHM_CHANGES_NR : 0;
 	const struct change_shm *ring =
 		(const struct change_shm *)((const char *)space->t + SHM_T_CHANGES);
-	/* Nobody waits for a new worker: who is hot is offered again by its first fold. */
+	/* No counter waits in a new worker: its first fold offers again what is hot. */
 	static const uint8_t heats[] = {
 		[SHM_CHANGE_PROMOTING] = WIRE_COLD, [SHM_CHANGE_HOT] = WIRE_HOT,
 		[SHM_CHANGE_RETIRING] = WIRE_RETIRING, [SHM_CHANGE_COLD] = WIRE_COLD,
@@ -521,8 +521,13 @@ void heat_recover(struct space *space)
 			.heat = heats[c->kind], .why = c->why,
 		};
 	}
-	for (uint32_t row = 0; row < space->rows.summed_nr; row++)
-		if (space->rows.list[row].slot != ROW_FREE && space->rows.list[row].is_retiring)
-			heat_defer_retirement(space, space->rows.list[row].slot,
-					      space->rows.list[row].retire_seq);
+	for (uint32_t row = 0; row < space->rows.summed_nr; row++) {
+		const struct row *r = &space->rows.list[row];
+
+		if (r->slot == ROW_FREE)
+			continue;
+		row_begin(space, r->slot);
+		if (r->is_retiring)
+			heat_defer_retirement(space, r->slot, r->retire_seq);
+	}
 }

@@ -1,13 +1,11 @@
-/*
- * The directory's index as its only writer sees it, the registry beside it (but for removals, which
- * are remove.c's), and the private table of base names. Readers walk the index meanwhile
- * (shm/directory.h); the fold thread alone calls this.
- */
+/* See index.h. */
+#include "daemon/worker/space/index.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/worker/space/space.h"
+#include "daemon/worker/space/pages.h"
 
 #define BASES_ORDER_MIN 8u
 
@@ -36,9 +34,9 @@ static bool entry_put(uint32_t *table, uint64_t word, uint64_t hash, uint32_t en
 }
 
 /*
- * A table without tombstones, of this order; the low bits of each hash come from its record, the tag
- * from the entry, so that no name is touched. It lies where no reader of the current one looks; one
- * that still reads what lay there before finds the word changed.
+ * A table without tombstones, of this order; the low bits of each hash come from its record, the
+ * tag from the entry, so that no name is touched. It lies where no reader of the current one looks;
+ * one that still reads what lay there before finds the word changed.
  */
 static int index_rebuild(struct space *space, uint32_t order)
 {
@@ -87,8 +85,8 @@ static void registry_put(struct space *space, uint32_t slot, uint64_t hash)
 
 	registry_reclaim(rec);
 	rec->hash_low = (uint32_t)hash;
-	rec->where = space->idx << 24 | slot;
-	registry_add(space->registry, rec, hash);
+	rec->where = space->view.idx << 24 | slot;
+	registry_add(space->view.registry, rec, hash);
 }
 
 void index_put(struct space *space, uint32_t slot, uint64_t hash)
@@ -201,21 +199,21 @@ uint32_t bases_find(const struct space *space, const char *base, uint32_t len)
 
 int bases_reserve(struct space *space)
 {
-	uint32_t order = space->names.bases ? space->names.bases_order + 1 : BASES_ORDER_MIN;
+	struct space_names *n = &space->names;
+	uint32_t order = n->bases ? n->bases_order + 1 : BASES_ORDER_MIN;
 	uint64_t *table;
 
-	if (space->names.bases &&
-	    (space->names.bases_nr + 1) * 4ull <= 3ull << space->names.bases_order)
+	if (n->bases && (n->bases_nr + 1) * 4ull <= 3ull << n->bases_order)
 		return 0;
 	table = calloc(1ull << order, sizeof(*table));
 	if (!table)
 		return -ENOMEM;
-	for (uint64_t i = 0; space->names.bases && i < 1ull << space->names.bases_order; i++)
-		if (space->names.bases[i])
-			base_put(table, order, space->names.bases[i]);
-	free(space->names.bases);
-	space->names.bases = table;
-	space->names.bases_order = order;
+	for (uint64_t i = 0; n->bases && i < 1ull << n->bases_order; i++)
+		if (n->bases[i])
+			base_put(table, order, n->bases[i]);
+	free(n->bases);
+	n->bases = table;
+	n->bases_order = order;
 	return 0;
 }
 
@@ -227,4 +225,9 @@ void bases_put(struct space *space, uint32_t slot)
 
 	base_put(space->names.bases, space->names.bases_order, hash << 32 | slot);
 	space->names.bases_nr++;
+}
+
+void bases_close(struct space *space)
+{
+	free(space->names.bases);
 }

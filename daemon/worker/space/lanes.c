@@ -1,4 +1,4 @@
-/* See lanes.h. */
+/* See rows.h. */
 #include "daemon/worker/space/lanes.h"
 
 #include <stdbool.h>
@@ -7,13 +7,13 @@
 #include "shm/layout.h"
 
 /*
- * Rows are summed in blocks whose sums stay in the first-level cache, many lanes at a time: one lane
- * at a time reaches half of the read bandwidth (too few reads in flight, and the sums are loaded and
- * stored again for each lane), a block held in registers little more (its visit of a page is too
- * short for the prefetcher). Sixteen lanes need their distance as a constant: as addresses in
- * registers they would not fit. More than that is half as fast again.
+ * Rows are summed in blocks whose sums stay in the first-level cache, many lanes at a time: one
+ * lane at a time reaches half of the read bandwidth (too few reads in flight, and the sums are
+ * loaded and stored again for each lane), a block held in registers little more (its visit of a
+ * page is too short for the prefetcher). Sixteen lanes need their distance as a constant: as
+ * addresses in registers they would not fit. More than that is half as fast again.
  */
-#define ROWS_BLOCK 2048
+#define LANES_BLOCK 2048
 
 /* gcc keeps such a loop as a loop at -O2, at half the speed of the portable body. */
 #ifdef __clang__
@@ -29,7 +29,7 @@ typedef uint64_t vec16 __attribute__((vector_size(16), aligned(8), may_alias));
 typedef uint64_t vec32 __attribute__((vector_size(32), aligned(8), may_alias));
 typedef uint64_t vec64 __attribute__((vector_size(64), aligned(8), may_alias));
 
-#define ROWS_CASE(name, lanes)                                                                     \
+#define LANES_CASE(name, lanes)                                                                     \
 	case lanes:                                                                                \
 		if (is_first)                                                                      \
 			name##_add(rows, stride, lanes, true, nr, ret + at);                       \
@@ -41,7 +41,7 @@ typedef uint64_t vec64 __attribute__((vector_size(64), aligned(8), may_alias));
  * name_add: sums += the same rows of `lanes` lanes, or = for the first ones; both are constants, so
  * that the inner loop unrolls. name_blocks: all rows of all lanes, `most` lanes at a time.
  */
-#define DEFINE_ROWS(name, target, vec, shard_lanes)                                                \
+#define DEFINE_LANES(name, target, vec, shard_lanes)                                                \
 	target ALWAYS_INLINE void name##_add(const char *rows, size_t stride, unsigned int lanes,  \
 					     bool is_first, size_t rows_nr, uint64_t *sums)        \
 	{                                                                                          \
@@ -67,8 +67,8 @@ typedef uint64_t vec64 __attribute__((vector_size(64), aligned(8), may_alias));
 						unsigned int most, unsigned int cpus_nr,           \
 						size_t first_row, size_t rows_nr, uint64_t *ret)   \
 	{                                                                                          \
-		for (size_t at = 0; at < rows_nr; at += ROWS_BLOCK) {                              \
-			size_t nr = rows_nr - at < ROWS_BLOCK ? rows_nr - at : ROWS_BLOCK;         \
+		for (size_t at = 0; at < rows_nr; at += LANES_BLOCK) {                              \
+			size_t nr = rows_nr - at < LANES_BLOCK ? rows_nr - at : LANES_BLOCK;         \
 			const char *rows = lane0 + (first_row + at) * 8;                           \
 			bool is_first = true;                                                      \
                                                                                                    \
@@ -78,11 +78,11 @@ typedef uint64_t vec64 __attribute__((vector_size(64), aligned(8), may_alias));
 				step = left >= most ? most : left >= 8 ? 8 : left >= 4 ? 4 :       \
 				       left >= 2 ? 2 : 1;                                          \
 				switch (step) {                                                    \
-				ROWS_CASE(name, 16)                                                \
-				ROWS_CASE(name, 8)                                                 \
-				ROWS_CASE(name, 4)                                                 \
-				ROWS_CASE(name, 2)                                                 \
-				ROWS_CASE(name, 1)                                                 \
+				LANES_CASE(name, 16)                                                \
+				LANES_CASE(name, 8)                                                 \
+				LANES_CASE(name, 4)                                                 \
+				LANES_CASE(name, 2)                                                 \
+				LANES_CASE(name, 1)                                                 \
 				}                                                                  \
 				rows += step * stride;                                             \
 				is_first = false;                                                  \
@@ -101,10 +101,10 @@ typedef uint64_t vec64 __attribute__((vector_size(64), aligned(8), may_alias));
 	}
 
 #define NO_TARGET
-DEFINE_ROWS(rows_portable, NO_TARGET, vec16, 8)
+DEFINE_LANES(lanes_portable, NO_TARGET, vec16, 8)
 #ifdef __x86_64__
-DEFINE_ROWS(rows_avx2, __attribute__((target("avx2"))), vec32, 8)
-DEFINE_ROWS(rows_avx512f, __attribute__((target("avx512f"))), vec64, 16)
+DEFINE_LANES(lanes_avx2, __attribute__((target("avx2"))), vec32, 8)
+DEFINE_LANES(lanes_avx512f, __attribute__((target("avx512f"))), vec64, 16)
 #endif
 
 lanes_sum_fn *lanes_body(unsigned int idx, const char **ret_name)
@@ -113,16 +113,16 @@ lanes_sum_fn *lanes_body(unsigned int idx, const char **ret_name)
 #ifdef __x86_64__
 	if (__builtin_cpu_supports("avx512f") && idx-- == 0) {
 		*ret_name = "avx512f";
-		return rows_avx512f;
+		return lanes_avx512f;
 	}
 	if (__builtin_cpu_supports("avx2") && idx-- == 0) {
 		*ret_name = "avx2";
-		return rows_avx2;
+		return lanes_avx2;
 	}
 #endif
 	if (idx == 0) {
 		*ret_name = "portable";
-		return rows_portable;
+		return lanes_portable;
 	}
 	return NULL;
 }

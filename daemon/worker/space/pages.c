@@ -1,17 +1,15 @@
-/*
- * Committing memory. The parts are sparse; a page gets memory here, when the first cell in it is
- * handed out, so that neither a client's add nor the daemon's store is ever the first touch and a
- * machine that is out of memory refuses a registration instead of killing a process. Called by the
- * fold thread (register.c, index.c, space.c).
- */
+/* See pages.h. */
 #define _GNU_SOURCE
+#include "daemon/worker/space/pages.h"
+
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "daemon/link/log.h"
-#include "daemon/worker/space/space.h"
 
 #ifndef MADV_POPULATE_READ /* Linux 5.14 */
 #define MADV_POPULATE_READ 22
@@ -129,6 +127,49 @@ void pages_index_punch(struct space *space, uint64_t word)
 		MADV_REMOVE);
 }
 
+/* --- lanes ------------------------------------------------------------------------------------ */
+
+uint32_t pages_cpus_possible(void)
+{
+	char text[4096], *last;
+	int fd = open("/sys/devices/system/cpu/possible", O_RDONLY | O_CLOEXEC);
+	ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	long nr;
+
+	if (fd >= 0)
+		close(fd);
+	if (got <= 0) {
+		nr = sysconf(_SC_NPROCESSORS_CONF);
+	} else {
+		/* "0-3,8-11": the last number is the highest CPU. */
+		text[got] = '\0';
+		last = strpbrk(text, "\n");
+		if (last)
+			*last = '\0';
+		last = text + strlen(text);
+		while (last > text && last[-1] >= '0' && last[-1] <= '9')
+			last--;
+		nr = atol(last) + 1;
+	}
+	if (nr < 1)
+		return 1;
+	return nr > (long)SHM_CPUS_MAX ? SHM_CPUS_MAX : (uint32_t)nr;
+}
+
+void pages_lanes_open(struct space *space)
+{
+	space->pages.lanes_nr = pages_cpus_possible();
+}
+
+void pages_lanes_recover(struct space *space)
+{
+	uint32_t lanes_nr = shm_read32(&space->d->cpus_nr);
+
+	if (lanes_nr > space->pages.lanes_nr && lanes_nr <= SHM_CPUS_MAX)
+		space->pages.lanes_nr = lanes_nr;
+	shm_set32(&space->d->cpus_nr, space->pages.lanes_nr);
+}
+
 /* The first byte of data behind the last lane, or 0. */
 static uint64_t data_behind_lanes(const struct space *space)
 {
@@ -142,7 +183,7 @@ static uint64_t data_behind_lanes(const struct space *space)
 				return end;
 		page += PAGE_BYTES;
 	}
-	at = lseek(space->fds.ro[REGION_S], (off_t)page, SEEK_DATA);
+	at = lseek(space->view.fds.ro[REGION_S], (off_t)page, SEEK_DATA);
 	if (at < 0)
 		return 0;
 	return (uint64_t)at < end ? end : (uint64_t)at;
@@ -165,7 +206,7 @@ void pages_lanes_check(struct space *space)
 	    pages_lanes(space, space->pages.lanes_nr, lanes_nr, 0, space->pages.rows_nr))
 		return;
 	log_line("namespace %s: adds on CPU %u, which the kernel does not list as possible: "
-		 "summing %u lanes instead of %u", space->name, lanes_nr - 1, lanes_nr,
+		 "summing %u lanes instead of %u", space->view.name, lanes_nr - 1, lanes_nr,
 		 space->pages.lanes_nr);
 	space->pages.lanes_nr = lanes_nr;
 	shm_set32(&space->d->cpus_nr, lanes_nr);

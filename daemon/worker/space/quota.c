@@ -6,32 +6,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/worker/space/remove.h"
+#include "shm/base/array.h"
 
 #define SLOTS_PER_COUNTER 4u /* slots that a namespace may take for a counter of its quota */
-#define SLOTS_SPARE 1024u
+#define SLOTS_EXTRA 1024u
 
 /* --- counting what there is ------------------------------------------------------------------- */
 
-static struct uid_count *uid_count(struct space *space, uid_t uid)
+static struct uid_count *uid_count(struct space_quota *counts, uid_t uid)
 {
-	struct uid_count *more;
-
-	for (uint32_t i = 0; i < space->quota.uids_nr; i++)
-		if (space->quota.uids[i].uid == uid)
-			return &space->quota.uids[i];
-	more = realloc(space->quota.uids, (space->quota.uids_nr + 1) * sizeof(*more));
-	if (!more)
+	for (uint32_t i = 0; i < counts->uids_nr; i++)
+		if (counts->uids[i].uid == uid)
+			return &counts->uids[i];
+	if (array_reserve(&counts->uids, counts->uids_nr + 1, &counts->uids_max))
 		return NULL;
-	space->quota.uids = more;
-	more[space->quota.uids_nr] = (struct uid_count){ uid, 0 };
-	return &more[space->quota.uids_nr++];
+	counts->uids[counts->uids_nr] = (struct uid_count){ uid, 0 };
+	return &counts->uids[counts->uids_nr++];
 }
 
 /* A live slot counts from now on, or no longer: n is 1 or -1. */
-static void account(struct space *space, uint32_t slot, uint32_t n)
+static void quota_count(struct space *space, uint32_t slot, uint32_t n)
 {
 	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
+	struct space_quota *counts = &space->quota;
 	uint8_t type = name_type(name);
 	struct uid_count *count;
 	uid_t uid;
@@ -42,35 +39,36 @@ static void account(struct space *space, uint32_t slot, uint32_t n)
 		const struct member_shm *m = dir_member(space->d, name);
 
 		uid = m->uid;
-		space->quota.members_nr += n;
-		space->quota.members_of[m->family] += n;
+		counts->members_nr += n;
+		counts->members_of[m->family] += n;
 	} else {
-		const struct name_shm *name_of = dir_name(space->d, name);
-
-		uid = name_of->uid;
-		if (type_is_family(type)) {
-			space->quota.families_nr += n;
-			remove_family(space, name_of->removed);
-		} else {
-			space->quota.counters_nr += n;
-		}
+		uid = dir_name(space->d, name)->uid;
+		if (type_is_family(type))
+			counts->families_nr += n;
+		else
+			counts->counters_nr += n;
 	}
 	if (space_origin(space, slot) != SHM_ORIGIN_USER)
 		return;
-	space->quota.counted_nr += n;
-	count = uid_count(space, uid);
+	counts->counted_nr += n;
+	count = uid_count(counts, uid);
 	if (count)
 		count->nr += n;
 }
 
-void register_account(struct space *space, uint32_t slot)
+void quota_account(struct space *space, uint32_t slot)
 {
-	account(space, slot, 1);
+	quota_count(space, slot, 1);
 }
 
-void register_discount(struct space *space, uint32_t slot)
+void quota_discount(struct space *space, uint32_t slot)
 {
-	account(space, slot, UINT32_MAX);
+	quota_count(space, slot, UINT32_MAX);
+}
+
+void quota_close(struct space *space)
+{
+	free(space->quota.uids);
 }
 
 /* --- quotas ----------------------------------------------------------------------------------- */
@@ -78,12 +76,12 @@ void register_discount(struct space *space, uint32_t slot)
 void quota_init(struct quota *q, const struct space *space, const struct config *config)
 {
 	q->config = config;
-	q->ns = config_namespace_find(config, space->name);
+	q->ns = config_namespace_find(config, space->view.name);
 	q->family = SHM_SLOT_NONE;
 	q->labels_max = 0;
 }
 
-static uint32_t labels_max(struct quota *q, const struct space *space, uint32_t family)
+static uint32_t quota_labels_max(struct quota *q, const struct space *space, uint32_t family)
 {
 	uint64_t word = shm_count_read(&space_slot(space, family)->name);
 	char name[SHM_NAME_MAX + 1];
@@ -99,15 +97,15 @@ static uint32_t labels_max(struct quota *q, const struct space *space, uint32_t 
 
 int quota_check(struct space *space, struct quota *q, const struct claim *c, char *why)
 {
-	const struct uid_count *count = uid_count(space, c->uid);
+	const struct uid_count *count = uid_count(&space->quota, c->uid);
 
 	if (!q->ns) {
 		snprintf(why, REGISTER_WHY_MAX, "namespace %s is no longer in the configuration: "
-			 "it takes no new counters", space->name);
+			 "it takes no new counters", space->view.name);
 		return -EDQUOT;
 	}
 	if (type_is_member(c->type) &&
-	    space->quota.members_of[c->family] >= labels_max(q, space, c->family)) {
+	    space->quota.members_of[c->family] >= quota_labels_max(q, space, c->family)) {
 		const struct name_shm *n = space_name(space, c->family);
 
 		snprintf(why, REGISTER_WHY_MAX, "family %.*s has its labels-max of %u keys: new "
@@ -116,18 +114,19 @@ int quota_check(struct space *space, struct quota *q, const struct claim *c, cha
 			 n->base_len, n->text, 2ull * q->labels_max);
 		return -EDQUOT;
 	}
-	/* Slots of members that went come again, but not at once, and not for keys of every length. */
-	if (space_slots_nr(space) / SLOTS_PER_COUNTER >= q->ns->counters_max + SLOTS_SPARE) {
+	/* The slots of removed members are used again, but not at once, and not for keys of each
+	 * length. */
+	if (space_slots_nr(space) / SLOTS_PER_COUNTER >= q->ns->counters_max + SLOTS_EXTRA) {
 		snprintf(why, REGISTER_WHY_MAX, "namespace %s has used up %u slots for counters-max = "
 			 "%u: members come and go faster than their slots can be used again; new ones "
-			 "count in overflow. see: talea status", space->name,
+			 "count in overflow. see: talea status", space->view.name,
 			 space_slots_nr(space), q->ns->counters_max);
 		return -EDQUOT;
 	}
 	if (space->quota.counted_nr >= q->ns->counters_max) {
 		snprintf(why, REGISTER_WHY_MAX, "namespace %s has its counters-max of %u: new ones "
-			 "count in overflow. fix: [namespace %s] counters-max = %llu", space->name,
-			 q->ns->counters_max, space->name, 2ull * q->ns->counters_max);
+			 "count in overflow. fix: [namespace %s] counters-max = %llu", space->view.name,
+			 q->ns->counters_max, space->view.name, 2ull * q->ns->counters_max);
 		return -EDQUOT;
 	}
 	if (!count)
@@ -136,7 +135,7 @@ int quota_check(struct space *space, struct quota *q, const struct claim *c, cha
 		snprintf(why, REGISTER_WHY_MAX, "uid %u has its counters-max-per-uid of %u in "
 			 "namespace %s: new ones count in overflow. fix: [namespace %s] "
 			 "counters-max-per-uid = %llu", (unsigned int)c->uid,
-			 q->ns->counters_max_per_uid, space->name, space->name,
+			 q->ns->counters_max_per_uid, space->view.name, space->view.name,
 			 2ull * q->ns->counters_max_per_uid);
 		return -EDQUOT;
 	}

@@ -1,12 +1,18 @@
 /*
- * How many a namespace and a uid may have: what there is, and what a new claim may add. What the
- * kernel and the daemon count is in no quota. Owns the counts in struct space. The fold thread
- * alone calls this.
+ * How many counters a namespace and a uid have, and whether a new claim may add one. No quota
+ * counts what the kernel and the daemon count. Owns struct space_quota. The fold thread alone calls
+ * this.
  */
 #ifndef SPACE_QUOTA_H
 #define SPACE_QUOTA_H
 
 #include "daemon/worker/space/register.h"
+
+/* How many counters a uid has. */
+struct uid_count {
+	uid_t uid;
+	uint32_t nr;
+};
 
 /* The quotas that hold for one client's claims, looked up once for a message. */
 struct quota {
@@ -21,8 +27,11 @@ void quota_init(struct quota *q, const struct space *space, const struct config 
 /* May a client have this one too? 0, or -EDQUOT or -ENOMEM with a sentence. */
 int quota_check(struct space *space, struct quota *q, const struct claim *c, char *why);
 
-/* Counts a live slot, at registration and after a restart; no longer counts a member that goes. */
-void register_account(struct space *space, uint32_t slot);
-void register_discount(struct space *space, uint32_t slot);
+/* Counts a live slot, at registration and at a start; counts a member no longer when its removal
+ * begins. */
+void quota_account(struct space *space, uint32_t slot);
+void quota_discount(struct space *space, uint32_t slot);
+
+void quota_close(struct space *space);
 
 #endif

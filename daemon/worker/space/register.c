@@ -8,6 +8,8 @@
 
 #include "daemon/worker/space/busy.h"
 #include "daemon/worker/space/heat.h"
+#include "daemon/worker/space/index.h"
+#include "daemon/worker/space/pages.h"
 #include "daemon/worker/space/quota.h"
 #include "daemon/worker/space/remove.h"
 #include "shm/names.h"
@@ -38,7 +40,7 @@ static void result_set(uint32_t slot, uint32_t generation, int err, struct wire_
 
 /* --- finding ---------------------------------------------------------------------------------- */
 
-struct key {
+struct claim_key {
 	const struct space *space;
 	uint32_t owner;
 	const struct claim *claim;
@@ -47,20 +49,20 @@ struct key {
 
 static bool record_matches(const struct record *rec, const void *key)
 {
-	const struct key *k = key;
+	const struct claim_key *k = key;
 
-	return rec->where >> 24 == k->space->idx &&
+	return rec->where >> 24 == k->space->view.idx &&
 	       dir_matches(k->space->d, rec->where & (SHM_SLOTS_MAX - 1), k->owner,
 			   k->claim->name, k->claim->name_len, k->ret_generation);
 }
 
-/* The generation that the slot had when its name was compared goes to ret_generation: a member may be
- * removed meanwhile when this is another thread than the fold's. */
+/* The generation that the slot had when its name was compared goes to ret_generation: a member may
+ * be removed meanwhile when this is another thread than the fold's. */
 static uint32_t slot_find(const struct space *space, const struct claim *c, uint32_t owner,
 			  uint64_t hash, uint32_t *ret_generation)
 {
-	struct key k = { space, owner, c, ret_generation };
-	const struct record *rec = registry_find(space->registry, hash, record_matches, &k);
+	struct claim_key k = { space, owner, c, ret_generation };
+	const struct record *rec = registry_find(space->view.registry, hash, record_matches, &k);
 
 	return rec ? rec->where & (SHM_SLOTS_MAX - 1) : SHM_SLOT_NONE;
 }
@@ -230,26 +232,25 @@ static int slots_take(struct space *space, uint32_t nr, uint32_t bytes, uint32_t
 }
 
 /*
- * Everything of a slot is stored before its generation turns odd; that store is the commit. Versions go
- * on from the slot's last owner, and what the cell holds by now is taken back: a cell is never zeroed.
+ * Everything of a slot is stored before its generation turns odd; that store is the commit.
+ * Versions go on from the slot's last owner, and what the cell holds by now is taken back: a cell
+ * is never zeroed.
  */
 static void slot_publish(struct space *space, uint32_t slot, uint64_t name, uint8_t flags)
 {
 	struct slot_shm *s = space_slot(space, slot);
 	uint32_t generation = slot_generation(shm_count_read(&s->route)) + 1;
 	uint32_t version = state_version(shm_count_read(&s->state)) + 1;
-	uint64_t cell = shm_count_read((const uint64_t *)(space->s + shards_cold(slot)));
+	uint64_t cell = space_cell(space, slot);
 
 	/* ORDER(name): the record is complete before a name points to it. */
 	shm_publish(&s->name, name);
-	/* ORDER(state): the base stands before the state that makes it valid, and is stored after the
-	 * last state, for whose readers it still was the other half. */
+	/* ORDER(state): the base stands before the state that makes it valid, and is stored after
+	 * the last state, for whose readers it still was the other half. */
 	shm_publish((uint64_t *)&s->base[version & 1], -cell);
 	shm_publish(&s->state, state_make(version, flags, SHM_ROW_NONE));
 	if (space->off_shard.by_slot[slot] != -(int64_t)cell)
 		space_off_shard_add(space, slot, -(int64_t)cell - space->off_shard.by_slot[slot]);
-	if (space->removal.changed_s[slot])
-		space->removal.changed_s[slot] = 0;
 	busy_forget(space, slot);
 	shm_set8(&space_states(space)[slot], SHM_T_OK);
 	/* ORDER(generation): name, base and state stand before the generation that shows them. */
@@ -296,7 +297,7 @@ static uint32_t slot_take_again(struct space *space, uint32_t name_len, uint64_t
 	return slot;
 }
 
-static uint8_t flags_of(const struct claim *c)
+static uint8_t claim_flags(const struct claim *c)
 {
 	return c->origin == SHM_ORIGIN_KERNEL ? SHM_F_KERNEL : 0;
 }
@@ -314,12 +315,12 @@ static int member_make(struct space *space, const struct config *config, const s
 		if (err)
 			return err;
 	}
-	/* ORDER(generation): a reader that finds the bytes of this name in a record that had another
-	 * finds the even generation too, which was stored before that slot was freed. */
+	/* ORDER(generation): a reader that finds the bytes of this name in a record that had
+	 * another finds the even generation too, which was stored before that slot was freed. */
 	shm_seq_write_begin();
 	member_store(space, at, c->family, c->uid, c->name, c->name_len);
-	slot_publish(space, slot, name_make(at, c->name_len, c->type), flags_of(c));
-	register_account(space, slot);
+	slot_publish(space, slot, name_make(at, c->name_len, c->type), claim_flags(c));
+	quota_account(space, slot);
 	index_put(space, slot, dir_hash(space->d, c->family, c->name, c->name_len));
 	heat_registered(space, config, slot);
 	*ret_slot = slot;
@@ -358,14 +359,16 @@ static int name_make_slot(struct space *space, const struct config *config, cons
 		n->other = slot + 1;
 		n->removed = slot + 2;
 		member_store(space, members_at, slot, c->uid, "", 0);
-		slot_publish(space, slot + 1, name_make(members_at, 0, SHM_OTHER), flags_of(c));
+		slot_publish(space, slot + 1, name_make(members_at, 0, SHM_OTHER), claim_flags(c));
 		members_at += sizeof(struct member_shm);
 		member_store(space, members_at, slot, c->uid, "", 0);
 		slot_publish(space, slot + 2, name_make(members_at, 0, SHM_REMOVED),
-			     flags_of(c));
+			     claim_flags(c));
 	}
-	slot_publish(space, slot, name_make(at, c->name_len, c->type), flags_of(c));
-	register_account(space, slot);
+	slot_publish(space, slot, name_make(at, c->name_len, c->type), claim_flags(c));
+	quota_account(space, slot);
+	if (is_family)
+		remove_family(space, n->removed);
 	if (base_slot == SHM_SLOT_NONE)
 		bases_put(space, slot);
 	index_put(space, slot, dir_hash(space->d, 0, c->name, c->name_len));

@@ -2,33 +2,18 @@
 #include "daemon/worker/space/rows.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "daemon/worker/space/lanes.h"
-#include "daemon/worker/space/suspect.h"
+#include "daemon/worker/space/pages.h"
 
 #define SUM_ROWS 2048u /* summed at a time: what they add up to stays in the first cache */
 
-int rows_open(struct space *space)
+void rows_configure(struct space *space, uint32_t rows_max)
 {
-	space->rows.list = space_array(sizeof(*space->rows.list), SHM_ROWS_MAX);
-	space->rows.owned = space_array(sizeof(*space->rows.owned), SHM_ROWS_MAX);
-	space->rows.joining = space_array(sizeof(*space->rows.joining), SHM_ROWS_MAX);
-	space->rows.merged = space_array(sizeof(*space->rows.merged), SHM_ROWS_MAX);
-	space->rows.sums = space_array(sizeof(*space->rows.sums), SHM_ROWS_MAX);
-	return space->rows.list && space->rows.owned && space->rows.joining && space->rows.merged &&
-			       space->rows.sums ? 0 : -ENOMEM;
-}
-
-void rows_close(struct space *space)
-{
-	space_array_free(space->rows.list, sizeof(*space->rows.list), SHM_ROWS_MAX);
-	space_array_free(space->rows.owned, sizeof(*space->rows.owned), SHM_ROWS_MAX);
-	space_array_free(space->rows.joining, sizeof(*space->rows.joining), SHM_ROWS_MAX);
-	space_array_free(space->rows.merged, sizeof(*space->rows.merged), SHM_ROWS_MAX);
-	space_array_free(space->rows.sums, sizeof(*space->rows.sums), SHM_ROWS_MAX);
+	space->rows.max = rows_max > SHM_ROWS_MAX ? SHM_ROWS_MAX : rows_max;
+	if (space->d->magic == SHM_MAGIC_D)
+		shm_set32(&space->d->rows_max, space->rows.max);
 }
 
 uint32_t rows_of_slot(const struct space *space, uint32_t slot)
@@ -48,7 +33,7 @@ uint64_t rows_sum_one(const struct space *space, uint32_t row)
 	return sum;
 }
 
-static void state_hot(const struct space *space, uint32_t slot, bool is_hot)
+static void rows_show(const struct space *space, uint32_t slot, bool is_hot)
 {
 	uint8_t *state = &space_states(space)[slot];
 
@@ -57,8 +42,8 @@ static void state_hot(const struct space *space, uint32_t slot, bool is_hot)
 
 /* --- which row is free ------------------------------------------------------------------------ */
 
-/* Commits rows up to one; what those hold that nobody has owned yet is their quiet sum. */
-static int row_commit_pages(struct space *space, uint32_t row)
+/* Commits rows up to this one. What the cells of new rows hold already is their quiet sum. */
+static int rows_populate(struct space *space, uint32_t row)
 {
 	uint32_t from = space->pages.rows_nr;
 	int err = pages_rows(space, row + 1);
@@ -85,11 +70,6 @@ static uint32_t row_find(struct space *space)
 	return row < space->rows.max ? row : SHM_ROW_NONE;
 }
 
-bool rows_have_free(struct space *space)
-{
-	return row_find(space) != SHM_ROW_NONE;
-}
-
 /* --- the two changes -------------------------------------------------------------------------- */
 
 void rows_commit(struct space *space, uint32_t slot, int64_t n, uint32_t row)
@@ -99,28 +79,28 @@ void rows_commit(struct space *space, uint32_t slot, int64_t n, uint32_t row)
 	uint32_t version = state_version(state);
 	int64_t base = s->base[version & 1] + n;
 
-	/* ORDER(state): the base stands before the state that makes it valid, and it is stored after
-	 * the last state, for whose readers it still was the other half. */
+	/* ORDER(state): the base stands before the state that makes it valid, and it is stored
+	 * after the last state, for whose readers it still was the other half. */
 	shm_publish((uint64_t *)&s->base[(version + 1) & 1], (uint64_t)base);
 	shm_publish(&s->state, state_make(version + 1, state_flags(state), row));
 	space_off_shard_add(space, slot, n);
 }
 
-/* What is known of a row that a slot has from now on. */
+/* The row belongs to the slot from now on. */
 static void row_own(struct space *space, uint32_t row, uint32_t slot)
 {
-	uint32_t seq = space->rows.list[row].retire_seq;
+	struct space_rows *rows = &space->rows;
 
-	space->rows.list[row] = (struct row){ .slot = slot, .rate = NAN, .retire_seq = seq };
-	if (space->rows.joining_nr == SHM_ROWS_MAX)
+	rows->list[row] = (struct row){ .slot = slot, .retire_seq = rows->list[row].retire_seq };
+	if (rows->joining_nr == SHM_ROWS_MAX)
 		rows_sort(space);
-	space->rows.joining[space->rows.joining_nr++] = (struct row_owned){ slot, row };
-	space->rows.used_nr++;
-	if (row >= space->rows.summed_nr)
-		space->rows.summed_nr = row + 1;
+	rows->joining[rows->joining_nr++] = (struct row_owned){ slot, row };
+	rows->used_nr++;
+	if (row >= rows->summed_nr)
+		rows->summed_nr = row + 1;
 }
 
-int rows_allocate(struct space *space, uint32_t slot)
+int rows_allocate(struct space *space, uint32_t slot, int64_t *ret_stray)
 {
 	struct slot_shm *s = space_slot(space, slot);
 	uint64_t route = shm_count_read(&s->route);
@@ -130,22 +110,18 @@ int rows_allocate(struct space *space, uint32_t slot)
 
 	if (row == SHM_ROW_NONE)
 		return -ENOSPC;
-	err = row < space->pages.rows_nr ? 0 : row_commit_pages(space, row);
+	err = row < space->pages.rows_nr ? 0 : rows_populate(space, row);
 	if (err)
 		return err;
 	sum = rows_sum_one(space, row);
-	if (sum != space->rows.list[row].quiet_sum)
-		suspect_stray(space, SHM_SLOT_NONE, row,
-			      (int64_t)(sum - space->rows.list[row].quiet_sum));
+	*ret_stray = (int64_t)(sum - space->rows.list[row].quiet_sum);
 	if (row >= shm_read32(&space->d->rows_ever))
 		shm_publish32(&space->d->rows_ever, row + 1);
 	rows_commit(space, slot, -(int64_t)sum, row * 8);
 	/* ORDER(state): readers know the row before the first writer can add to it. */
 	shm_publish(&s->route, slot_route(slot_generation(route), row * 8));
 	row_own(space, row, slot);
-	space->rows.list[row].last_second = (int64_t)space_totals(
-		space, shm_count_read(&space->t->epoch) & 1)[slot];
-	state_hot(space, slot, true);
+	rows_show(space, slot, true);
 	return 0;
 }
 
@@ -162,7 +138,7 @@ uint32_t rows_retire(struct space *space, uint32_t slot)
 	if (!++row->retire_seq)
 		row->retire_seq = 1;
 	space->rows.retiring_nr++;
-	state_hot(space, slot, false);
+	rows_show(space, slot, false);
 	return row->retire_seq;
 }
 
@@ -173,9 +149,8 @@ void rows_cancel(struct space *space, uint32_t slot)
 
 	shm_publish(&s->route, slot_route(slot_generation(shm_count_read(&s->route)), row * 8));
 	space->rows.list[row].is_retiring = false;
-	space->rows.list[row].quiet_s = 0;
 	space->rows.retiring_nr--;
-	state_hot(space, slot, true);
+	rows_show(space, slot, true);
 }
 
 bool rows_free_retired(struct space *space, uint32_t slot, uint32_t seq)
@@ -226,94 +201,94 @@ int rows_recover(struct space *space, uint32_t slot)
 
 	if (row == SHM_ROW_NONE)
 		return 0;
-	err = row < space->pages.rows_nr ? 0 : row_commit_pages(space, row);
+	err = row < space->pages.rows_nr ? 0 : rows_populate(space, row);
 	if (err)
 		return err;
 	row_own(space, row, slot);
-	space->rows.list[row].last_second = (int64_t)space_totals(
-		space, shm_count_read(&space->t->epoch) & 1)[slot];
 	if (slot_row(shm_count_read(&space_slot(space, slot)->route)) != SHM_ROW_NONE) {
-		state_hot(space, slot, true);
+		rows_show(space, slot, true);
 		return 0;
 	}
 	space->rows.list[row].is_retiring = true;
 	space->rows.list[row].retire_seq = 1;
 	space->rows.retiring_nr++;
-	state_hot(space, slot, false);
+	rows_show(space, slot, false);
 	return 0;
 }
 
 /* --- for the fold ----------------------------------------------------------------------------- */
 
-static int by_slot(const void *x, const void *y)
+static int entry_by_slot(const void *x, const void *y)
 {
 	const struct row_owned *a = x, *b = y;
 
 	return a->slot < b->slot ? -1 : a->slot > b->slot;
 }
 
-/* Takes an entry over if it still is true; a slot may have come twice with the same row. */
-static void owner_take(struct space *space, const struct row_owned *o, uint32_t *nr)
+/* Adopts an entry if it still is true; the same slot may have been added twice with one row. */
+static void entry_merge(struct space_rows *rows, const struct row_owned *e, uint32_t *nr)
 {
-	if (space->rows.list[o->row].slot == o->slot &&
-	    (!*nr || space->rows.merged[*nr - 1].slot != o->slot))
-		space->rows.merged[(*nr)++] = *o;
+	if (rows->list[e->row].slot == e->slot &&
+	    (!*nr || rows->merged[*nr - 1].slot != e->slot))
+		rows->merged[(*nr)++] = *e;
 }
 
 void rows_sort(struct space *space)
 {
-	struct row_owned *from = space->rows.owned;
+	struct space_rows *rows = &space->rows;
+	struct row_owned *from = rows->owned;
 	uint32_t nr = 0, i = 0, k = 0;
 
-	if (!space->rows.joining_nr && !space->rows.is_owned_stale)
+	if (!rows->joining_nr && !rows->is_owned_stale)
 		return;
-	qsort(space->rows.joining, space->rows.joining_nr, sizeof(*space->rows.joining), by_slot);
-	while (i < space->rows.owned_nr || k < space->rows.joining_nr) {
-		bool is_old = k == space->rows.joining_nr ||
-			      (i < space->rows.owned_nr && from[i].slot <= space->rows.joining[k].slot);
+	qsort(rows->joining, rows->joining_nr, sizeof(*rows->joining), entry_by_slot);
+	while (i < rows->owned_nr || k < rows->joining_nr) {
+		bool is_old = k == rows->joining_nr ||
+			      (i < rows->owned_nr && from[i].slot <= rows->joining[k].slot);
 
-		owner_take(space, is_old ? &from[i++] : &space->rows.joining[k++], &nr);
+		entry_merge(rows, is_old ? &from[i++] : &rows->joining[k++], &nr);
 	}
-	space->rows.owned = space->rows.merged;
-	space->rows.merged = from;
-	space->rows.owned_nr = nr;
-	space->rows.joining_nr = 0;
-	space->rows.is_owned_stale = false;
+	rows->owned = rows->merged;
+	rows->merged = from;
+	rows->owned_nr = nr;
+	rows->joining_nr = 0;
+	rows->is_owned_stale = false;
 }
 
-static void sum_rows(const struct space *space, uint32_t first, uint32_t nr, uint64_t *ret)
+static void rows_sum_range(const struct space *space, uint32_t first, uint32_t nr, uint64_t *ret)
 {
 	lanes_sum(space->s + SHM_S_LANES, SHM_LANE_STRIDE, space->pages.lanes_nr, first, nr, ret);
 }
 
 void rows_sum(struct space *space)
 {
-	const struct space_rows *r = &space->rows;
+	const struct space_rows *rows = &space->rows;
 
-	for (uint32_t first = 0; first < r->summed_nr; first += SUM_ROWS)
-		sum_rows(space, first,
-			 r->summed_nr - first < SUM_ROWS ? r->summed_nr - first : SUM_ROWS,
-			 r->sums + first);
+	for (uint32_t first = 0; first < rows->summed_nr; first += SUM_ROWS) {
+		uint32_t nr = rows->summed_nr - first < SUM_ROWS ? rows->summed_nr - first : SUM_ROWS;
+
+		rows_sum_range(space, first, nr, rows->sums + first);
+	}
 }
 
-void rows_check_free(struct space *space)
+void rows_check_free(struct space *space, rows_stray_fn *stray)
 {
+	const struct space_rows *rows = &space->rows;
 	uint32_t end = space->pages.rows_nr < SHM_ROWS_MAX ? space->pages.rows_nr : SHM_ROWS_MAX;
 	uint64_t sums[SUM_ROWS];
 
 	for (uint32_t first = 0; first < end; first += SUM_ROWS) {
 		uint32_t nr = end - first < SUM_ROWS ? end - first : SUM_ROWS;
 
-		if (space->rows.used_nr == space->rows.summed_nr && first + nr <= space->rows.summed_nr)
+		if (rows->used_nr == rows->summed_nr && first + nr <= rows->summed_nr)
 			continue; /* none of these is free */
-		sum_rows(space, first, nr, sums);
+		rows_sum_range(space, first, nr, sums);
 		for (uint32_t i = 0; i < nr; i++) {
-			struct row *row = &space->rows.list[first + i];
+			struct row *row = &rows->list[first + i];
 
 			if (row->slot != ROW_FREE || sums[i] == row->quiet_sum)
 				continue;
-			suspect_stray(space, SHM_SLOT_NONE, first + i,
-				      (int64_t)(sums[i] - row->quiet_sum));
+			stray(space, first + i, (int64_t)(sums[i] - row->quiet_sum));
 			row->quiet_sum = sums[i];
 		}
 	}

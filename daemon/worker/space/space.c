@@ -14,13 +14,15 @@
 
 #include "daemon/link/log.h"
 #include "daemon/worker/space/busy.h"
-#include "daemon/worker/space/heat.h"
 #include "daemon/worker/space/deferred.h"
-#include "daemon/worker/space/rows.h"
-#include "daemon/worker/space/remove.h"
-#include "daemon/worker/space/suspect.h"
+#include "daemon/worker/space/heat.h"
+#include "daemon/worker/space/index.h"
+#include "daemon/worker/space/pages.h"
 #include "daemon/worker/space/quota.h"
 #include "daemon/worker/space/register.h"
+#include "daemon/worker/space/remove.h"
+#include "daemon/worker/space/rows.h"
+#include "daemon/worker/space/suspect.h"
 
 /* Before the self-test of this start has passed. An add that is more than one instruction may lose
  * counts where sections do not abort. */
@@ -31,33 +33,6 @@
 #endif
 
 #define BLOCKS_MAX (SHM_SLOTS_MAX / SPACE_BLOCK)
-
-uint32_t cpus_possible_nr(void)
-{
-	char text[4096], *last;
-	int fd = open("/sys/devices/system/cpu/possible", O_RDONLY | O_CLOEXEC);
-	ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	long nr;
-
-	if (fd >= 0)
-		close(fd);
-	if (got <= 0) {
-		nr = sysconf(_SC_NPROCESSORS_CONF);
-	} else {
-		/* "0-3,8-11": the last number is the highest CPU. */
-		text[got] = '\0';
-		last = strpbrk(text, "\n");
-		if (last)
-			*last = '\0';
-		last = text + strlen(text);
-		while (last > text && last[-1] >= '0' && last[-1] <= '9')
-			last--;
-		nr = atol(last) + 1;
-	}
-	if (nr < 1)
-		return 1;
-	return nr > (long)SHM_CPUS_MAX ? SHM_CPUS_MAX : (uint32_t)nr;
-}
 
 void *space_array(size_t entry_bytes, size_t nr)
 {
@@ -78,16 +53,29 @@ void space_array_free(void *array, size_t entry_bytes, size_t nr)
 		munmap(array, entry_bytes * nr);
 }
 
-/* The arrays with an entry a slot. */
+/* The arrays with an entry for each slot, block, row or deferred end. */
 static const struct {
 	size_t at; /* in struct space: a pointer */
 	size_t entry_bytes, nr;
 } arrays[] = {
 #define ARRAY(field, nr) { offsetof(struct space, field), sizeof(*((struct space *)0)->field), nr }
-	ARRAY(names.records, SHM_SLOTS_MAX), ARRAY(quota.members_of, SHM_SLOTS_MAX),
-	ARRAY(off_shard.by_slot, SHM_SLOTS_MAX), ARRAY(off_shard.is_block_set, BLOCKS_MAX),
-	ARRAY(heat.by_slot, SHM_SLOTS_MAX), ARRAY(heat.waiting, SHM_SLOTS_MAX),
-	ARRAY(removal.changed_s, SHM_SLOTS_MAX), ARRAY(rates.last_second, SHM_SLOTS_MAX),
+	ARRAY(names.records, SHM_SLOTS_MAX),
+	ARRAY(quota.members_of, SHM_SLOTS_MAX),
+	ARRAY(off_shard.by_slot, SHM_SLOTS_MAX),
+	ARRAY(off_shard.is_block_set, BLOCKS_MAX),
+	ARRAY(rows.list, SHM_ROWS_MAX),
+	ARRAY(rows.owned, SHM_ROWS_MAX),
+	ARRAY(rows.joining, SHM_ROWS_MAX),
+	ARRAY(rows.merged, SHM_ROWS_MAX),
+	ARRAY(rows.sums, SHM_ROWS_MAX),
+	ARRAY(heat.by_slot, SHM_SLOTS_MAX),
+	ARRAY(heat.by_row, SHM_ROWS_MAX),
+	ARRAY(heat.waiting, SHM_SLOTS_MAX),
+	ARRAY(deferred.open, SPACE_DEFERRED_MAX),
+	ARRAY(deferred.closed, SPACE_DEFERRED_MAX),
+	ARRAY(suspects.may_fall, SHM_SLOTS_MAX),
+	ARRAY(rates.last_second, SHM_SLOTS_MAX),
+	ARRAY(rates.changed_s, SHM_SLOTS_MAX),
 #undef ARRAY
 };
 
@@ -105,9 +93,9 @@ static int space_reserve(struct space *space)
 			return -ENOMEM;
 		*array_of(space, i) = array;
 	}
-	if (rows_open(space) || deferred_open(space) || remove_open(space))
+	if (remove_open(space))
 		return -ENOMEM;
-	return busy_open(&space->rates.busy);
+	return busy_open(&space->busy);
 }
 
 static int space_map(struct space *space)
@@ -115,19 +103,27 @@ static int space_map(struct space *space)
 	void *d, *s, *t;
 	int err;
 
-	err = region_map(space->fds.rw[REGION_D], REGION_D, true, &d);
+	err = region_map(space->view.fds.rw[REGION_D], REGION_D, true, &d);
 	if (err)
 		return err;
 	space->d = d;
-	err = region_map(space->fds.rw[REGION_T], REGION_T, true, &t);
+	err = region_map(space->view.fds.rw[REGION_T], REGION_T, true, &t);
 	if (err)
 		return err;
 	space->t = t;
-	err = region_map(space->fds.ro[REGION_S], REGION_S, false, &s);
+	err = region_map(space->view.fds.ro[REGION_S], REGION_S, false, &s);
 	if (err)
 		return err;
 	space->s = s;
+	space->view.d = space->d;
+	space->view.t = space->t;
+	space->view.s = space->s;
 	return 0;
+}
+
+const struct space_view *space_view(const struct space *space)
+{
+	return &space->view;
 }
 
 void space_close(struct space *space)
@@ -140,12 +136,10 @@ void space_close(struct space *space)
 		munmap((void *)(uintptr_t)space->s, region_bytes(REGION_S));
 	for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++)
 		space_array_free(*array_of(space, i), arrays[i].entry_bytes, arrays[i].nr);
-	rows_close(space);
-	deferred_close(space);
 	remove_close(space);
-	busy_close(space->rates.busy);
-	free(space->quota.uids);
-	free(space->names.bases);
+	busy_close(space->busy);
+	quota_close(space);
+	bases_close(space);
 	free(space);
 }
 
@@ -188,7 +182,7 @@ static int space_build(struct space *space)
 	uint64_t word = index_make(SHM_INDEX_ORDER_MIN, 0);
 	int err;
 
-	/* A worker that died while building showed nobody this region: begin from nothing. */
+	/* No client has seen the region of a worker that died while building: begin from nothing. */
 	madvise(d, region_bytes(REGION_D), MADV_REMOVE);
 	madvise(space->t, region_bytes(REGION_T), MADV_REMOVE);
 	err = pages_heads(space);
@@ -202,7 +196,7 @@ static int space_build(struct space *space)
 	    getrandom(&d->hash_seed, sizeof(d->hash_seed), 0) != sizeof(d->hash_seed))
 		return -EIO;
 	boot_id_read(d->boot_id, sizeof(d->boot_id));
-	memcpy(d->name_space, space->name, sizeof(d->name_space));
+	memcpy(d->name_space, space->view.name, sizeof(d->name_space));
 	d->cpus_nr = space->pages.lanes_nr;
 	d->rows_max = space->rows.max;
 	d->promotion = PROMOTION_UNTESTED;
@@ -225,14 +219,7 @@ static int space_build(struct space *space)
 
 /* --- a live region ---------------------------------------------------------------------------- */
 
-static int64_t base_of(const struct space *space, uint32_t slot)
-{
-	const struct slot_shm *s = space_slot(space, slot);
-
-	return s->base[state_version(shm_count_read(&s->state)) & 1];
-}
-
-/* Takes over one live slot: what was registered is registered, whoever died meanwhile. */
+/* One live slot: what was registered stays registered, wherever the former worker died. */
 static void slot_recover(struct space *space, uint32_t slot)
 {
 	struct slot_shm *s = space_slot(space, slot);
@@ -240,13 +227,15 @@ static void slot_recover(struct space *space, uint32_t slot)
 	const struct member_shm *m = dir_member(space->d, name);
 	const struct name_shm *n = dir_name(space->d, name);
 	uint8_t type = name_type(name);
-	int64_t apart = base_of(space, slot);
+	int64_t off_shard = space_base(space, slot);
 
 	if (state_flags(state) & SHM_F_ADJ)
-		apart += dir_adj(space->d)[slot];
-	if (apart)
-		space_off_shard_add(space, slot, apart);
-	register_account(space, slot);
+		off_shard += dir_adj(space->d)[slot];
+	if (off_shard)
+		space_off_shard_add(space, slot, off_shard);
+	quota_account(space, slot);
+	if (type_is_family(type))
+		remove_family(space, n->removed);
 	if (type == SHM_OTHER || type == SHM_REMOVED)
 		return; /* found through their family alone */
 	if (name_is_member(name)) {
@@ -259,7 +248,7 @@ static void slot_recover(struct space *space, uint32_t slot)
 		bases_put(space, slot);
 }
 
-/* `other` and `removed` are committed before their family. Without it nobody knows of them. */
+/* A worker commits `other` and `removed` before their family: without it they are not in use. */
 static bool is_orphan(const struct space *space, uint64_t name)
 {
 	uint8_t type = name_type(name);
@@ -270,8 +259,8 @@ static bool is_orphan(const struct space *space, uint64_t name)
 			 &space_slot(space, dir_member(space->d, name)->family)->route)) & 1);
 }
 
-/* One slot of a live region: whole, half made, half removed, or nobody's. */
-static int slot_take_over(struct space *space, uint32_t slot)
+/* One slot of a live region: whole, half made, half removed, or not in use. */
+static int slot_adopt(struct space *space, uint32_t slot)
 {
 	struct slot_shm *s = space_slot(space, slot);
 	uint64_t route = shm_count_read(&s->route), state = shm_count_read(&s->state);
@@ -282,7 +271,7 @@ static int slot_take_over(struct space *space, uint32_t slot)
 	if (state_flags(state) & SHM_F_REMOVING) {
 		int err = rows_recover(space, slot);
 
-		space_off_shard_add(space, slot, base_of(space, slot));
+		space_off_shard_add(space, slot, space_base(space, slot));
 		if (!err)
 			remove_recover(space, slot);
 		return err;
@@ -292,17 +281,17 @@ static int slot_take_over(struct space *space, uint32_t slot)
 		suspect_recover(space, slot);
 		return rows_recover(space, slot);
 	}
-	space_off_shard_add(space, slot, base_of(space, slot));
+	space_off_shard_add(space, slot, space_base(space, slot));
 	shm_set8(&space_states(space)[slot], SHM_T_UNUSED);
 	remove_recover_free(space, slot);
 	return 0;
 }
 
-/* What lies in cells that were never handed out was found there, and told, by a former worker. */
-static void cells_take_over(struct space *space, uint32_t slot)
+/* A former worker has reported already what cells hold that were never handed out. */
+static void cells_adopt(struct space *space, uint32_t slot)
 {
 	for (; slot < space->pages.slots_nr; slot++) {
-		uint64_t cell = shm_count_read((const uint64_t *)(space->s + shards_cold(slot)));
+		uint64_t cell = space_cell(space, slot);
 
 		if (cell)
 			space_off_shard_add(space, slot, -(int64_t)cell);
@@ -314,12 +303,9 @@ static int space_recover(struct space *space)
 	struct dir_shm *d = space->d;
 	/* ORDER(taken): every slot that a former worker began to store lies below this. */
 	uint32_t slots_nr = space_slots_nr(space);
-	uint32_t lanes_nr = shm_read32(&d->cpus_nr);
 	int err;
 
-	if (lanes_nr > space->pages.lanes_nr && lanes_nr <= SHM_CPUS_MAX)
-		space->pages.lanes_nr = lanes_nr;
-	shm_set32(&d->cpus_nr, space->pages.lanes_nr);
+	pages_lanes_recover(space);
 	shm_set32(&d->promotion, PROMOTION_UNTESTED);
 	err = pages_heads(space);
 	if (err)
@@ -332,15 +318,15 @@ static int space_recover(struct space *space)
 		return err;
 	remove_replay(space);
 	index_recover(space);
-	registry_grow(space->registry, slots_nr);
+	registry_grow(space->view.registry, slots_nr);
 	registry_read_begin();
 	for (uint32_t slot = SHM_SLOT_OVERFLOW; slot < slots_nr && !err; slot++)
-		err = slot_take_over(space, slot);
-	cells_take_over(space, slots_nr);
+		err = slot_adopt(space, slot);
+	cells_adopt(space, slots_nr);
 	heat_recover(space);
 	registry_read_end();
-	/* What the former worker wrote into the copy that is not current is of no epoch: the first
-	 * fold compares each value with what stands there and so rewrites it whole. */
+	/* The copy of the totals that is not current may be half written. The first fold compares
+	 * each value with what stands there, and so rewrites it whole. */
 	busy_recover(space);
 	return err;
 }
@@ -353,13 +339,12 @@ int space_open(struct space **ret, const struct region_fds *fds, uint32_t idx,
 
 	if (!space)
 		return -ENOMEM;
-	memcpy(space->name, fds->name, sizeof(space->name));
-	space->idx = idx;
-	space->fds = *fds;
-	space->registry = registry;
-	space->pages.lanes_nr = cpus_possible_nr();
-	/* Falls alone, before the first fold has said how long it is. */
-	space->heat.attention = 1ull << 63;
+	memcpy(space->view.name, fds->name, sizeof(space->view.name));
+	space->view.idx = idx;
+	space->view.fds = *fds;
+	space->view.registry = registry;
+	pages_lanes_open(space);
+	heat_open(space);
 	err = space_reserve(space);
 	if (err)
 		goto out_space;
@@ -388,12 +373,8 @@ out_space:
 
 void space_configure(struct space *space, const struct config *config)
 {
-	const struct config_namespace *ns = config_namespace_find(config, space->name);
+	const struct config_namespace *ns = config_namespace_find(config, space->view.name);
 
-	space->rows.max = ns ? ns->rows_max : 0;
-	if (space->rows.max > SHM_ROWS_MAX)
-		space->rows.max = SHM_ROWS_MAX;
-	if (space->d && space->d->magic == SHM_MAGIC_D)
-		shm_set32(&space->d->rows_max, space->rows.max);
+	rows_configure(space, ns ? ns->rows_max : 0);
 	heat_reconfigure(space);
 }

@@ -5,7 +5,6 @@
 
 #include "daemon/link/log.h"
 #include "daemon/worker/space/changes.h"
-#include "daemon/worker/space/heat.h"
 #include "daemon/worker/space/rows.h"
 
 static struct log_limit fell_limit, stray_limit;
@@ -26,7 +25,7 @@ static uint32_t next_epoch(const struct space *space)
 	return (uint32_t)shm_count_read(&space->t->epoch) + 1;
 }
 
-/* A cold cell of nobody's holds something. */
+/* A cold cell that no counter owns holds something. */
 static void cell_judge(struct space *space, uint32_t slot, uint64_t sum)
 {
 	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
@@ -34,12 +33,12 @@ static void cell_judge(struct space *space, uint32_t slot, uint64_t sum)
 
 	if (slot < space_slots_nr(space) && name_is_member(name) &&
 	    shm_count_read(&head->fallback_used)) {
-		if (space->removal.late_nr < SPACE_LATE_MAX) /* the others at the next fold */
-			space->removal.late[space->removal.late_nr++] = slot;
+		if (space->suspects.late_nr < SPACE_LATE_MAX) /* the others at the next fold */
+			space->suspects.late[space->suspects.late_nr++] = slot;
 		return;
 	}
 	suspect_stray(space, slot, SHM_ROW_NONE, (int64_t)sum);
-	/* Looked at once: whoever gets the slot begins from what its cell holds then. */
+	/* Reported once: the next owner of the slot begins from what its cell holds then. */
 	if (slot < space_slots_nr(space))
 		rows_commit(space, slot, -(int64_t)sum, SHM_ROW_NONE);
 	else
@@ -55,36 +54,42 @@ static void freeze(struct space *space, uint32_t slot, uint64_t sum, uint64_t pu
 	uint8_t *state = &space_states(space)[slot];
 
 	shm_set8(state, (uint8_t)((*state & ~SHM_T_STATE) | SHM_T_SUSPECT));
-	space->suspects_nr++;
+	space->suspects.nr++;
 	changes_put(space, &change);
 	log_limited(&fell_limit, "namespace %s: a counter (slot %u) fell from %lld to %lld without "
 		    "a correction: it is frozen at its last good value, suspect. fix: talea history, "
-		    "then talea accept NAME --apply", space->name, slot, (long long)published,
+		    "then talea accept NAME --apply", space->view.name, slot, (long long)published,
 		    (long long)sum);
 }
 
-uint64_t suspect_judge(struct space *space, uint32_t slot, uint64_t sum, uint64_t published)
+bool suspect_judge(struct space *space, uint32_t slot, uint64_t *sum, uint64_t published)
 {
-	int64_t delta = (int64_t)(sum - published);
+	int64_t delta = (int64_t)(*sum - published);
 
 	switch (space_states(space)[slot] & SHM_T_STATE) {
 	case SHM_T_UNUSED:
 		if (space_is_owned(space, slot))
-			return sum;
-		if (sum)
-			cell_judge(space, slot, sum);
-		return 0;
+			return false;
+		if (*sum)
+			cell_judge(space, slot, *sum);
+		*sum = 0;
+		return false;
 	case SHM_T_SUSPECT:
-		return published;
+		*sum = published;
+		return false;
 	}
-	if (delta < 0 && type_only_rises(space, slot)) {
-		if (space->heat.by_slot[slot].may_fall != next_epoch(space)) {
-			freeze(space, slot, sum, published);
-			return published;
-		}
+	if (delta < 0 && type_only_rises(space, slot) &&
+	    space->suspects.may_fall[slot] != next_epoch(space)) {
+		freeze(space, slot, *sum, published);
+		*sum = published;
+		return false;
 	}
-	heat_offer(space, slot, delta);
-	return sum;
+	return true;
+}
+
+void suspect_late_clear(struct space *space)
+{
+	space->suspects.late_nr = 0;
 }
 
 void suspect_stray(struct space *space, uint32_t slot, uint32_t row, int64_t n)
@@ -99,19 +104,28 @@ void suspect_stray(struct space *space, uint32_t slot, uint32_t row, int64_t n)
 	shm_count_set(&space->t->strays_nr, space->t->strays_nr + 1);
 	log_limited(&stray_limit, "namespace %s: a cell that nobody owns changed by %lld (%s %u): some "
 		    "client writes where it must not; the namespace is suspect, its counters go on. "
-		    "fix: talea clients, end the culprit, then talea accept --apply", space->name,
+		    "fix: talea clients, end the culprit, then talea accept --apply", space->view.name,
 		    (long long)n, row == SHM_ROW_NONE ? "slot" : "row",
 		    row == SHM_ROW_NONE ? slot : row);
 }
 
+static void row_stray(struct space *space, uint32_t row, int64_t n)
+{
+	suspect_stray(space, SHM_SLOT_NONE, row, n);
+}
+
+void suspect_rows(struct space *space)
+{
+	rows_check_free(space, row_stray);
+}
+
 void suspect_may_fall(struct space *space, uint32_t slot)
 {
-	space->heat.by_slot[slot].may_fall = next_epoch(space);
+	space->suspects.may_fall[slot] = next_epoch(space);
 }
 
 int suspect_accept(struct space *space, uint32_t slot, uint32_t uid)
 {
-	uint64_t *totals = space_totals(space, shm_count_read(&space->t->epoch) & 1);
 	struct change_shm change = {
 		.slot = slot, .kind = SHM_CHANGE_ACCEPTED, .uid = uid, .row = SHM_ROW_NONE,
 	};
@@ -125,11 +139,11 @@ int suspect_accept(struct space *space, uint32_t slot, uint32_t uid)
 	} else {
 		if ((*state & SHM_T_STATE) != SHM_T_SUSPECT)
 			return -EINVAL;
-		change.before = (int64_t)totals[slot];
+		change.before = space_total(space, slot);
 		change.value = suspect_sum(space, slot);
 		suspect_may_fall(space, slot);
 		shm_set8(state, (uint8_t)((*state & ~SHM_T_STATE) | SHM_T_OK));
-		space->suspects_nr--;
+		space->suspects.nr--;
 	}
 	changes_put(space, &change);
 	return 0;
@@ -138,13 +152,22 @@ int suspect_accept(struct space *space, uint32_t slot, uint32_t uid)
 int64_t suspect_sum(const struct space *space, uint32_t slot)
 {
 	uint32_t row = rows_of_slot(space, slot);
-	uint64_t sum = (uint64_t)space->off_shard.by_slot[slot] +
-		       shm_count_read((const uint64_t *)(space->s + shards_cold(slot)));
+	uint64_t sum = (uint64_t)space->off_shard.by_slot[slot] + space_cell(space, slot);
 
 	return (int64_t)(sum + (row == SHM_ROW_NONE ? 0 : rows_sum_one(space, row)));
 }
 
+static bool is_suspect(const struct space *space, uint32_t slot)
+{
+	return (space_states(space)[slot] & SHM_T_STATE) == SHM_T_SUSPECT;
+}
+
 void suspect_recover(struct space *space, uint32_t slot)
 {
-	space->suspects_nr += (space_states(space)[slot] & SHM_T_STATE) == SHM_T_SUSPECT;
+	space->suspects.nr += is_suspect(space, slot);
+}
+
+void suspect_remove(struct space *space, uint32_t slot)
+{
+	space->suspects.nr -= is_suspect(space, slot);
 }

@@ -1,7 +1,8 @@
 /*
  * What should not happen (invariant I12): a counter whose total falls, and a cell that changes
- * though nobody owns it. The first is frozen at its last good value, the second marks the
- * namespace; both end when an admin accepts. The fold thread alone calls this.
+ * though no counter owns it. The first is frozen at its last good value, the second marks the
+ * namespace; both end when an admin accepts. Owns struct space_suspects. The fold thread alone
+ * calls this.
  */
 #ifndef SPACE_SUSPECT_H
 #define SPACE_SUSPECT_H
@@ -9,13 +10,20 @@
 #include "daemon/worker/space/space.h"
 
 /*
- * The fold found `sum` for a slot whose published total is `published`, and cannot take it as it
- * is: the state is not plain, or it fell, or it moved much. Returns what to publish.
+ * The fold found *sum for a slot whose published total is `published`, and it must be judged: the
+ * state is not plain, or the total fell, or it moved much. *sum is what to publish afterwards.
+ * true: the total moves as that of a counter in use does.
  */
-uint64_t suspect_judge(struct space *space, uint32_t slot, uint64_t sum, uint64_t published);
+bool suspect_judge(struct space *space, uint32_t slot, uint64_t *sum, uint64_t published);
 
-/* A cell of nobody's changed by n. */
+/* The late list was worked off. */
+void suspect_late_clear(struct space *space);
+
+/* A cell that no counter owns changed by n: the cold cell of a slot, or a row of no slot. */
 void suspect_stray(struct space *space, uint32_t slot, uint32_t row, int64_t n);
+
+/* Once a second: do free rows hold what they held? */
+void suspect_rows(struct space *space);
 
 /* An admin accepts: 0, or -EINVAL for one that is not suspect. Slot 0: the namespace. */
 int suspect_accept(struct space *space, uint32_t slot, uint32_t uid);
@@ -23,10 +31,12 @@ int suspect_accept(struct space *space, uint32_t slot, uint32_t uid);
 /* In the fold under way, or the next one, the total may be less than before. */
 void suspect_may_fall(struct space *space, uint32_t slot);
 
-/* What the cells of a slot say, whatever is published. */
+/* What the cells of a slot add up to, whatever is published. */
 int64_t suspect_sum(const struct space *space, uint32_t slot);
 
-/* At start, after the totals of the former worker are known. */
+/* Counts a frozen slot at start, after the totals of the former worker are known; counts one that
+ * is removed no longer. */
 void suspect_recover(struct space *space, uint32_t slot);
+void suspect_remove(struct space *space, uint32_t slot);
 
 #endif
