@@ -45,27 +45,27 @@ static int worker_lock(int state_fd)
 static int worker_threads(struct worker_start *ws, struct registry *registry)
 {
 	static struct control control; /* too large for a stack */
-	static struct fold fold;
+	struct fold *fold;
 	int err;
 
-	err = fold_init(&fold, ws, registry);
+	err = fold_open(&fold, ws, registry);
 	if (err) {
 		log_line("the regions cannot be made live: %s", strerror(-err));
 		return err;
 	}
-	err = fold_start(&fold);
+	err = fold_start(fold);
 	if (err) {
 		log_line("the fold thread cannot be started: %s", strerror(-err));
 		return err;
 	}
 	err = link_send_plain(ws->link_fd, LINK_READY, 0, 0);
 	if (!err || err == -EPIPE)
-		err = control_run(&control, ws, registry, &fold);
+		err = control_run(&control, ws, registry, fold);
 	if (err) /* the fold thread still runs: the exit ends it, and the regions need no last fold */
 		return err;
-	fold_join(&fold);
+	fold_join(fold);
 	registry_fini(registry);
-	fold_fini(&fold);
+	fold_close(fold);
 	return link_send_plain(ws->link_fd, LINK_DONE, 0, 0);
 }
 

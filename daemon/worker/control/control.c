@@ -10,6 +10,7 @@
 
 #include "daemon/link/log.h"
 #include "daemon/worker/control/keeper_message.h"
+#include "daemon/worker/space/space.h"
 #include "shm/base/clock.h"
 
 #define ORPHAN_NS (5 * NS_PER_S)
@@ -30,7 +31,7 @@ static void answers_take(struct control *c)
 	struct request *r;
 	eventfd_t nr;
 
-	eventfd_read(c->fold->done.event, &nr);
+	eventfd_read(fold_answered_event(c->fold), &nr);
 	while ((r = fold_answered(c->fold)) != NULL)
 		r->finish(c, r);
 }
@@ -93,13 +94,12 @@ static int control_init(struct control *c)
 		return -errno;
 	err = control_watch(c, ws->link_fd, c);
 	if (!err)
-		err = control_watch(c, c->fold->done.event, c->fold);
+		err = control_watch(c, fold_answered_event(c->fold), c->fold);
 	if (err) {
 		close(c->epoll);
 		return err;
 	}
-	for (uint32_t i = 0; i < c->fold->spaces_nr; i++)
-		c->spaces[c->spaces_nr++] = c->fold->spaces[i];
+	c->spaces_nr = fold_spaces(c->fold, c->spaces);
 	for (uint32_t id = 0; id < PROBES_MAX; id++)
 		c->probes[id].live = ws->probes[id];
 	return 0;

@@ -25,7 +25,7 @@ struct control {
 	int epoll;
 	uint64_t worker_started_real_ns;
 
-	struct space *spaces[SPACES_MAX]; /* those that the fold thread has opened */
+	struct space *spaces[LINK_REGIONS_MAX]; /* those that the fold thread has opened */
 	uint32_t spaces_nr;
 	struct connections connections;
 	struct client_requests requests;

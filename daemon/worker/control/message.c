@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "daemon/worker/control/control.h"
+#include "daemon/worker/space/space.h"
 #include "daemon/worker/control/query.h"
 #include "daemon/worker/control/serve.h"
 #include "shm/base/why.h"

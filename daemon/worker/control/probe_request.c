@@ -8,6 +8,7 @@
 
 #include "daemon/link/log.h"
 #include "daemon/worker/control/control.h"
+#include "daemon/worker/space/space.h"
 #include "daemon/worker/control/query.h"
 #include "daemon/worker/kernel/key_names.h"
 #include "shm/directory.h"

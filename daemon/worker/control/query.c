@@ -11,6 +11,7 @@
 #include "daemon/worker/space/changes.h"
 #include "daemon/worker/space/lanes.h"
 #include "daemon/worker/control/control.h"
+#include "daemon/worker/kernel/kernel_keys.h"
 #include "daemon/worker/sandbox.h"
 
 static uint64_t memory_bytes(const struct space *space)
@@ -133,7 +134,7 @@ void query_probe(const struct control *c, uint32_t id, struct wire_probe *p)
 		query_table(id, live, p);
 	else
 		query_live(live, p);
-	kernel_look(&c->fold->kernel, id, &look);
+	fold_probe_statistics(c->fold, id, &look);
 	p->state = live->state;
 	p->origin = live->origin ? live->origin : p->origin;
 	p->is_pinned = live->is_pinned;

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -19,10 +21,62 @@
 #include "daemon/worker/space/remove.h"
 #include "daemon/worker/space/suspect.h"
 #include "daemon/worker/fold/grace.h"
+#include "daemon/worker/kernel/kernel.h"
 #include "daemon/worker/space/totals.h"
 #include "shm/base/clock.h"
 
 #define READ_SAMPLES 16
+
+/* Any thread enqueues, one dequeues. */
+struct fold_queue {
+	struct cds_wfcq_tail tail;
+	struct __cds_wfcq_head head;
+	int event; /* eventfd: something was enqueued */
+};
+
+/* When to fold, and what folds cost. */
+struct fold_schedule {
+	uint64_t began_ns;	/* the last fold, CLOCK_MONOTONIC */
+	uint64_t duration_ns;	/* of the last fold */
+	uint64_t cost_ns;	/* CPU of one fold and its wake-up, smoothed */
+	uint64_t second_ns;	/* the last tick */
+	uint64_t second_cpu_ns; /* the thread's CPU then */
+	uint64_t folded_cpu_ns; /* the thread's CPU after the last fold */
+	uint64_t served_cpu_ns; /* spent on requests since then */
+};
+
+/* What waits for a grace period. */
+struct fold_grace {
+	struct grace *thread;
+	bool is_under_way;
+	bool is_over; /* and the end of some deferred work is still to come */
+	bool is_selftest_taken;
+	uint32_t promotion; /* enum shm_promotion */
+};
+
+/*
+ *   field                       written by                    read by
+ *   requests                    control, grace                fold
+ *   done                        fold                          control
+ *   cpu_permille                fold                          control (fold_cpu_permille)
+ *   registry, incarnation       fold_init                     fold
+ *   all others                  fold_init, then fold          fold
+ */
+struct fold {
+	struct registry *registry;
+	struct kernel kernel;
+	struct space *spaces[SPACES_MAX];
+	uint32_t spaces_nr;
+	uint64_t incarnation;
+	pthread_t thread;
+	bool is_stopping;
+
+	struct fold_queue requests, done;
+	struct fold_schedule schedule;
+	struct fold_grace grace;
+
+	uint32_t cpu_permille; /* of one core, over the last second */
+};
 
 static uint64_t thread_cpu_ns(void)
 {
@@ -318,6 +372,22 @@ struct request *fold_answered(struct fold *f)
 	return queue_take(&f->done);
 }
 
+int fold_answered_event(const struct fold *f)
+{
+	return f->done.event;
+}
+
+uint32_t fold_spaces(const struct fold *f, struct space **ret)
+{
+	memcpy(ret, f->spaces, f->spaces_nr * sizeof(*ret));
+	return f->spaces_nr;
+}
+
+void fold_probe_statistics(const struct fold *f, uint32_t id, struct source_look *ret)
+{
+	kernel_look(&f->kernel, id, ret);
+}
+
 uint32_t fold_cpu_permille(const struct fold *f)
 {
 	return shm_read32(&f->cpu_permille);
@@ -406,16 +476,12 @@ static void probes_open(struct fold *f, struct worker_start *ws)
 	registry_read_end();
 }
 
-int fold_init(struct fold *f, struct worker_start *ws, struct registry *registry)
+static int fold_init(struct fold *f, struct worker_start *ws)
 {
 	const struct totals_shm *t;
 	uint64_t last_ns;
-	int err;
+	int err = queue_init(&f->requests);
 
-	memset(f, 0, sizeof(*f));
-	f->registry = registry;
-	f->incarnation = ws->incarnation;
-	err = queue_init(&f->requests);
 	if (!err)
 		err = queue_init(&f->done);
 	if (!err)
@@ -431,11 +497,24 @@ int fold_init(struct fold *f, struct worker_start *ws, struct registry *registry
 	return 0;
 }
 
-void fold_fini(struct fold *f)
+int fold_open(struct fold **ret, struct worker_start *ws, struct registry *registry)
+{
+	struct fold *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return -ENOMEM;
+	f->registry = registry;
+	f->incarnation = ws->incarnation;
+	*ret = f;
+	return fold_init(f, ws);
+}
+
+void fold_close(struct fold *f)
 {
 	kernel_close(&f->kernel);
 	for (uint32_t i = 0; i < f->spaces_nr; i++)
 		space_close(f->spaces[i]);
 	close(f->requests.event);
 	close(f->done.event);
+	free(f);
 }

@@ -12,17 +12,16 @@
 #ifndef WORKER_FOLD_H
 #define WORKER_FOLD_H
 
-#include <pthread.h>
-
 #include <urcu/wfcqueue.h>
 
-#include "daemon/worker/kernel/kernel.h"
-#include "daemon/worker/space/space.h"
+#include "daemon/link/link.h"
+#include "daemon/worker/registry.h"
 
 struct control;
 struct fold;
-struct grace;
 struct request;
+struct source_look;
+struct space;
 
 typedef void request_serve(struct fold *f, struct request *r, const struct config *config);
 
@@ -37,61 +36,10 @@ struct request {
 	void (*finish)(struct control *c, struct request *r);
 };
 
-/* Any thread enqueues, one dequeues. */
-struct fold_queue {
-	struct cds_wfcq_tail tail;
-	struct __cds_wfcq_head head;
-	int event; /* eventfd: something was enqueued */
-};
-
-/* When to fold, and what folds cost. */
-struct fold_schedule {
-	uint64_t began_ns;	/* the last fold, CLOCK_MONOTONIC */
-	uint64_t duration_ns;	/* of the last fold */
-	uint64_t cost_ns;	/* CPU of one fold and its wake-up, smoothed */
-	uint64_t second_ns;	/* the last tick */
-	uint64_t second_cpu_ns; /* the thread's CPU then */
-	uint64_t folded_cpu_ns; /* the thread's CPU after the last fold */
-	uint64_t served_cpu_ns; /* spent on requests since then */
-};
-
-/* What waits for a grace period. */
-struct fold_grace {
-	struct grace *thread;
-	bool is_under_way;
-	bool is_over; /* and the end of some deferred work is still to come */
-	bool is_selftest_taken;
-	uint32_t promotion; /* enum shm_promotion */
-};
-
-/*
- *   field                       written by                    read by
- *   requests                    control, grace                fold
- *   done                        fold                          control
- *   cpu_permille                fold                          control (fold_cpu_permille)
- *   registry, incarnation       fold_init                     fold
- *   all others                  fold_init, then fold          fold
- */
-struct fold {
-	struct registry *registry;
-	struct kernel kernel;
-	struct space *spaces[SPACES_MAX];
-	uint32_t spaces_nr;
-	uint64_t incarnation;
-	pthread_t thread;
-	bool is_stopping;
-
-	struct fold_queue requests, done;
-	struct fold_schedule schedule;
-	struct fold_grace grace;
-
-	uint32_t cpu_permille; /* of one core, over the last second */
-};
-
 /* Opens the spaces and maps the probes, and folds once: the regions are live afterwards. The caller
  * holds worker.lock and has entered the registry. */
-int fold_init(struct fold *f, struct worker_start *ws, struct registry *registry);
-void fold_fini(struct fold *f);
+int fold_open(struct fold **ret, struct worker_start *ws, struct registry *registry);
+void fold_close(struct fold *f);
 
 int fold_start(struct fold *f);
 void fold_join(struct fold *f); /* after fold_stop was served */
@@ -101,7 +49,17 @@ void fold_join(struct fold *f); /* after fold_stop was served */
 void fold_ask(struct fold *f, struct request *r);
 struct request *fold_answered(struct fold *f); /* NULL: none now. Control alone. */
 
+/* An eventfd, readable when fold_answered has something. */
+int fold_answered_event(const struct fold *f);
+
+/* The spaces that fold_open opened, at most LINK_REGIONS_MAX; their number. Before fold_start. */
+uint32_t fold_spaces(const struct fold *f, struct space **ret);
+
+/* The CPU that the thread uses, of one core, over the last second. */
 uint32_t fold_cpu_permille(const struct fold *f);
+
+/* What the probe has counted so far. */
+void fold_probe_statistics(const struct fold *f, uint32_t id, struct source_look *ret);
 
 /* --- for serve: on the fold thread, inside registry_read_begin -------------------------------- */
 

@@ -17,6 +17,7 @@
 #include "daemon/link/rseq_selftest.h"
 #include "daemon/worker/fold/fold.h"
 #include "shm/base/clock.h"
+#include "shm/order.h"
 
 #define ONLINE "/sys/devices/system/cpu/online"
 #define SPACING_NS (NS_PER_S / 100) /* each visit interrupts the program that runs there */
