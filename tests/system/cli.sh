@@ -1,6 +1,6 @@
 #!/bin/bash
-# The command line against a private daemon: what goes to stdout, exit codes, JSON, pipes, and the live view
-# in a terminal of tmux's. TAP. Ends what it starts, by pid.
+# The command line with a private daemon: stdout, exit codes, JSON, pipes, and the live view in a terminal of
+# tmux. TAP.
 # shellcheck source=tests/lib/shell.bash
 . "$(dirname "$0")/../lib/shell.bash"
 
@@ -27,7 +27,7 @@ run 2 get --watch=1us && says '10ms at least'; ok an_interval_too_short_is_usage
 run 2 probes --cost=1h && says '10s at most'; ok a_measurement_that_takes_too_long_is_usage
 run 2 attach && says 'an argument is missing'; ok attach_wants_what_to_attach
 run 2 attach raw_tp:sched_process_exec by comm && says "try: talea attach 'raw_tp:sched_process_exec by comm'"
-ok a_spec_without_quotes_is_usage_and_told_with_them
+ok a_spec_without_quotes_is_usage_and_the_message_has_it_quoted
 run 2 get --json=1 && says 'takes no value'; ok a_value_for_a_flag_is_usage
 run 2 get --socket && says 'needs PATH'; ok an_option_without_its_value_is_usage
 run 2 completion fish && says bash; ok a_shell_without_completion_is_usage
@@ -53,17 +53,17 @@ ok a_counter_refuses_to_go_down
 run 2 add builds_total 1.5 && says 'whole number'; ok a_fraction_is_usage
 run 2 add talea_overflow_total && says 'counted by talea itself' &&
 	run 0 get talea_overflow_total && out 0; ok add_refuses_what_talea_counts
-run 1 add 'Bad-Name_total' && ! silent; ok a_name_against_the_rules_is_refused_with_words
+run 1 add 'Bad-Name_total' && ! silent; ok a_name_against_the_rules_is_refused_with_a_message
 run 0 add 'calls_total{path="/a",code="200"}' 5 && run 0 add 'calls_total{code=500,path=/a}' 2 &&
 	run 0 get calls_total && out 'calls_total{code="200",path="/a"} 5
 calls_total{code="500",path="/a"} 2'
 ok several_counters_are_lines_of_name_and_value
-run 0 add 'told_total{via="door"}' --describe 'Told once.' && run 0 add told_total &&
-	run 0 get told_total && has_line 'told_total 1'
+run 0 add 'door_total{via="door"}' --describe 'Rung once.' && run 0 add door_total &&
+	run 0 get door_total && has_line 'door_total 1'
 ok add_takes_the_help_of_another_label_set
 run 0 get 'calls_total{code="5*"}' && out 2; ok labels_may_be_globs
 run 0 get 'calls_total{code=500}' && out 2; ok quotes_that_the_shell_took_are_put_back
-run 0 get '*_total' --exclude 'told_*' --exclude 'talea_*' --exclude 'calls_total{code=200}' &&
+run 0 get '*_total' --exclude 'door_*' --exclude 'talea_*' --exclude 'calls_total{code=200}' &&
 	out 'builds_total 42
 calls_total{code="500",path="/a"} 2'
 ok exclude_leaves_label_sets_out
@@ -79,9 +79,9 @@ run 4 get 'calls_total{code=404}' && says 'other labels'; ok no_match_of_labels_
 run 0 get builds_total --max-age 1h && out 42; ok a_total_that_is_young_enough_ends_with_0
 run 5 get builds_total --max-age 1ns && says 'old' && out 42; ok a_stale_total_is_printed_and_ends_with_5
 run 0 -n other get && run 0 add hidden_total -n other && run 4 get hidden_total
-ok namespaces_are_apart
+ok namespaces_are_separate
 run 0 -n other get hidden_total && out 1; ok options_may_stand_before_the_verb
-run 1 get -n nowhere && ! silent; ok an_unknown_namespace_is_refused_with_words
+run 1 get -n nowhere && ! silent; ok an_unknown_namespace_is_refused_with_a_message
 
 run 0 get talea_overflow_total && out 0; ok an_own_counter_that_is_zero_is_there_by_name
 "$build/try/writer" "$folder/sock" likes &
@@ -95,7 +95,7 @@ run 0 add 'demo_likes_total{post=900}' 7 && run 0 get 'demo_likes_total{post="90
 ok add_makes_a_new_member_of_a_family
 run 0 list --json demo_likes_total && json 'all(.counters[]; .help == "Likes of a post.")'
 ok a_help_text_of_whole_words_ends_where_it_should
-run 1 add 'demo_likes_total{post=x}' && says post; ok a_key_of_the_wrong_kind_is_refused_with_words
+run 1 add 'demo_likes_total{post=x}' && says post; ok a_key_of_the_wrong_kind_is_refused_with_a_message
 
 # --- JSON -----------------------------------------------------------------------------------------
 
@@ -147,18 +147,18 @@ ok a_spec_that_does_not_parse_is_usage_with_the_nearest
 run 2 attach nonsense && ! silent && out ''; ok a_spec_of_no_event_is_usage
 run 4 detach nothing_here && says 'no probe nothing_here'; ok detach_of_no_probe_ends_with_4
 run 4 attach --replace nothing_here && ! silent; ok replace_of_no_probe_ends_with_4
-run 4 attach --replace --dry-run nothing_here && says 'no probe'; ok a_dry_run_of_replace_knows_it_too
+run 4 attach --replace --dry-run nothing_here && says 'no probe'; ok a_dry_run_of_replace_of_no_probe_ends_with_4
 
 attach_tests() {
 	local bad
 	as_user 65532
 	for args in 'attach raw_tp:sched_process_exec' 'attach --dry-run raw_tp:sched_process_exec' \
 		'probes --cost=50ms'; do
-		# shellcheck disable=SC2086 # words
+		# shellcheck disable=SC2086 # several arguments
 		run 7 $args && out '' && says admins || bad=$args
 	done
-	[ -z "${bad-}" ]; ok who_is_no_admin_gets_7_and_the_line_to_add
-	run 0 probes; ok who_may_read_may_look_at_probes
+	[ -z "${bad-}" ]; ok a_reader_who_attaches_gets_7_and_the_line_to_add
+	run 0 probes; ok a_reader_may_list_probes
 	as_user
 	if ! run 0 attach --json 'raw_tp:sched_process_exec by comm'; then
 		skip attach_counts_by_key "$(tr '\n' ' ' <"$folder/err")"
@@ -170,7 +170,7 @@ attach_tests() {
 	name=$(value .probe.name)
 	run 0 attach 'raw_tp:sched_process_exec by comm' && out probe_sched_process_exec_total &&
 		says "talea detach $name"
-	ok attach_again_finds_it_done
+	ok a_second_attach_changes_nothing
 	for _ in 1 2 3 4 5 6 7; do
 		env -i "$build/try/writer" --help >/dev/null 2>&1
 	done
@@ -183,7 +183,7 @@ attach_tests() {
 	ok explain_names_the_probe_that_counts_it
 	run 0 probes && shown "^$name attached [1-9][0-9]* 0 0 [1-9][0-9]*/4096 no raw_tp:"
 	ok probes_says_keys_and_the_room_for_them
-	# By an exec of a file whose name becomes the command's: any bytes but / and 0.
+	# The name of an executed file becomes the name of the command: it may have any bytes but / and 0.
 	hostile_file=$folder/$'\033[31m"x\n\\\377'
 	cp "$build/try/writer" "$hostile_file" && "$hostile_file" --help >/dev/null 2>&1
 	"$talea" add builds_total 0 && run 0 get 'probe_sched_process_exec_total' &&
@@ -203,7 +203,7 @@ attach_tests() {
 	ok export_says_what_a_probe_lost_and_whether_it_is_pinned
 	run 1 attach raw_tp:no_such_tracepoint_here || run 4 attach raw_tp:no_such_tracepoint_here
 	[ $code = 1 ] || [ $code = 4 ] && ! silent && out ''
-	ok an_event_that_is_not_there_is_told_with_words
+	ok a_missing_event_is_refused_with_a_message
 	run 4 detach "${name}x" && says "did you mean $name?"; ok detach_offers_the_nearest
 	run 0 detach "$name" && out "$name" && run 0 probes && ! shown "^$name attached"
 	ok detach_ends_it
@@ -212,9 +212,9 @@ attach_tests() {
 		json '.counters[0] | .value >= 7 and .state == "ended"' &&
 		run 0 export --format csv 'probe_sched_process_exec_total{comm="writer"}' &&
 		shown ',[1-9][0-9]*,,ended,'
-	ok after_detach_the_last_total_is_shown_and_that_nothing_counts_it
+	ok after_detach_get_prints_the_last_total_and_that_no_probe_counts_it
 	run 0 explain 'probe_sched_process_exec_total{comm="writer"}' && prints 'by nothing now'
-	ok explain_says_that_nothing_counts_it
+	ok explain_says_that_no_probe_counts_it
 	run 0 forget --apply 'probe_sched_process_exec_total{comm="writer"}' &&
 		run 0 get 'probe_sched_process_exec_total{talea="removed"}' && shown '^[1-9][0-9]*$'
 	ok forget_moves_what_an_ended_probe_counted_into_removed
@@ -226,17 +226,17 @@ else
 	skip attach_counts_by_key 'needs root to attach probes'
 fi
 
-# --- words ----------------------------------------------------------------------------------------
+# --- short outputs -------------------------------------------------------------------------------
 
 run 0 status && silent && prints 'not durable'; ok status_says_not_durable
 run 0 && [ "$(wc -l <"$folder/out")" = 5 ] && prints 'talea watch'
 ok talea_alone_says_five_lines
 run 0 probes && has_line 'context_switches off - - - - - tp_btf:sched_switch' && silent
 ok probes_that_are_off_are_listed
-has_no_client() { run 0 status --json && json '.daemon.clients == 0'; } # a client's end is seen a moment later
+has_no_client() { run 0 status --json && json '.daemon.clients == 0'; } # the worker sees the end of a client a moment later
 soon has_no_client; ok status_does_not_count_itself
 kill -STOP "$(worker)"
-run 3 get builds_total && says 'one listens there'; ok a_stopped_daemon_is_told_from_none
+run 3 get builds_total && says 'one listens there'; ok a_stopped_daemon_is_distinguished_from_a_missing_one
 kill -CONT "$(worker)"
 
 # --- pipes ----------------------------------------------------------------------------------------
@@ -251,22 +251,22 @@ ok a_closed_pipe_ends_it_quietly
 [ "$(cat "$folder/rc")" = 141 ] && silent; ok a_closed_pipe_with_SIGPIPE_ignored_ends_it_quietly
 timeout $patience "$talea" get jobs >/dev/full 2>"$folder/err"
 code=$?
-[ $code = 1 ] && says 'No space left'; ok a_full_disk_is_a_failure_with_words
+[ $code = 1 ] && says 'No space left'; ok a_full_disk_is_a_failure_with_a_message
 timeout $patience "$talea" watch --watch=50ms jobs 2>"$folder/err" | head -n 8 >"$folder/out"
 [ "$(grep -c '^talea default' "$folder/out")" -ge 2 ] && ! prints $'\033'
 ok watch_without_a_terminal_prints_frames
 
 if [ "$(id -u)" = 0 ]; then
 	as_user 65533
-	run 7 get && ! silent && out ''; ok a_user_who_is_not_let_in_gets_7_and_words
+	run 7 get && ! silent && out ''; ok a_user_without_access_gets_7_and_a_message
 	as_user
 else
-	skip a_user_who_is_not_let_in_gets_7_and_words 'needs root to be another user'
+	skip a_user_without_access_gets_7_and_a_message 'needs root to be another user'
 fi
 
 # --- in a terminal --------------------------------------------------------------------------------
 
-# What a program may put into a label: an escape, the same in one character, another direction.
+# A program may put these into a label: an escape, the same in one character, another direction of text.
 hostile=$'escape_total{l="\033[31mred\302\2331m\342\200\256rtl"}'
 terminal_tests() {
 	terminal_open 90 16 || return
@@ -313,7 +313,7 @@ terminal_tests() {
 	kill -STOP "$(worker)"
 	shows 'stands still since|no daemon since'; ok watch_says_since_when_the_daemon_stands_still
 	kill -CONT "$(worker)"
-	shows '● live'; ok watch_goes_on_when_the_daemon_does
+	shows '● live'; ok watch_resumes_when_the_daemon_does
 	stop
 	shows 'no daemon since [0-9:]+ .*ago' && shows '^builds_total +142'
 	ok watch_keeps_the_last_totals_when_the_daemon_is_gone

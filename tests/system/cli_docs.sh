@@ -1,6 +1,6 @@
 #!/bin/bash
-# --help, the manual pages and the completion say the same: every verb, every option of every verb, every
-# exit code, every public call. Needs no daemon. TAP.
+# --help, the manual pages and the completion agree on every verb, every option of every verb, every exit code
+# and every public call. Needs no daemon. TAP.
 # shellcheck source=tests/lib/shell.bash
 . "$(dirname "$0")/../lib/shell.bash"
 page=tools/man/talea.1.scd
@@ -10,7 +10,7 @@ check() { # check NAME EXPECTED ACTUAL
 	ok "$1"
 }
 
-# The part of a page below a heading.
+# section HEADING: the part of the page below it.
 section() { sed -n "/^# $1\$/,/^# /p" "$page" | sed '1d;$d'; }
 
 verbs=$("$talea" help --json | jq -r '.verbs[].name')
@@ -38,7 +38,7 @@ for verb in $verbs; do
 		"$("$talea" "$verb" --help)"
 done
 
-# What completion offers behind `talea VERB --`, by the real function.
+# offers WORD...: the completions of the last word; the real function finds them.
 offers() {
 	bash -c 'eval "$("$1" completion bash)"; COMP_WORDS=("${@:2}"); COMP_CWORD=$(($# - 2))
 		_talea; printf "%s\n" "${COMPREPLY[@]}"' _ "$talea" "$@"
@@ -64,14 +64,14 @@ for call in $calls; do
 done
 check 'libtalea_3_names_every_public_call' '' "$missing"
 
-# The table of probes and its page: each probe in the table's order with what it is attached to and
-# whether it is on by default, each counter below its probe, and no other.
+# The manual page of probes has each probe of the table in the same order, with its event and whether it is on
+# by default, each counter below its probe, and no other.
 probes_page=tools/man/talea-probes.7.scd
 table() { sed -n '/^# THE TABLE/,/^# /p' "$probes_page"; }
 in_list=$(sed -n 's/^\tX([A-Z_]*, *\([a-z_]*\)).*/\1/p' daemon/spec/pack.h)
 check 'talea_probes_7_has_every_probe_and_no_other' "$(sort <<<"$in_list")" \
 	"$(table | sed -n 's/^\*\([a-z_]*\)\* (.*/\1/p' | sort)"
-# What the table says of a probe: `attach[ default]`, then its counters.
+# of_table PROBE: its event in the table, and whether it is on by default.
 of_table() {
 	awk -v want="PROBE_${1^^}" '
 	index($0, "[" want "] = {") { is_in = 1 }
@@ -91,18 +91,18 @@ check 'talea_probes_7_has_every_counter_of_the_table_and_no_other' \
 	"$(sed 's|^#define PAGE_FAULTS ||' daemon/spec/pack.c bpf/pack/interface_*.bpf.c 2>/dev/null |
 		grep -oE '"kernel_[a-z_]+_total"' | tr -d '"' | sort -u)" \
 	"$(table | grep -oE '\*kernel_[a-z_]+_total\*' | tr -d '*' | sort -u)"
-# What `talea drift` calls a difference that it expects is explained there.
+# The page explains each kind of difference that `talea drift` expects.
 check 'talea_probes_7_explains_every_expected_difference' \
 	"$(sed -n '/^static const struct tolerance/,/^};/p' tools/reference.c |
 		grep -oE '(REFERENCE_[A-Z]*, )"[a-z]+"' | grep -oE '[a-z]+' | sort)" \
 	"$(sed -n '/^# SECOND SOURCE/,/^# DECLARED/s/^_\([a-z]*\)_$/\1/p' "$probes_page" | sort)"
-# The words of the grammar that the daemon reads.
+# The page has each event of the grammar that the daemon reads.
 for word in $(sed -n 's/^ \*   EVENT  //p; s/^ \*          //p' daemon/spec/probe_spec.h | grep -oE '[a-z_]+:' |
 	sort -u); do
 	check "talea_probes_7_has_the_event_$word" yes "$(grep -q "\*$word\*" "$probes_page" && echo yes)"
 done
 
-# The daemon and its pages: the flags and the keys that talead knows.
+# The pages of the daemon have each flag and each key that talead knows.
 config=$folder/talea.conf
 printf '[counter *]\n[probe p]\nattach = raw_tp:sched_process_exec by comm\n[probe q]\nobject = /q.bpf.o\n' >"$config"
 if [ -x "$talead" ]; then

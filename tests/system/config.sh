@@ -1,22 +1,22 @@
 #!/bin/bash
-# What talead says to configurations, right and wrong: --check-config and --print-config. TAP.
+# How talead reads valid and invalid configurations: --check-config and --print-config. TAP.
 # shellcheck source=tests/lib/shell.bash
 . "$(dirname "$0")/../lib/shell.bash"
 export XDG_RUNTIME_DIR=$folder HOME=$folder
 
-# check EXIT: the configuration on stdin is checked.
+# check EXIT: talead checks the configuration on stdin.
 check() {
 	cat >"$folder/t.conf"
 	ends "$1" "$talead" -c "$folder/t.conf" --check-config
 }
-# refused NAME LINE WORDS: the configuration on stdin is refused in that line with these words.
+# refused NAME LINE TEXT: talead refuses the configuration on stdin; its message has the line and the text.
 refused() {
 	check 1 && grep -F -- "t.conf:$2: " "$folder/err" | grep -qF -- "$3"
 	ok "$1"
 }
 print() { ends 0 "$talead" "$@" --print-config; }
 
-# --- wrong ones: file, line, what was expected
+# --- invalid ones: the message has file, line and what was expected
 
 refused unknown_key_is_refused_with_the_nearest 2 'unknown key flod in [daemon] (did you mean fold?)' \
 	<<<$'[daemon]\nflod = 10ms'
@@ -36,9 +36,9 @@ refused unknown_group_is_refused 2 'there is no group no-such-group' \
 refused unknown_probe_is_refused_with_the_nearest 2 'did you mean context_switches?' \
 	<<<$'[daemon]\nprobes = context_swiches'
 refused unknown_admin_is_refused 2 'there is no user no-such-user' <<<$'[daemon]\nadmins = root, no-such-user'
-refused heat_that_is_no_word_of_the_three_is_refused 2 'expected auto, yes or no' <<<$'[counter *]\nhot = on'
+refused heat_other_than_auto_yes_and_no_is_refused 2 'expected auto, yes or no' <<<$'[counter *]\nhot = on'
 refused ttl_without_unit_is_refused 2 'a time needs its unit' <<<$'[counter *]\nttl = 10'
-refused ttl_of_parts_of_a_second_is_refused 2 'expected whole seconds' <<<$'[counter *]\nttl = 1500ms'
+refused ttl_with_a_fraction_of_a_second_is_refused 2 'expected whole seconds' <<<$'[counter *]\nttl = 1500ms'
 refused ttl_beyond_ten_years_is_refused 2 'expected whole seconds' <<<$'[counter *]\nttl = 99999d'
 refused key_of_another_section_is_refused 2 'unknown key hot in [daemon]' <<<$'[daemon]\nhot = yes'
 refused relative_path_is_refused 2 'expected an absolute path' <<<$'[daemon]\nstate = here'
@@ -49,7 +49,7 @@ refused namespace_with_a_slash_is_refused 1 'expected [namespace NAME]' <<<'[nam
 refused globless_counter_is_refused 1 'expected [counter GLOB]' <<<'[counter]'
 refused key_set_twice_is_refused 3 'fold is set twice in this file, first in line 2' \
 	<<<$'[daemon]\nfold = 10ms\nfold = 20ms'
-refused comment_behind_a_value_is_refused_with_the_way_out 2 'a comment stands on a line of its own' \
+refused comment_behind_a_value_is_refused_with_a_fix 2 'a comment stands on a line of its own' \
 	<<<$'[daemon]\nfold = 10ms ; often'
 refused more_users_than_fit_are_refused 2 'more than 16 users' \
 	<<<$'[namespace web]\nusers = '"$(seq -s ' ' 17)"
@@ -67,11 +67,11 @@ refused unknown_event_is_refused_with_the_nearest 2 'there is no event rawtp (di
 	<<<$'[probe p]\nattach = rawtp:sys_enter'
 refused unknown_key_of_a_probe_is_refused_with_the_nearest 2 'there is no field com (did you mean comm?)' \
 	<<<$'[probe p]\nattach = raw_tp:sys_enter by com'
-refused probe_that_attaches_nothing_is_refused_where_it_begins 3 '[probe q]: expected attach = EVENT or object' \
+refused probe_that_attaches_nothing_is_refused_in_the_line_where_it_begins 3 '[probe q]: expected attach = EVENT or object' \
 	<<<$'[probe p]\nattach = raw_tp:sys_enter\n[probe q]'
 refused probe_of_two_kinds_is_refused 1 'expected attach or object, not both' \
 	<<<$'[probe p]\nattach = raw_tp:sys_enter\nobject = /x.bpf.o'
-refused object_says_itself_what_it_counts 1 'do not go with object' \
+refused keys_that_an_object_sets_itself_are_refused_beside_it 1 'do not go with object' \
 	<<<$'[probe p]\nobject = /x.bpf.o\nhelp = Things.'
 refused object_by_a_relative_path_is_refused 2 'expected an absolute path to a BPF object' \
 	<<<$'[probe p]\nobject = x.bpf.o'
@@ -83,13 +83,13 @@ refused name_of_a_counter_follows_the_rules 3 "a counter's name ends in _total: 
 	<<<$'[probe p]\nattach = raw_tp:sys_enter\ncounter = calls'
 refused two_probes_with_one_counter_are_refused 3 'its counter probe_sys_enter_total is that of [probe p]' \
 	<<<$'[probe p]\nattach = raw_tp:sys_enter\n[probe q]\nattach = raw_tp:sys_enter by comm'
-refused pin_is_one_of_two_words 2 'expected auto or no' <<<$'[daemon]\npin = yes'
+refused pin_other_than_auto_and_no_is_refused 2 'expected auto or no' <<<$'[daemon]\npin = yes'
 
 ends 1 "$talead" --socket "/$(printf '%0110d' 0)" --check-config && says 'at most 107 fit'
 ok overlong_socket_on_the_command_line_is_refused
 
 check 1 <<<$'[daemon]\nfold = x\nbpf = y\nflod = z' && [ "$(wc -l <"$folder/err")" = 3 ]
-ok every_mistake_of_a_file_is_named
+ok every_mistake_in_a_file_is_printed
 
 check 1 < <(head -c 600 /dev/urandom)
 ok noise_is_refused
@@ -97,7 +97,7 @@ check 1 < <(printf '[daemon]\nfold = 10ms\0\n') && says 'NUL byte'
 ok file_with_a_nul_byte_is_refused
 
 ends 1 "$talead" -c "$folder/none.conf" --check-config && says 'cannot be opened'
-ok file_that_was_asked_for_must_exist
+ok file_on_the_command_line_must_exist
 ends 1 "$talead" -c "$folder" --check-config && says 'not a file'
 ok folder_is_no_configuration_file
 
@@ -119,7 +119,7 @@ ok unknown_option_is_a_usage_error
 ends 2 "$talead" --stop --check-config
 ok two_actions_are_a_usage_error
 
-# --- right ones
+# --- valid ones
 
 me=$(id -un)
 long=$(printf 'n%.0s' {1..47})
@@ -160,32 +160,32 @@ object = $folder/mine.bpf.o
 END
 print -c "$folder/all.conf" && prints "socket = $folder/with blank ; and more" && prints 'fold = 1500us' &&
 	prints 'fold-cpu = 2.5%' && prints 'probes = context_switches, syscalls'
-ok values_come_out_as_they_went_in
+ok values_are_printed_as_they_were_read
 prints "[namespace $long]" && prints '[counter likes_total{post="[1-9]*"}]' && prints '[namespace empty]'
 ok long_section_names_are_not_cut_and_empty_sections_count
 prints 'read-users = root, 4242' && has_line 'users ='
-ok users_are_shown_by_name_and_nobody_is_not_the_default
+ok users_are_printed_by_name_and_an_empty_list_is_not_the_default
 prints 'counters-max-per-uid = 7'
 ok quota_of_a_user_is_the_namespace_s_when_unset
 prints "# $folder/all.conf:7" && prints '# default'
-ok each_value_says_where_it_came_from
+ok each_value_is_printed_with_its_file_and_line
 
 prints 'admins = root, 4243' && prints 'hot = yes' && prints 'ttl = 90s' && prints 'ttl = 0'
-ok admins_heat_and_times_to_live_come_out_as_they_went_in
+ok admins_heat_and_times_to_live_are_printed_as_they_were_read
 prints '# hot: as the other sections say' && prints '# ttl: as the other sections say' &&
 	prints '# labels-max: as the other sections say'
-ok keys_that_a_rule_leaves_open_are_shown_so
+ok keys_that_a_rule_does_not_set_are_printed_as_such
 
 prints 'attach = raw_tp:sched_process_exec by comm if uid != 0 max 100' && prints 'keys-max = 100' &&
 	prints 'counter = probe_sched_process_exec_total' && prints 'help = Hits of tracepoint sched_process_exec, filtered.'
-ok probes_are_shown_with_what_they_did_not_say
+ok probes_are_printed_with_their_defaults
 prints 'counter = malloc_bytes_total' && prints 'help = What malloc was asked for; all of it.' &&
 	prints 'keys-max = 99' && prints "object = $folder/mine.bpf.o" && prints 'pin = auto'
-ok probes_come_out_as_they_went_in
+ok probes_are_printed_as_they_were_read
 
 cp "$folder/out" "$folder/again.conf"
 print -c "$folder/again.conf" && diff <(grep -v '^#' "$folder/again.conf") <(grep -v '^#' "$folder/out")
-ok what_is_printed_means_the_same_when_read
+ok a_printed_configuration_can_be_read_again_with_the_same_meaning
 
 print -c "$folder/all.conf" --socket "$folder/s" --state rel && prints '# command line' &&
 	prints "socket = $folder/s" && prints "state = $PWD/rel"

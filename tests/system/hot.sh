@@ -1,6 +1,6 @@
 #!/bin/bash
-# Hot and cold as an operator sees it: rows by rate, by pin and by rule, members that go, totals that fell,
-# who is attached, what happened, the metrics. Against a private daemon. TAP. Ends what it starts, by pid.
+# Hot and cold for an operator: rows by rate, by pin and by rule, members that are removed, totals that fell,
+# attached programs, the history, the metrics; with a private daemon. TAP.
 # shellcheck source=tests/lib/shell.bash
 . "$(dirname "$0")/../lib/shell.bash"
 
@@ -41,7 +41,7 @@ write requests
 write likes
 is_hot() { run 0 list --json "$1" && json '.counters[0].hot == true'; }
 soon is_hot demo_requests_total; ok a_counter_that_moves_fast_gets_a_row_by_itself
-run 4 explain demo_request_total && says 'did you mean demo_requests_total?'; ok a_name_that_is_near_is_named
+run 4 explain demo_request_total && says 'did you mean demo_requests_total?'; ok the_message_has_the_nearest_name
 rate_known() {
 	run 0 explain demo_requests_total &&
 		shown '^demo_requests_total: hot since [0-9]{2}:[0-9]{2}:[0-9]{2}: .*adds/s on [0-9]+ CPUs?; row [0-9]+$'
@@ -49,7 +49,7 @@ rate_known() {
 soon rate_known && silent && shown '^why +it moved faster than 100 k adds/s' &&
 	shown '^change +.* just before, .* in the second after' && shown '^imbalance +[0-9.]+:' &&
 	shown '^next +cold when it stays under 10 k adds/s for 10 s'
-ok explain_says_since_when_why_and_what_would_change_it
+ok explain_has_since_when_why_and_what_would_change_it
 run 0 explain --json demo_requests_total && json '.schema == 1 and (.counters[0] | .heat == "hot" and
 	.why == "rate" and .pin == "auto" and .rule == "auto" and .rate_before > .thresholds.up and
 	.rate > .thresholds.down and .rate_after > .thresholds.down and .imbalance >= 1 and .row >= 0 and
@@ -60,29 +60,29 @@ ok explain_json_has_the_documented_keys
 run 0 explain demo_requests_total talea_overflow_total && shown '^talea_overflow_total: cold since it was registered'
 ok explain_takes_several_names
 
-# Each takes its time: all at once.
-"$talea" lanes demo_requests_total --json >"$folder/lanes.json" 2>&1 & lanes=($!)
-"$talea" lanes demo_requests_total --heat >"$folder/heat" 2>&1 & lanes+=($!)
-"$talea" lanes demo_requests_total --heat --json >"$folder/heat.json" 2>&1 & lanes+=($!)
-LC_ALL=C "$talea" lanes demo_requests_total --heat >"$folder/ascii" 2>&1 & lanes+=($!)
-run 0 lanes demo_requests_total && silent && shown '^0 [0-9]+$' && [ "$(sum)" -gt 10000 ]
+# Each of them samples for a while, so they run at once.
+"$talea" lanes demo_requests_total --json >"$folder/lanes.json" 2>&1 & samples=($!)
+"$talea" lanes demo_requests_total --heat >"$folder/heat" 2>&1 & samples+=($!)
+"$talea" lanes demo_requests_total --heat --json >"$folder/heat.json" 2>&1 & samples+=($!)
+LC_ALL=C "$talea" lanes demo_requests_total --heat >"$folder/ascii" 2>&1 & samples+=($!)
+run 0 lanes demo_requests_total && silent && shown '^0 [0-9]+$' && [ "$(sum)" -gt 10000 ] # as fast as a counter that stays hot
 ok lanes_piped_is_a_line_a_cpu
-wait "${lanes[@]}"
+wait "${samples[@]}"
 cp "$folder/lanes.json" "$folder/out" && json '.schema == 1 and .row >= 0 and .imbalance >= 1 and
 	(.rate / ([.lanes[].rate] | add) | . > 0.9 and . < 1.1) and ([.lanes[].cpu] | . == (sort | unique))'
 ok lanes_json_adds_up_to_the_rate
 cp "$folder/heat" "$folder/out" && shown 'the last [1-9][0-9]*\.[0-9] s' && shown '^ +[0-9]+  .*[░▒▓█]'; ok lanes_heat_is_a_map
 cp "$folder/heat.json" "$folder/out" &&
 	json '(.heat | length) == 24 and all(.heat[]; .seconds > 0.04 and (.rates | length) > 0)'
-ok lanes_heat_json_has_every_look
+ok lanes_heat_json_has_every_sample
 cp "$folder/ascii" "$folder/out" && ! grep -qP '[^\x00-\x7f]' "$folder/out" && shown '^ +[0-9]+  .*[.:=#]'
 ok a_map_without_utf8_is_ascii
 run 0 add quiet_total 3 && run 0 lanes quiet_total && says 'quiet_total is cold' && out ''
-ok a_cold_counter_has_no_lanes_and_that_is_said
+ok a_cold_counter_has_no_lanes_and_the_message_says_so
 run 2 lanes demo_likes_total && says 'counters match'; ok lanes_of_a_whole_family_asks_for_one
 
 run 0 clients && silent && shown " root write [0-9]+ [0-9TZ:.-]+ demo$" && ! shown ' talea$'
-ok clients_says_who_and_leaves_this_command_out
+ok clients_lists_programs_without_this_command
 run 0 clients --json && json '.schema == 1 and ([.clients[] | select(.app == "demo")] | length) == 2 and
 	all(.clients[]; .access == "write" and .uid == 0 and .pid > 0) and
 	([.clients[].names_asked_for] | max) >= 2'
@@ -102,7 +102,7 @@ run 0 pin quiet_total && out quiet_total && silent && soon is_hot quiet_total &&
 	run 0 explain quiet_total && shown '^next +pinned hot'
 ok pin_gives_a_row_at_once
 run 0 add quiet_total 4 && run 0 get quiet_total && out 7 && run 0 get --sum quiet_total && out 7
-ok the_total_goes_on_in_a_row
+ok the_total_continues_in_a_row
 is_cold() { run 0 explain --json "$1" && json '.counters[0] | .heat == "cold" and .row == null'; }
 run 0 pin demo_requests_total --cold && soon is_cold demo_requests_total &&
 	json '.counters[0] | .pin == "cold" and .why == "pin"'
@@ -110,7 +110,7 @@ ok pin_cold_takes_the_row_of_a_busy_one
 run 0 unpin demo_requests_total --json &&
 	json '.applied and .counters == [{"name": "demo_requests_total", "labels": {}, "value":
 		.counters[0].value, "result": "done"}]' && soon is_hot demo_requests_total
-ok unpin_leaves_it_to_its_rate_again
+ok after_unpin_the_rate_decides_again
 run 0 unpin quiet_total && run 0 add always_total && soon is_hot always_total &&
 	run 0 explain --json always_total && json '.counters[0] | .rule == "hot" and .why == "config"'
 ok a_rule_gives_a_row_from_registration_on
@@ -121,14 +121,14 @@ never_total'
 ok pin_takes_globs
 run 0 history quiet_total && silent && shown ' pinned-hot quiet_total by root$' && shown ' hot quiet_total row' &&
 	shown ' unpinned quiet_total ' && shown ' pinned-cold quiet_total '
-ok history_says_what_happened_and_who_did_it
+ok history_has_each_change_and_its_user
 run 0 history --json 'demo_requests*' && json '.schema == 1 and .next > 0 and
 	(.changes[0] | .change == "hot" and .why == "rate" and .rate > 100000 and .uid == null and .row >= 0) and
 	([.changes[].change] | index("retiring") and index("cold")) and
 	([.changes[].number] | . == sort)'
 ok history_json_has_the_documented_keys
 timeout $patience "$talea" history --watch=50ms --json 2>"$folder/err" | head -n 2 >"$folder/out"
-[ "$(jq -c '.changes | length > 0' "$folder/out" | head -n 1)" = true ] && silent; ok history_watch_goes_on
+[ "$(jq -c '.changes | length > 0' "$folder/out" | head -n 1)" = true ] && silent; ok history_watch_prints_until_it_is_stopped
 
 # --- members that go ------------------------------------------------------------------------------
 
@@ -150,11 +150,11 @@ ok forget_json_has_the_documented_keys
 run 0 forget 'demo_likes_total{post="1*"}' --exclude 'demo_likes_total{post=1}' --apply && says ' moved to ' &&
 	run 0 get 'demo_likes_total{post="1*"}' && [ "$(wc -l <"$folder/out")" = 1 ]
 ok forget_removes_all_but_what_is_excluded
-run 0 get demo_likes_total && [ "$(sum)" = "$whole" ]; ok the_sum_of_the_family_stays_to_the_last_one
+run 0 get demo_likes_total && [ "$(sum)" = "$whole" ]; ok the_sum_of_the_family_stays_exact
 soon run 0 get 'demo_likes_total{talea=removed}' && [ "$(cat "$folder/out")" -gt 0 ]; ok the_sum_is_in_removed
-run 4 get 'demo_likes_total{post=12}'; ok a_removed_member_is_no_more
+run 4 get 'demo_likes_total{post=12}'; ok a_removed_member_has_no_total
 run 4 forget 'demo_likes_total{talea=removed}' --apply && says 'none of them is a member'
-ok what_was_removed_is_not_removed_again
+ok removed_members_are_not_removed_again
 run 4 forget quiet_total --apply && says 'none of them is a member' && run 0 get quiet_total && out 7
 ok a_counter_is_never_forgotten
 run 0 history 'demo_likes_total{post=12}' && shown ' removed demo_likes_total\{post="12"\} .*forgotten; by root$'
@@ -174,40 +174,40 @@ run 0 add fallen_total 100 --describe 'Of a test.' && "$build/tests/helper/adder
 	soon run 0 get fallen_total && out 100
 ok a_counter_that_falls_stays_at_its_last_good_total
 is_suspect() { run 0 list --json fallen_total && json '.counters[0].state == "suspect"'; }
-soon is_suspect; ok it_is_suspect
-run 0 get fallen_total && out 100 && says 'suspect'; ok get_says_so_beside_the_total
+soon is_suspect; ok a_counter_that_fell_is_suspect
+run 0 get fallen_total && out 100 && says 'suspect'; ok get_prints_a_warning_beside_the_total
 run 0 explain fallen_total && shown '^suspect +it fell.* shows 100.* say 70$' && shown "talea accept 'fallen_total' --apply"
-ok explain_says_what_the_cells_say
+ok explain_has_the_total_of_the_cells
 run 0 status && shown '^suspect +1 counter fell'; ok status_shows_suspects
-run 0 && shown '^wrong: ' && [ "$(wc -l <"$folder/out")" = 5 ]; ok talea_alone_says_what_is_wrong
+run 0 && shown '^wrong: ' && [ "$(wc -l <"$folder/out")" = 5 ]; ok talea_alone_names_what_is_wrong
 run 0 accept && out 'fallen_total 100 70' && says 'add --apply' && is_suspect; ok accept_lists_and_changes_nothing
-run 0 accept quiet_total --apply && says 'nothing is suspect' && is_suspect; ok accept_takes_what_it_is_told_alone
-run 0 accept fallen_total --apply && run 0 get fallen_total && out 70 && silent; ok accept_shows_what_the_cells_say
-run 0 add fallen_total 5 && run 0 get fallen_total && out 75; ok it_counts_on_from_there
+run 0 accept quiet_total --apply && says 'nothing is suspect' && is_suspect; ok accept_changes_only_what_its_glob_matches
+run 0 accept fallen_total --apply && run 0 get fallen_total && out 70 && silent; ok after_accept_the_total_is_that_of_the_cells
+run 0 add fallen_total 5 && run 0 get fallen_total && out 75; ok an_accepted_counter_counts_on
 run 0 history fallen_total && shown ' suspect fallen_total fell from 100 to 70$' &&
 	shown ' accepted fallen_total shows 70, showed 100; by root$'
 ok history_remembers_who_accepted
 "$build/tests/helper/scribble" fallen_total 1 11
 has_strays() { run 0 status --json && json '.region.strays > 0'; }
 soon has_strays && run 0 status && shown '^strays +1 change of cells that no counter owns'
-ok a_changed_cell_of_nobody_is_seen
-run 0 accept --json && json '.strays == 1 and (.applied | not) and .counters == []'; ok accept_json_tells_strays
-run 0 accept --apply && run 0 status --json && json '.region.strays == 0'; ok accept_takes_note_of_strays
+ok a_change_of_a_cell_without_an_owner_is_detected
+run 0 accept --json && json '.strays == 1 and (.applied | not) and .counters == []'; ok accept_json_has_the_strays
+run 0 accept --apply && run 0 status --json && json '.region.strays == 0'; ok accept_clears_strays
 run 0 history --json && json '[.changes[] | select(.change == "stray")] | .[0].value == 11'
-ok history_tells_by_how_much
-run 0 get fallen_total && out 75; ok the_others_are_exact
+ok history_has_the_size_of_a_stray
+run 0 get fallen_total && out 75; ok other_counters_stay_exact
 
 # --- who may --------------------------------------------------------------------------------------
 
 if [ "$(id -u)" = 0 ]; then
 	as_user $user
 	run 7 pin quiet_total && says "name $user in \`admins =\`" && out ''
-	ok who_is_no_admin_may_not_pin_and_is_told_the_line
+	ok a_user_who_is_no_admin_may_not_pin_and_the_message_has_the_line_to_add
 	run 7 forget demo_likes_total --apply && run 0 get 'demo_likes_total{post=12}' && out 9
-	ok who_is_no_admin_may_not_forget
-	run 0 forget demo_likes_total && run 0 pin quiet_total --dry-run; ok anybody_may_look_what_would_be
+	ok a_user_who_is_no_admin_may_not_forget
+	run 0 forget demo_likes_total && run 0 pin quiet_total --dry-run; ok every_user_may_do_a_dry_run
 	as_user $admin
-	run 0 unpin quiet_total; ok an_admin_may
+	run 0 unpin quiet_total; ok an_admin_may_unpin
 	as_user
 	run 0 history quiet_total && shown "by $admin\$"; ok history_names_the_admin
 else
@@ -217,7 +217,7 @@ fi
 # --- a new worker ---------------------------------------------------------------------------------
 
 run 0 pin quiet_total && soon is_hot quiet_total && kill -KILL "$(worker)" && run 0 pin never_total && soon is_hot never_total
-ok an_order_given_while_the_worker_is_replaced_is_carried_out
+ok a_pin_during_the_replacement_of_the_worker_is_applied
 run 0 explain --json quiet_total && json '.counters[0] | .pin == "hot" and .heat == "hot" and .value == 7'
 ok pins_and_totals_outlive_the_worker
 run 0 history quiet_total --json && json '[.changes[].change] | index("pinned-hot") != null'
@@ -248,7 +248,7 @@ python=
 for p in python3 /usr/bin/python3; do
 	"$p" -c 'import prometheus_client' 2>/dev/null && python=$p && break
 done
-# The strict parser; the control takes the end away and must be refused.
+# The strict parser. Its control gets a document without its end, which the parser must refuse.
 parse() {
 	"$python" -c 'import sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
@@ -295,7 +295,7 @@ else
 	skip operating_on_a_terminal 'tmux is missing'
 fi
 grep -qE 'uid 0: forget demo_likes_total\{post="[0-9]+"\} and [0-9]+ more$' "$folder/log"
-ok the_log_says_who_gave_an_order
+ok the_log_has_the_user_of_a_change
 ! grep -vE 'ready on|fell from|nobody owns|killed by signal 9|uid [0-9]+: ' "$folder/log" >"$folder/out"
-ok the_log_says_what_happened_and_nothing_else
+ok the_log_has_these_events_and_nothing_else
 finish

@@ -1,20 +1,20 @@
 #!/bin/bash
 # The processes of talead: locks, a second talead, rights, deaths, reload, and an end that leaves nothing.
-# TAP. Every talead here is the leader of a session of its own; what is left of that is what it left.
+# TAP.
 # shellcheck source=tests/lib/shell.bash
 . "$(dirname "$0")/../lib/shell.bash"
 
 answers() { run 0 get demo_requests_total && out "$1"; }
 holder() { cat "$state/keeper.lock"; }
 settings() { configure 'probes = none' "$@"; }
-other() { ends "$1" "$talead" -c "$folder/talea.conf" "${@:2}"; } # other EXIT ARGUMENT...: a talead beside the daemon
+other() { ends "$1" "$talead" -c "$folder/talea.conf" "${@:2}"; } # other EXIT ARGUMENT...: runs a second talead
 order_stop() { other 0 --stop; }
 
 settings
 start
-ok talead_says_when_it_is_ready_and_who_serves
+ok talead_logs_when_it_is_ready_and_which_process_serves
 
-behead() { # kills keeper and standby, and no process between sees it
+behead() { # kills keeper and standby, so that neither sees the other end
 	local standby
 	old=$(worker) standby=$(standby)
 	kill -STOP "$(keeper)" && kill -KILL "$standby" "$(keeper)"
@@ -25,7 +25,7 @@ behead() { # kills keeper and standby, and no process between sees it
 [ "$(holder)" = "$leader" ] && [ "$(keeper)" = "$leader" ]
 ok lock_names_the_started_process
 [ "$(stat -c %a "$folder/sock")" = 666 ]
-ok everyone_may_connect_because_the_worker_checks_who
+ok every_user_may_connect_because_the_worker_checks_the_user
 status() { sed -n "s/^$2:[[:space:]]*//p" "/proc/$1/status"; }
 none() { [ "$((16#$(status "$(worker)" "$1")))" = 0 ]; }
 none CapPrm && none CapEff && none CapInh && none CapAmb && [ "$(status "$(worker)" NoNewPrivs)" = 1 ]
@@ -37,7 +37,7 @@ if [ "$(id -u)" = 0 ]; then
 else
 	skip worker_of_root_has_another_uid_no_group_and_an_empty_bounding_set 'needs root'
 fi
-cloexec() { # every fd of PID but 0, 1 and 2
+cloexec() { # cloexec PID: every descriptor but 0, 1 and 2 is close-on-exec
 	local fd flags
 	for fd in /proc/"$1"/fdinfo/*; do
 		[ "${fd##*/}" -gt 2 ] || continue
@@ -79,7 +79,8 @@ old=$(standby)
 kill -KILL "$old" && soon logged "the standby $old was killed" && soon has_standby &&
 	next kill -KILL "$(keeper)" && soon answers 5
 ok killed_standby_is_replaced_by_one_that_can_take_over
-# One that fails by itself is given time. (One killed from outside is not: see above.)
+# The keeper waits before it restarts a worker that fails by itself. It does not wait when something else killed
+# the worker: see above.
 ready_nr=0
 fails_thrice() {
 	soon is_ready && old=$(worker) && ready_nr=$((ready_nr + 1)) && kill -SEGV "$old" &&
@@ -87,14 +88,14 @@ fails_thrice() {
 		logged 'three deaths in 10 s: the keeper starts another in 1 s'
 }
 soon fails_thrice && next true && soon answers 5
-ok worker_that_keeps_failing_is_given_time
+ok worker_that_keeps_failing_is_restarted_after_a_pause
 
 # --- reload
 
 settings 'flod = 1ms'
 kill -HUP "$(keeper)" && soon logged "talea.conf:5: unknown key flod" &&
 	soon logged 'the configuration stays as it was' && soon answers 5
-ok bad_file_at_sighup_keeps_the_old_configuration_and_says_so
+ok bad_file_at_sighup_keeps_the_old_configuration_and_is_logged
 settings 'user = root' '[namespace late]' "users = $(id -u)"
 kill -HUP "$(keeper)" && soon logged 'the configuration was read again' &&
 	run 0 -n late add late_requests_total 3
@@ -119,13 +120,13 @@ start && kill -STOP "$(worker)" && kill -TERM "$(keeper)" && wait "$leader" && i
 ok worker_that_does_not_end_is_killed_in_time
 
 start && kill_all && [ -S "$folder/sock" ] && start && soon run 0 status
-ok what_a_killed_talead_left_is_replaced
+ok socket_that_a_killed_talead_left_is_replaced
 behead && ! is_gone "$old" && soon is_gone "$old"
 ok worker_without_keeper_and_standby_ends
 start && behead && start && logged 'waits for the worker of a former talead' && is_gone "$old"
 ok new_talead_waits_for_the_worker_of_the_old
 order_stop
-ok "and_ends"
+ok new_talead_ends_in_order
 
 # --- what is refused
 
@@ -133,7 +134,7 @@ unsafe() { other 1 --state "$folder/$1" && says "$2"; }
 mkdir -m 777 "$folder/open" "$folder/above" && ln -s state "$folder/link" && echo >"$folder/file"
 unsafe open 'others may write it' && unsafe above/state 'everyone may replace' &&
 	unsafe link 'it is not a folder' && unsafe file 'it is not a folder'
-ok unsafe_state_folder_is_refused_with_words
+ok unsafe_state_folder_is_refused_with_a_reason
 mkdir -m 755 "$folder/linked" && echo kept >"$folder/file" && ln -s ../file "$folder/linked/keeper.lock" &&
 	other 1 --state "$folder/linked" && says keeper.lock &&
 	[ "$(cat "$folder/file")" = kept ]
@@ -144,8 +145,8 @@ ok file_in_the_place_of_the_socket_is_kept
 # --- a full table of descriptors
 
 if command -v python3 >/dev/null; then
-	# Connects COUNT times, tells how many were refused, and computes for a second of its own time: a keeper
-	# that spins gets as much of it, whatever else the machine does. Tells the share that the keeper took.
+	# Connects COUNT times and prints how many clients were refused. Then it computes for a second of its own
+	# CPU time: a keeper that spins gets as much of it, whatever else the machine does.
 	connect='import os, socket, sys, time
 path, count, keeper = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 def spent():
@@ -169,14 +170,14 @@ share = (spent() - before) / time.process_time()
 print("share", share, "spins" if share > 0.3 else "rests")'
 	crowd() { ends 0 python3 -c "$connect" "$TALEA_SOCKET" "$1" "$(keeper)" && prints rests; }
 	start && prlimit --pid "$(keeper)" --nofile=30: && crowd 60 && ! prints 'refused 0'
-	ok full_fd_table_refuses_with_words_and_does_not_spin
+	ok full_fd_table_refuses_clients_with_a_message_and_does_not_spin
 	prlimit --pid "$(keeper)" --nofile=6: && crowd 3
 	ok fd_table_without_a_reserve_does_not_spin
 	prlimit --pid "$(keeper)" --nofile=1024: && soon run 0 status
 	ok clients_are_accepted_again_when_there_is_room
 	order_stop
 else
-	for name in full_fd_table_refuses_with_words_and_does_not_spin \
+	for name in full_fd_table_refuses_clients_with_a_message_and_does_not_spin \
 		fd_table_without_a_reserve_does_not_spin clients_are_accepted_again_when_there_is_room; do
 		skip $name 'needs python3'
 	done

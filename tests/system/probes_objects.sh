@@ -1,28 +1,28 @@
 #!/bin/bash
-# Users' own objects: the example is built with the line that it names and what is installed, and counts
-# exactly; what cannot be trusted or is none of ours is refused in words and does no harm; counts outlive
-# talead; the interfaces' counts, which are made the same way, are those of /proc/net/dev. TAP.
+# Objects of users: the example builds with the command in its comment and the installed header, and counts
+# exactly. talead refuses an object that it cannot trust or that is not for talea, with a fix, and nothing else
+# changes. Counts outlive talead. The counts of interfaces, an object too, are those of /proc/net/dev. TAP.
 # shellcheck source=tests/lib/shell.bash
 . "$(dirname "$0")/../lib/shell.bash"
-# A network of its own, where nobody else sends; mounts go with it.
+# In a network of its own nobody else sends.
 in_namespaces --net --mount
 objects=$folder/objects root=$folder/root source=bpf/example/opens.bpf.c
 total=0
 
-# --- the header as it is installed, the example as it says
+# --- the installed header, and the command in the example
 
-# -o: what was built is taken as it is.
+# -o: make installs what was built before.
 make -s -o all BUILD="$build" DESTDIR="$root" PREFIX=/opt/talea install >"$folder/out" 2>&1 &&
 	[ -s "$root/opt/talea/include/talea.bpf.h" ]
 ok the_header_is_installed
 export PKG_CONFIG_LIBDIR=$root/opt/talea/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$root
-# The line of a comment, whatever clang is called here.
+# build_line FILE: the command in its first comment, with the clang of this machine.
 build_line() {
 	sed -n '/^ \*\tclang/,/[^\\]$/s/^ \*\t//p' "$1" | sed -e ':a' -e '/\\$/N; s/\\\n//; ta' |
 		sed "s|^clang |$(command -v clang-14 || command -v clang) -Wall -Wextra -Wno-unused-parameter -Werror |"
 }
 mkdir -m 755 "$objects"
-compile() { # compile NAME: objects/NAME.bpf.c, with the example's line
+compile() { # compile NAME: objects/NAME.bpf.c, with the command of the example
 	(cd "$objects" && eval "$(build_line "$OLDPWD/$source" | sed "s/opens\\./$1./g")") >"$folder/out" 2>&1
 }
 cp "$source" "$objects/"
@@ -30,11 +30,11 @@ cp "$source" "$objects/"
 ok the_example_builds_with_the_line_that_it_names
 { sed -n '/^ \*\t#include <talea.bpf.h>/,/^ \*\tchar LICENSE/s/^ \*\t//p' bpf/talea.bpf.h; } >"$objects/execs.bpf.c"
 (cd "$objects" && eval "$(build_line "$OLDPWD/bpf/talea.bpf.h")") >"$folder/out" 2>&1 && [ -s "$objects/execs.bpf.o" ]
-ok so_does_the_example_in_the_header
+ok the_example_in_the_header_builds_with_that_line_too
 
 # --- what the header refuses
 
-rejects() { # rejects WORDS COUNTER STATEMENT: it does not compile, and says so
+rejects() { # rejects TEXT COUNTER STATEMENT: they do not compile, and the message has the text
 	printf '%s\n' '#include <talea.bpf.h>' "$2" 'SEC("raw_tp/x") int x(void *ctx) {' "$3" 'return 0; }' \
 		>"$objects/reject.bpf.c"
 	! compile reject && grep -qF -- "$1" "$folder/out"
@@ -52,7 +52,7 @@ ok the_header_does_not_compile_what_it_cannot_count
 
 # --- objects that are refused: all at once, beside the good one
 
-object() { # object NAME [SED [HEADER-SED]]: the example, and the header, changed so
+object() { # object NAME [SED [HEADER-SED]]: the example and the header, edited
 	mkdir -p "$folder/changed"
 	sed "${3:-}" bpf/talea.bpf.h >"$folder/changed/talea.bpf.h"
 	sed "${2:-}" "$source" >"$objects/$1.bpf.c"
@@ -86,7 +86,7 @@ compile uses
 : >"$folder/expected"
 config=("user = nobody" "probes = interface_traffic" "[probe opens]" "object = $objects/opens.bpf.o"
 	"[probe uses]" "object = $objects/uses.bpf.o")
-hostile() { # hostile NAME FILE WORDS: asked for, and what must be said
+hostile() { # hostile NAME FILE TEXT: a probe of the configuration, and what its refusal must contain
 	config+=("[probe $1]" "object = $2")
 	printf '%s\t%s\n' "$1" "$3" >>"$folder/expected"
 }
@@ -147,22 +147,22 @@ if grep -E 'opens(, [a-z_]+)* not loaded' "$folder/log" >"$folder/out" &&
 	skip objects_are_loaded_and_count "$(sed 's/.*not loaded: //' "$folder/out")"
 	finish
 fi
-refused() { # each in a line that names it, why, and what to do
-	local name words rc=0
-	while IFS=$'\t' read -r name words; do
+refused() { # a line of the log has each probe, the reason and a fix
+	local name text rc=0
+	while IFS=$'\t' read -r name text; do
 		grep -E "probes? ([a-z]+, )*$name(, [a-z]+)* not loaded: .*\. fix: ." "$folder/log" |
-			grep -qF -- "$words" || { echo "# $name: no line with \"$words\""; rc=1; }
+			grep -qF -- "$text" || { echo "# $name: no line with \"$text\""; rc=1; }
 	done <"$folder/expected"
 	return $rc
 }
 refused
-ok what_is_no_object_of_ours_or_not_roots_is_refused_with_what_to_do
+ok an_object_that_is_not_for_talea_or_not_of_root_is_refused_with_a_fix
 ! grep -E '(opens|traffic)(,| not loaded)' "$folder/log" >"$folder/out"
-ok one_that_is_refused_stops_no_other
+ok a_refused_object_stops_no_other
 
 # --- exact
 
-opens() { # so many opens of a command of that name, and no other
+opens() { # opens COMMAND NUMBER: a command of that name opens as many files
 	bash -c 'printf %s "$1" >/proc/self/comm; for ((i = 0; i < $2; i++)); do : </dev/null; done' - "$1" "$2"
 	total=$((total + $2))
 }
@@ -172,7 +172,7 @@ soon counted talea-opens 1000
 ok example_counts_1000_opens_of_a_command_as_1000
 opens talea-other 300 && opens talea-opens 234
 soon counted talea-opens 1234 && counted talea-other 300
-ok and_each_command_for_itself
+ok each_command_is_counted_for_itself
 
 use() { python3 -c 'import os
 open("/proc/self/comm", "w").write("u\"se")
@@ -190,7 +190,7 @@ else
 	ok uprobe_of_an_object_counts_two_counters_one_with_three_labels
 fi
 
-# --- interfaces: what the kernel says itself
+# --- interfaces: compared with /proc/net/dev
 
 python3 - >"$folder/out" 2>&1 <<'PY'
 import fcntl, socket, struct, time
@@ -212,12 +212,12 @@ def up(name):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", name.encode(), 0x1043))
 
-def running(name):  # what is sent before the kernel has noticed the carrier is dropped
+def running(name):  # the kernel drops what is sent before it has seen the carrier
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         ask = struct.pack("16s16x", name.encode())
         while not struct.unpack_from("H", fcntl.ioctl(s, 0x8913, ask), 16)[0] & 0x40:
             time.sleep(0.01)
-    up(name)  # waits for the lock under which it is being noticed
+    up(name)  # waits for the lock that the kernel holds meanwhile
 
 open("/proc/sys/net/ipv6/conf/default/disable_ipv6", "w").write("1")
 up("lo")
@@ -236,7 +236,7 @@ for name, nr in ("talea0", 500), ("talea1", 300):
             p.send(b"\xff" * 12 + b"\x88\xb5" + b"y" * (60 + i))
 PY
 ok packets_are_sent_over_the_loopback_and_a_pair_of_interfaces
-agrees() { # agrees DEVICE: the four counters with the kernel's line
+agrees() { # agrees DEVICE: our four counters and the line of the kernel
 	local kernel ours
 	read -r -a kernel < <(sed -n "s/^ *$1: *//p" /proc/net/dev)
 	ours=$(for what in receive_packets receive_bytes transmit_packets transmit_bytes; do
@@ -253,13 +253,13 @@ ok packets_and_bytes_of_each_interface_are_those_of_proc_net_dev
 stop
 opens talea-opens 500
 start && soon counted talea-opens 1734 && counted talea-other 300
-ok counts_go_on_while_no_talead_runs_and_are_taken_over_exactly
+ok counting_continues_while_no_talead_runs_and_the_next_one_adopts_the_exact_count
 kill_all
 opens talea-opens 266
 start && soon counted talea-opens 2000
-ok and_so_they_are_after_all_its_processes_were_killed
+ok the_count_is_exact_after_all_processes_of_talead_were_killed
 ! grep 'its object has changed' "$folder/log" >"$folder/out"
-ok an_object_that_is_the_same_is_not_said_to_have_changed
+ok an_unchanged_object_is_not_logged_as_changed
 
 # --- another object in the same place
 
@@ -272,14 +272,14 @@ ok another_object_in_its_place_is_refused_with_how_to_replace_it
 cp "$source" "$objects/opens.bpf.c" && compile opens
 stop && opens talea-opens 11
 start && soon counted talea-opens 2011
-ok the_former_one_goes_on_exactly
+ok the_pinned_object_counts_on_exactly
 object opens '/#ifdef __NR_open$/,/#endif/d; s/"Calls that open a file, by command."/"Others."/'
 stop && start && ! logged 'opens not loaded' && opens talea-opens 20 && soon counted talea-opens 2031
-ok another_program_with_the_same_counters_goes_on_with_the_counts
+ok another_program_with_the_same_counters_continues_the_counts
 logged 'probe opens: its object has changed' && logged 'its counts go on without a gap'
-ok and_it_is_said_that_the_object_changed
+ok a_changed_object_is_logged
 
-# While events come: two programs that count the same, in turns, and the load says how many it made.
+# Two programs with the same counters replace each other while the load opens files. The load counts them too.
 load() {
 	exec python3 - "$folder" <<'PY'
 import os, sys, time
@@ -294,17 +294,17 @@ while not exists(done):
     least = min(least, time.monotonic() - began)
     nr += 64
 os.write(fd, b"talea-idle")
-with open(sys.argv[1] + "/rate", "w") as f: # a millisecond, at its fastest
+with open(sys.argv[1] + "/rate", "w") as f: # opens in a millisecond, at its fastest
     f.write(str(int(64 / least / 1000) + 1))
 with open(sys.argv[1] + "/made", "w") as f:
     f.write(str(nr))
 PY
 }
-others() { # others [SED]: the example with another help text, so another file and the same counters
+others() { # others [SED]: the example with another help text: another file with the same counters
 	round=$((round + 1))
 	object opens "/#ifdef __NR_open\$/,/#endif/d; s/\"Calls that open a file, by command.\"/\"Round $round.\"/; ${1:-}"
 }
-under_load() { # under_load ROUNDS [SED]: so many other objects while files are opened; leaves $made
+under_load() { # under_load ROUNDS [SED]: so many replacements while the load opens $made files
 	local i pid rc=0
 	rm -f "$folder/done" "$folder/made"
 	load &
@@ -319,7 +319,7 @@ under_load() { # under_load ROUNDS [SED]: so many other objects while files are 
 round=0 made=0
 under_load 3 && logged 'without a gap' && soon counted talea-load "$made"
 ok no_event_is_lost_or_doubled_when_another_program_takes_its_place_under_load
-is_near() { # none twice, and none missed but in the milliseconds that are told
+is_near() { # no event counts twice, and only events of the logged milliseconds are missing
 	local is ms
 	is=$("$talea" get 'file_opens_total{comm="talea-load"}')
 	ms=$(sed -n 's/.*events of the \([0-9]*\)\.[0-9]* ms between are not counted.*/\1/p' "$folder/log")
@@ -327,14 +327,14 @@ is_near() { # none twice, and none missed but in the milliseconds that are told
 	[ "$is" -le "$made" ] && [ $((made - is)) -le $(((ms + 2) * $(cat "$folder/rate"))) ]
 }
 under_load 1 's|raw_tp/sys_enter|tp_btf/sys_enter|' && logged 'ms between are not counted' && soon is_near
-ok programs_of_other_events_end_before_the_new_ones_begin_and_the_gap_is_told
+ok programs_of_other_events_end_before_the_new_ones_begin_and_the_gap_is_logged
 total=$(("$("$talea" get 'file_opens_total{comm="talea-opens"}')"))
 others 's|raw_tp/sys_enter|fentry/talea_has_no_such_function|'
 stop && start && grep -E 'opens not loaded' "$folder/log" >"$folder/out" && opens talea-opens 30 &&
 	others && stop && start && soon counted talea-opens "$total"
-ok one_that_cannot_be_attached_ends_no_former_one
+ok an_object_that_cannot_be_attached_ends_no_pinned_one
 
-# What an instruction means stands beside it: the same code, another counter.
+# Two objects may differ only in a relocation: the same code, another counter.
 pair() { # pair COUNTER
 	cat >"$objects/uses.bpf.c" <<C
 #include <talea.bpf.h>
@@ -363,14 +363,14 @@ stop
 object opens 's/TALEA_TEXT(comm, 16)/TALEA_TEXT(name, 16)/; s/key\.comm/key.name/g'
 start
 run 0 attach --replace opens
-ok it_is_replaced_on_request
+ok an_object_is_replaced_on_request
 opens talea-opens 77
 renamed() { run 0 get 'file_opens_total{name="talea-opens"}' && out 77; }
 soon renamed
-ok and_counts_anew
+ok a_replaced_object_counts_from_zero
 
 stop
 ok talead_ends_in_order
 ends 0 "$talead" -c "$folder/talea.conf" --unpin
-ok unpin_ends_what_it_left
+ok unpin_ends_the_pinned_probes
 finish

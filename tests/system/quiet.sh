@@ -1,5 +1,5 @@
 #!/bin/bash
-# An add makes no system call: strace of a program shows nothing between the two calls that frame its
+# An add makes no system call: strace shows no call between the two that a program makes before and after its
 # adds (TALEA_LONG=1: a billion). TAP.
 # shellcheck source=tests/lib/shell.bash
 . "$(dirname "$0")/../lib/shell.bash"
@@ -14,7 +14,7 @@ start
 ASAN_OPTIONS=detect_leaks=0 strace -f -o "$folder/trace" "$build/tests/helper/quiet" "$adds" 2>"$folder/err"
 code=$?
 sed -n '/getsid(/,/getsid(/p' "$folder/trace" >"$folder/out"
-# Lines between the frames; a signal or a resumed call would be one too.
+# The number of lines between the two calls. A signal or a resumed call would be a line too.
 [ $code = 0 ] && [ "$(awk '/getsid\(/ { frame++; next } frame == 1 { n++ } END { print n + 0, frame + 0 }' \
 	"$folder/trace")" = "0 2" ]
 ok adds_make_no_system_call
