@@ -1,26 +1,24 @@
 /*
- * Finds, reads and shows the configuration; see config.h. config_value.c has the keys and what
- * their values may be. inih splits lines into key and value; this file reads the sections itself,
- * because inih cuts their names at 49 bytes and reports no empty ones.
+ * Reads and shows the configuration; see config.h. config_file.c has the text of a file,
+ * config_value.c the keys and what their values may be. inih splits lines into key and value; this
+ * file reads the sections itself, because inih cuts their names at 49 bytes and reports no empty
+ * ones.
  */
 #define _GNU_SOURCE
 #include "daemon/config/config.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <ini.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/config/config_file.h"
 #include "daemon/config/config_value.h"
 #include "daemon/spec/pack.h"
 
 #define FILES_MAX 64u
-#define FILE_BYTES_MAX (1u << 20)
 #define LINE_MAX_BYTES 4096u
 #define MISTAKES_SHOWN 16u
 #define SECTION_BAD (-1) /* its keys are not checked: one mistake, one message */
@@ -300,79 +298,8 @@ static int config_take_value(void *user, const char *section, const char *name, 
 
 /* --- files ----------------------------------------------------------------------------------- */
 
-/* A user who can write this file decides what runs as root. */
-static bool is_safe(struct config_reader *r, int fd)
+static void read_text(struct config_reader *r, const char *text)
 {
-	struct stat st;
-
-	if (fstat(fd, &st) || S_ISDIR(st.st_mode)) {
-		mistake(r, "not a file");
-		return false;
-	}
-	if (st.st_uid != 0 && st.st_uid != geteuid()) {
-		mistake(r, "owned by uid %u, expected root%s. fix: chown %u it", st.st_uid,
-			geteuid() ? " or yourself" : "", geteuid());
-		return false;
-	}
-	if (st.st_mode & 022) {
-		mistake(r, "others may write it (mode %04o). fix: chmod go-w it",
-			st.st_mode & 07777);
-		return false;
-	}
-	return true;
-}
-
-/* The whole file as a string; NULL: the mistake was reported. */
-static char *read_file(struct config_reader *r, int fd)
-{
-	char *text = malloc(FILE_BYTES_MAX + 1);
-	size_t have = 0;
-	ssize_t n = 0;
-
-	if (!text)
-		return NULL;
-	while (have <= FILE_BYTES_MAX && (n = read(fd, text + have, FILE_BYTES_MAX + 1 - have)) > 0)
-		have += (size_t)n;
-	if (n < 0) {
-		mistake(r, "cannot be read: %s", strerror(errno));
-	} else if (have > FILE_BYTES_MAX) {
-		mistake(r, "longer than %u bytes", FILE_BYTES_MAX);
-	} else if (memchr(text, '\0', have)) {
-		mistake(r, "holds a NUL byte: not a configuration file");
-	} else {
-		text[have] = '\0';
-		return text;
-	}
-	free(text);
-	return NULL;
-}
-
-static void load_file(struct config_reader *r, const char *path, bool may_miss)
-{
-	struct config_origins *o = r->o;
-	char *text;
-	int fd;
-
-	if (o->files_nr == FILES_MAX) {
-		mistake(r, "more than %u configuration files", FILES_MAX - 2);
-		return;
-	}
-	r->file = o->files_nr++;
-	snprintf(o->files[r->file], CONFIG_PATH_MAX, "%s", path);
-	r->line = 0;
-	r->section = SECTION_NONE;
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	if (fd < 0) {
-		if (errno == ENOENT && may_miss)
-			o->files_nr--;
-		else
-			mistake(r, "cannot be opened: %s", strerror(errno));
-		return;
-	}
-	text = is_safe(r, fd) ? read_file(r, fd) : NULL;
-	close(fd);
-	if (!text)
-		return;
 	/* As packaged, inih cuts lines at 200 bytes and values at " ;", and reports neither. */
 	ini_use_stack = 0;
 	ini_allow_realloc = 1;
@@ -381,36 +308,35 @@ static void load_file(struct config_reader *r, const char *path, bool may_miss)
 	r->rest = text + (strncmp(text, "\xef\xbb\xbf", 3) ? 0 : 3);
 	if (ini_parse_stream(read_line, r, config_take_value, r))
 		mistake(r, "cannot be read as an INI file");
+}
+
+static void load_file(struct config_reader *r, const char *path, bool may_miss)
+{
+	struct config_origins *o = r->o;
+	struct why why;
+	char *text;
+	int err;
+
+	if (o->files_nr == FILES_MAX) {
+		mistake(r, "more than %u configuration files", FILES_MAX - 2);
+		return;
+	}
+	r->file = o->files_nr;
+	r->line = 0;
+	r->section = SECTION_NONE;
+	err = config_file_read(path, &text, &why);
+	if (err == -ENOENT && may_miss)
+		return;
+	snprintf(o->files[o->files_nr++], CONFIG_PATH_MAX, "%s", path);
+	if (err) {
+		mistake(r, "%s%s%s", why.reason, why.fix[0] ? ". fix: " : "", why.fix);
+		return;
+	}
+	read_text(r, text);
 	free(text);
 }
 
-static int is_conf(const struct dirent *e)
-{
-	size_t n = strlen(e->d_name);
-
-	return e->d_name[0] != '.' && n > 5 && !strcmp(e->d_name + n - 5, ".conf");
-}
-
-static int by_bytes(const struct dirent **a, const struct dirent **b)
-{
-	return strcmp((*a)->d_name, (*b)->d_name);
-}
-
-static void load_folder(struct config_reader *r, const char *folder)
-{
-	struct dirent **names;
-	char path[CONFIG_PATH_MAX];
-	int nr = scandir(folder, &names, is_conf, by_bytes);
-
-	for (int i = 0; i < nr; i++) {
-		if (snprintf(path, sizeof(path), "%s/%s", folder, names[i]->d_name) <
-		    (int)sizeof(path))
-			load_file(r, path, false);
-		free(names[i]);
-	}
-	if (nr >= 0)
-		free(names);
-}
+static void load_conf_d(const char *path, void *reader) { load_file(reader, path, false); }
 
 /* --- the whole ------------------------------------------------------------------------------- */
 
@@ -522,7 +448,7 @@ int config_load(const struct config_source *source, struct config *ret,
 	snprintf(r.c->file, sizeof(r.c->file), "%s", source->file ? source->file : CONFIG_FILE);
 	load_file(&r, r.c->file, !source->file);
 	if (!source->file)
-		load_folder(&r, "/etc/talea/conf.d");
+		config_file_each("/etc/talea/conf.d", load_conf_d, &r);
 	config_take_option(&r, 0, "--socket", source->socket);
 	config_take_option(&r, 1, "--state", source->state);
 	config_finish(&r);
