@@ -66,6 +66,10 @@ $(test_programs): %: %.o $(BUILD)/harness.a $(BUILD)/inside.a
 	$(call say,LD)
 	$(call link,$(libs_$(patsubst $(BUILD)/%,%,$@)) $(daemon_libs) -lcmocka -ldl)
 
+# The writers of tools/expo, without the command line.
+$(BUILD)/tests/unit/expo: $(expo_obj)
+libs_tests/unit/expo = $(BUILD)/inside.a -ljansson -lm
+
 # Helpers and plugins are what a user would write: they see libtalea as it is installed.
 $(helpers): %: %.o $(BUILD)/libtalea.a
 	$(call say,LD)

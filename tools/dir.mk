@@ -2,6 +2,7 @@
 # tools/show, what programs read in tools/expo. tools/try/X.c is a program of `make try`, tools/man/X.scd the
 # manual page X.
 expo_src := $(wildcard tools/expo/*.c)
+expo_obj := $(patsubst %.c,$(BUILD)/%.o,$(expo_src))
 tools_src := $(wildcard tools/*.c tools/show/*.c tools/verbs/*.c) $(expo_src)
 try_src := $(wildcard tools/try/*.c)
 tools_obj := $(patsubst %.c,$(BUILD)/%.o,$(tools_src))
