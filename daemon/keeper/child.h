@@ -40,11 +40,11 @@ void child_reset(struct child *child);
 int child_fork(struct child *child, int *ret_link);
 void child_start_failed(struct child *child, int err);
 
-/* Sends, waiting at most a second; a child that does not receive is killed: its successor is born
- * with what the message said. */
+/* Sends a message and waits at most a second for room. A child that does not receive it is killed:
+ * its successor is born with the content of the message. */
 void child_send(struct child *child, const struct link_msg *msg, const int *fds, unsigned int nr);
 
-/* The child is killed when it has not ended by then. */
+/* Kills the child when it has not ended in that time. */
 void child_end_within(struct child *child, uint64_t ns);
 void child_kill(struct child *child);
 void child_unlink(struct child *child);

@@ -1,6 +1,6 @@
 /*
- * The worker and the standby: started, reaped, started again. What a worker is born with is put
- * together in children.c; what a standby does stands in standby.c.
+ * The worker and the standby: started, reaped, started again. children.c puts together what a
+ * worker is born with; standby.c has what a standby does.
  */
 #ifndef KEEPER_CHILDREN_H
 #define KEEPER_CHILDREN_H

@@ -1,6 +1,6 @@
 /*
  * The client sockets in the keeper and in its standby: accepted here, never read here, handed first
- * to the standby and, when the standby has said that it holds them, to the worker. A socket is
+ * to the standby and, when the standby has acknowledged them, to the worker. A socket is
  * dropped when its connection has ended: the worker ends one with shutdown(), a client by closing.
  */
 #ifndef KEEPER_CLIENTS_H

@@ -27,7 +27,7 @@ void listener_init(struct listener *l, struct loop *loop,
 int listener_open(struct listener *l, const char *path);
 void listener_close(struct listener *l, const char *path);
 
-/* Clients that come while it is paused wait, and do not wake the loop. */
+/* Clients that connect while the listener is paused wait, and do not wake the loop. */
 int listener_start(struct listener *l);
 void listener_stop(struct listener *l);
 void listener_pause(struct listener *l, uint64_t ns);

@@ -51,8 +51,8 @@ int loop_open(struct loop *l);
 /* events: as epoll has them. 0 watches for EPOLLHUP alone. */
 int loop_watch_add(struct loop *l, struct loop_watch *w, int fd, uint32_t events);
 
-/* Must come before the close: other processes hold the same file, and epoll would go on watching
- * it. No event of the batch under way reaches the watch after this. */
+/* Must come before the close: while another process holds the same file, epoll watches it. No event
+ * of the batch under way reaches the watch after this. */
 void loop_watch_remove(struct loop *l, struct loop_watch *w, int fd);
 
 /* Calls `take` for each of these signals from now on. They are blocked first, and only then no
@@ -60,7 +60,7 @@ void loop_watch_remove(struct loop *l, struct loop_watch *w, int fd);
 int loop_signals_open(struct loop *l, const int *signals, size_t nr,
 		      void (*take)(void *owner, int signal), void *owner);
 
-/* Adds a stopped timer. It stays for the life of the process and of its forks. */
+/* Adds a timer, stopped. The loop keeps it until the process ends; its forks have it too. */
 void loop_timer_add(struct loop *l, struct loop_timer *t, void (*due)(void *owner), void *owner);
 void loop_timer_set(struct loop_timer *t, uint64_t due_ns); /* mono_ns; NEVER stops it */
 void loop_timer_after(struct loop_timer *t, uint64_t ns);

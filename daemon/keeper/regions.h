@@ -1,5 +1,5 @@
 /*
- * The memory of the namespaces, as descriptors. One region for each namespace that was ever
+ * The memory of the namespaces, as descriptors. There is a region for each namespace that was ever
  * configured while this talead runs: a region is never taken away, because programs add to it. The
  * keeper makes regions at the start and at SIGHUP; standby and worker get each by birth or by
  * message.

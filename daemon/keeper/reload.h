@@ -11,8 +11,8 @@ struct keeper;
 
 void reload(struct keeper *k);
 
-/* In the standby, what the keeper sends of it: 0, and the fds are in k; or -EPROTO, and they are
- * closed. */
+/* In the standby: applies what the keeper sends after a reload. 0, and the fds are in k; or
+ * -EPROTO, and they are closed. */
 int reload_apply(struct keeper *k, const struct link_msg *msg, const int *fds,
 		 unsigned int fds_nr);
 

@@ -1,6 +1,6 @@
 /*
- * What a child must not have: every descriptor that was not given to it, and, for a worker, every
- * right. Called in the child alone, between fork and its own work.
+ * Takes from a child what it must not have: every descriptor that was not given to it, and, from a
+ * worker, every right. Called in the child alone, between fork and its own work.
  */
 #ifndef KEEPER_RIGHTS_H
 #define KEEPER_RIGHTS_H
