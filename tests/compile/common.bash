@@ -1,10 +1,10 @@
-# What the scripts of this folder share beside tests/lib/shell.bash: one line of TAP a step, a program that
-# uses the library, a library for another target. A script sources this, calls `plan N`, then
-# `step TITLE COMMAND...`, and ends with `finish`.
+# What the scripts of this folder share beside tests/lib/shell.bash: steps, a program that uses the library, a
+# library for another target. A script sources this file, calls `plan N`, then `step TITLE COMMAND...`, and ends
+# with `finish`.
 # shellcheck shell=bash disable=SC2034
 # shellcheck source=tests/lib/shell.bash
 . "${BASH_SOURCE%/*}/../lib/shell.bash"
-build=${build#"$PWD/"} # as make was called: another spelling is another set of flags
+build=${build#"$PWD/"} # make was called with this spelling: another one would be another set of flags
 clang=$(command -v clang-14 || command -v clang)
 clangxx=$(command -v clang++-14 || command -v clang++)
 
@@ -13,7 +13,7 @@ step() { # step TITLE COMMAND...
 	ok "$1"
 }
 
-# A program that a user would write, with every inline call in it.
+# A user would write such a program. It has every inline call.
 cat >"$folder/user.c" <<'C'
 #include <talea.h>
 static struct talea_counter hits = TALEA_COUNTER_INIT;
@@ -33,7 +33,6 @@ int main(void)
 C
 cp "$folder/user.c" "$folder/user.cc"
 
-# The library for another target: BUILD CC CROSS CFLAGS
-library_for() {
+library_for() { # library_for BUILD CC CROSS CFLAGS: builds the library for another target
 	make -s BUILD="$1" CC="$2" CROSS="$3" CFLAGS="$4" "$1/libtalea.a" "$1/libtalea.so"
 }

@@ -3,7 +3,7 @@
 # shellcheck source=tests/compile/common.bash
 . "$(dirname "$0")/common.bash"
 
-# xxhash.h alone: a whole /usr/include would mix two C libraries.
+# The cross compilers get xxhash.h alone: a whole /usr/include would mix two C libraries.
 mkdir "$folder/include"
 cp "$(echo '#include <xxhash.h>' | gcc -E - | sed -n 's/^# 1 "\(.*xxhash\.h\)".*/\1/p' | head -n 1)" "$folder/include"
 arm64=aarch64-linux-gnu-

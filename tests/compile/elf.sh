@@ -1,5 +1,5 @@
 #!/bin/bash
-# What libtalea looks like from outside: names, libraries, sections.
+# The names, libraries and sections of libtalea that others see.
 # shellcheck source=tests/compile/common.bash
 . "$(dirname "$0")/common.bash"
 version=$(sed -n 's/^#define TALEA_VERSION "\(.*\)"$/\1/p' client/include/talea.h)

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/common.bash"
 flags="-Wall -Wextra -pedantic -Werror -Iclient/include"
 
-all_standards() { # FILE COMPILER STANDARD...
+all_standards() { # all_standards FILE COMPILER STANDARD...
 	local file=$1 compiler=$2
 	shift 2
 	for std; do

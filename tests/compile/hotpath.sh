@@ -1,7 +1,7 @@
 #!/bin/bash
-# The machine code of the inline add, as each compiler makes it (PROTOCOL 1). Between the section's start and
-# its commit: the route and the CPU number are loaded, nothing is called, no instruction locks the bus, and
-# the last one adds to a plain address. Controls break the header and must be caught.
+# The machine code that each compiler makes of the inline add (PROTOCOL 1). Between its start and its commit the
+# section loads the route and the CPU number, calls nothing and has no instruction that locks the bus; the last
+# instruction adds to a plain address. Controls break the header, and the test must find that.
 # shellcheck source=tests/compile/common.bash
 . "$(dirname "$0")/common.bash"
 
@@ -18,8 +18,7 @@ void loop(struct talea_level l);
 void loop(struct talea_level l) { for (int i = 0; i < 1000; i++) talea_level_add(l, -3); }
 C
 
-# The sections of an object: from each descriptor in __rseq_cs, start and end in .text.
-sections() { # CROSS OBJECT
+sections() { # sections CROSS OBJECT: prints start and end in .text of each descriptor in __rseq_cs
 	"${1}objcopy" -O binary -j __rseq_cs "$2" "$folder/descriptors"
 	local at start
 	"${1}objdump" -r -j __rseq_cs "$2" | sed -nE 's/^0*([0-9a-f]*8) .* \.text(\+0x([0-9a-f]+))?$/\1 \3/p' |
@@ -30,8 +29,7 @@ sections() { # CROSS OBJECT
 		done
 }
 
-# Prints what is wrong with the sections of an object; says so when there are not three.
-judge() { # MACHINE CROSS OBJECT
+judge() { # judge MACHINE CROSS OBJECT: prints what is wrong with its sections, also when it has fewer than three
 	local from to count=0
 	while read -r from to; do
 		count=$((count + 1))
@@ -94,7 +92,7 @@ judge() { # MACHINE CROSS OBJECT
 	}
 }
 
-good() { # MACHINE CROSS COMPILER FLAGS...
+good() { # good MACHINE CROSS COMPILER FLAGS...
 	local machine=$1 cross=$2
 	shift 2
 	rm -f "$folder/adds.o"
@@ -102,7 +100,7 @@ good() { # MACHINE CROSS COMPILER FLAGS...
 		judge "$machine" "$cross" "$folder/adds.o"
 }
 
-broken() { # MACHINE CROSS COMPILER SED-SCRIPT COMPLAINT
+broken() { # broken MACHINE CROSS COMPILER SED-SCRIPT COMPLAINT
 	rm -rf "$folder/include"
 	cp -r client/include "$folder/include"
 	sed -i "$4" "$folder/include/talea_add.h"

@@ -1,11 +1,11 @@
 #!/bin/bash
-# What is installed is enough to build and run a program, and uninstall takes all of it away.
+# The installed files are enough to build and run a program, and uninstall removes all of them.
 # shellcheck source=tests/compile/common.bash
 . "$(dirname "$0")/common.bash"
 root=$folder/root
 version=$(sed -n 's/^#define TALEA_VERSION "\(.*\)"$/\1/p' client/include/talea.h)
 
-# -o: the tests' own build is taken as it is.
+# -o: make installs the build of the tests as it is.
 installs() { make -s BUILD="$build" DESTDIR="$root" PREFIX=/opt/talea "$@" install; }
 files() { find "$root" ! -type d -printf '%P\n' | sort; }
 all_there() {
@@ -19,7 +19,7 @@ all_there() {
 	done
 }
 flags() { PKG_CONFIG_LIBDIR=$root/opt/talea/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$root pkgconf "$@" talea; }
-compiles() { # the example of the header, as its comment says
+compiles() { # the example of the header, with the command in its comment
 	# shellcheck disable=SC2046
 	gcc -Wall -Werror -o "$folder/user" "$folder/user.c" $(flags --cflags --libs) &&
 		LD_LIBRARY_PATH=$root/opt/talea/lib "$folder/user"

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Two C++ units that share an inline function and a template that add link and run: sections of discarded
-# COMDAT functions must go with them. With both compilers, with and without optimisation, static and shared.
+# Two C++ units share an inline function and a template that add; they link and run. The linker must discard the
+# sections of the COMDAT functions that it discards. Both compilers, with and without optimisation, static and
+# shared library.
 # shellcheck source=tests/compile/common.bash
 . "$(dirname "$0")/common.bash"
 
@@ -22,7 +23,7 @@ cat >"$folder/two.cc" <<'C'
 int other(void) { count(); count_many(3u); page p; (void)p; return 0; }
 C
 
-links() { # COMPILER FLAGS... -- LIBRARIES
+links() { # links COMPILER FLAGS... -- LIBRARIES
 	local compiler=$1 flags=()
 	shift
 	while [ "$1" != -- ]; do

@@ -1,6 +1,6 @@
-# What the shell tests share: TAP, a command and what it printed, waiting, a daemon of the test's own, other
-# users, namespaces, a terminal. What a test starts here ends with the test, by pid. A script sources this
-# file, calls `ok NAME` after each command that decides a test, and ends with `finish`.
+# What the shell tests share: TAP, commands and their output, waiting, other users, namespaces, a private daemon,
+# a terminal. At the end it kills by pid what the test started through it, and removes the folder of the test. A
+# script sources this file, calls `ok NAME` after each command that decides a test, and ends with `finish`.
 # shellcheck shell=bash disable=SC2034,SC2317 # the scripts use these variables and call these functions
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
@@ -13,7 +13,7 @@ touch "$folder/out" "$folder/err" "$folder/log"
 state=$folder/state
 export TALEA_SOCKET=$folder/sock LC_ALL=C.UTF-8 TERM=xterm-256color
 unset TALEA_NAMESPACE NO_COLOR COLUMNS LINES MAKEFLAGS CC CFLAGS LDFLAGS SAN BUILD V
-# How many seconds anything may take. It only has to be less than tests/run allows a program.
+# The seconds that a command or a condition may take on a busy machine. tests/run allows a program more.
 patience=60
 
 # --- TAP ------------------------------------------------------------------------------------------
@@ -51,30 +51,30 @@ finish() {
 	exit $failed
 }
 
-# --- a command and what it printed ----------------------------------------------------------------
+# --- commands and their output --------------------------------------------------------------------
 
-as=() # what runs the commands below: nothing, or what as_user has set
+as=() # as_user sets it: the command that runs the commands below
 
-ends() { # ends EXIT COMMAND...: runs it, keeps stdout and stderr; true when it ends with EXIT
+ends() { # ends EXIT COMMAND...: keeps stdout and stderr of the command; true when it ends with EXIT
 	local want=$1
 	shift
 	timeout "$patience" "${as[@]}" "$@" >"$folder/out" 2>"$folder/err"
 	code=$?
 	[ $code = "$want" ]
 }
-run() { ends "$1" "$talea" "${@:2}"; }                # run EXIT ARGUMENT...: the same of talea
-says() { grep -qF -- "$1" "$folder/err"; }            # says TEXT: stderr has it
+run() { ends "$1" "$talea" "${@:2}"; }                # run EXIT ARGUMENT...: the same for talea
+says() { grep -qF -- "$1" "$folder/err"; }            # says TEXT: stderr contains it
 silent() { [ ! -s "$folder/err" ]; }                  # stderr is empty
-out() { [ "$(cat "$folder/out")" = "$1" ]; }          # out TEXT: stdout is this and no more
-prints() { grep -qF -- "$1" "$folder/out"; }          # prints TEXT: stdout has it
+out() { [ "$(cat "$folder/out")" = "$1" ]; }          # out TEXT: stdout is exactly this
+prints() { grep -qF -- "$1" "$folder/out"; }          # prints TEXT: stdout contains it
 has_line() { grep -qxF -- "$1" "$folder/out"; }       # has_line TEXT: a line of stdout is this
 shown() { grep -qE -- "$1" "$folder/out"; }           # shown REGEX: a line of stdout matches
-json() { jq -e "$1" "$folder/out" >/dev/null; }       # json FILTER: it is true of the document on stdout
-value() { jq -r "$1" "$folder/out"; }                 # value FILTER: what it selects of that document
+json() { jq -e "$1" "$folder/out" >/dev/null; }       # json FILTER: it is true for the document on stdout
+value() { jq -r "$1" "$folder/out"; }                 # value FILTER: prints what it selects there
 same() { diff <(printf '%s\n' "$1") <(printf '%s\n' "$2"); } # same EXPECTED ACTUAL: prints what differs
-sum() { awk '{ sum += $NF } END { print sum + 0 }' "$folder/out"; } # of the last words of the lines
+sum() { awk '{ sum += $NF } END { print sum + 0 }' "$folder/out"; } # adds up the last fields of stdout
 
-soon() { # soon COMMAND...: repeats it until it is true
+soon() { # soon COMMAND...: repeats it until it is true, for $patience seconds at most
 	local end=$((SECONDS + patience))
 	until "$@"; do
 		[ $SECONDS -lt $end ] || return 1
@@ -82,9 +82,9 @@ soon() { # soon COMMAND...: repeats it until it is true
 	done
 }
 
-# --- other users, and namespaces ------------------------------------------------------------------
+# --- other users and namespaces -------------------------------------------------------------------
 
-as_user() { # as_user [UID [CAPABILITY...]]: who runs the next commands, and with which rights alone
+as_user() { # as_user [UID [CAPABILITY...]]: the user and the only capabilities of the next commands
 	local caps=-all
 	as=()
 	[ $# != 0 ] || return 0
@@ -93,8 +93,8 @@ as_user() { # as_user [UID [CAPABILITY...]]: who runs the next commands, and wit
 	[ $# = 0 ] || caps+=$(printf ',+%s' "$@")
 	as+=("--inh-caps=$caps" "--ambient-caps=$caps")
 }
-# in_namespaces OPTION...: starts the script anew, as root, in namespaces of its own: what it mounts ends with
-# it. The script's parent is the same after that, and no other script's.
+# in_namespaces OPTION...: root restarts the script in namespaces of its own: its mounts end with it. The parent
+# of the restarted script is the same, and no other test has that parent.
 in_namespaces() {
 	[ "${TALEA_TEST_INSIDE:-}" != $PPID ] || return 0
 	[ "$(id -u)" = 0 ] || skip_all 'needs root'
@@ -103,44 +103,44 @@ in_namespaces() {
 	exec unshare "$@" --propagation private env TALEA_TEST_INSIDE=$PPID "$0"
 }
 
-# --- a daemon of the test's own -------------------------------------------------------------------
+# --- a private daemon -----------------------------------------------------------------------------
 
-# It leads a session: what is left of the session is what the daemon left.
+# The daemon leads a session: processes that are left of the session are what the daemon left.
 leader='' ready_nr=0 daemon_as=()
 
-configure() { # configure LINE...: in [daemon], then sections
+configure() { # configure LINE...: lines of [daemon], then other sections
 	printf '%s\n' '[daemon]' "socket = $TALEA_SOCKET" "state = $state" "$@" >"$folder/talea.conf"
 }
 launch() {
 	setsid "${daemon_as[@]}" "$talead" -c "$folder/talea.conf" >>"$folder/log" 2>&1 </dev/null &
 	leader=$!
 }
-start() { # true when a worker is ready; the log begins anew
+start() { # empties the log and starts the daemon; true when a worker is ready
 	: >"$folder/log"
 	next launch
 }
-next() { # next COMMAND...: does it, and waits until one more worker is ready, beside a standby
+next() { # next COMMAND...: runs it, then waits until one more worker and a standby are ready
 	ready_nr=$(readies)
 	"$@"
 	soon is_settled && is_ready && soon has_standby
 }
-stop() { # ends it in order; when a standby took over, the process that was started has ended before
+stop() { # ends the daemon in order; true when it ends with 0, or a standby had taken over from it
 	local first=$leader last
 	last=$(keeper)
 	kill -TERM "$last" && soon is_over || return 1
 	wait "$first" 2>/dev/null || [ "$first" != "$last" ]
 }
-kill_all() { # the group, so that no standby has its moment
+kill_all() { # kills the whole group, so that no standby takes over
 	kill -KILL -- "-$leader"
 	soon is_over && { wait "$leader"; true; } 2>/dev/null
 }
 logged() { grep -qF -- "$1" "$folder/log"; }
-# The processes that the last `ready` line names, and the standby: the other child of the keeper.
+# The last `ready` line of the log names keeper and worker. The standby is the other child of the keeper.
 keeper() { sed -n 's/.*ready on .*(pid \([0-9]*\), .*/\1/p' "$folder/log" | tail -n 1; }
 worker() { sed -n 's/.*ready on .*, worker \([0-9]*\)).*/\1/p' "$folder/log" | tail -n 1; }
 standby() { ps --ppid "$(keeper)" -o pid=,stat= | awk -v w="$(worker)" '$2 !~ /^Z/ && $1 != w { print $1 }'; }
 has_standby() { [ -n "$(standby)" ]; }
-members() { # the processes of its session that are no zombies
+members() { # the processes of the session, without zombies
 	[ -z "$leader" ] || ps -s "$leader" -o pid=,stat= | awk '$2 !~ /^Z/ { print $1 }'
 }
 is_over() { [ -z "$(members)" ]; }
@@ -149,7 +149,7 @@ readies() { grep -c 'ready on' "$folder/log"; }
 is_ready() { [ "$(readies)" -gt "$ready_nr" ]; }
 is_settled() { is_ready || { is_gone "$leader" && is_over; }; }
 
-# --- a terminal: tmux, with a shell whose prompt has a number --------------------------------------
+# --- a terminal: tmux with a shell, whose prompt has the number of the next line ------------------
 
 line_nr=0
 tm() { tmux -L "talea-$$" "$@"; }
@@ -168,17 +168,17 @@ terminal_close() {
 		soon is_gone "$pid"
 	}
 }
-on_screen() { # on_screen REGEX [-e]: a line matches now; with -e it has colours
+on_screen() { # on_screen REGEX [-e]: a line of the screen matches now; -e keeps its colours
 	tm capture-pane "${@:2}" -p -t t >"$folder/out"
 	shown "$1"
 }
-shows() { # shows REGEX [-e]: the same within patience
+shows() { # shows REGEX [-e]: a line matches soon
 	: >"$folder/err"
 	soon on_screen "$@"
 }
-hides() { ! shown "$1"; }           # hides REGEX: no line of the screen that was seen last matches
-prompts() { shows "^prompt $line_nr>\$"; } # what was typed has ended
-type_line() { # type_line TEXT: on a screen where nothing else stands
+hides() { ! shown "$1"; }           # hides REGEX: no line of the last seen screen matches
+prompts() { shows "^prompt $line_nr>\$"; } # the command of the last line has ended
+type_line() { # type_line TEXT: clears the screen when the last command has ended, and types
 	prompts
 	tm send-keys -R -t t
 	tm send-keys -t t -l "$1"
@@ -189,7 +189,7 @@ alternate() { [ "$(tm display-message -p -t t '#{alternate_on}')" = "$1" ]; } # 
 
 # --- the end --------------------------------------------------------------------------------------
 
-started=() # the pids of programs that the test left in the background
+started=() # the pids of background programs that end with the test
 
 cleanup() {
 	local left
