@@ -1,7 +1,6 @@
 /*
- * The map that each probe counts in, the one way to add to it, and how its program is entered.
- * Included once by every .bpf.c; the maps of each object are its own. The layout is that of
- * talea_kernel.h.
+ * The map that a probe of ours counts in, and the one way to add to it. Included once by every
+ * .bpf.c; the map of each object is its own. The layout is that of talea_kernel.h.
  */
 #ifndef BPF_COUNT_H
 #define BPF_COUNT_H
@@ -16,27 +15,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } counts SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} jump SEC(".maps");
-
-/*
- * Stands before the definition of the program that counts, in SEC's place. The event runs `enter`,
- * which goes on to what is in jump[0]: storing another version there replaces the program between two
- * events, with no event that runs neither.
- */
-#define COUNTS_AT(section)                    \
-	SEC(section)                          \
-	int enter(void *ctx)                  \
-	{                                     \
-		bpf_tail_call(ctx, &jump, 0); \
-		return 0;                     \
-	}                                     \
-	SEC(section)
 
 /*
  * Adds to the current CPU's cell of a key. Atomic although the cell belongs to this CPU: an

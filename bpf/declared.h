@@ -1,7 +1,7 @@
 /*
  * What a declared probe is made of: the constants that talead sets before it loads one of the
- * objects of bpf/declared, and, for those, the one body that they share. What constants decide costs
- * nothing at run time but reading them: the verifier removes what they make unreachable.
+ * objects of bpf/declared, and, for those, the one program that they share. What constants decide
+ * costs nothing at run time but reading them: the verifier removes what they make unreachable.
  * Included by the objects, and for the layout of the constants by daemon/keeper/probe/declared*.c.
  */
 #ifndef BPF_DECLARED_H
@@ -78,7 +78,7 @@ struct {
 	__uint(key_size, TALEA_KEY_BYTES);
 	__uint(value_size, sizeof(__u64));
 	__uint(max_entries, 1);
-} keys SEC(".maps");
+} counts_k SEC(".maps");
 
 /*
  * A load at an offset that is an immediate: the verifier wants that of a context, and the compiler
@@ -191,21 +191,21 @@ static __always_inline __u32 part_put(void *ctx, __u32 what, char *key, __u32 at
 }
 
 /*
- * A key that is new begins with what is added, in one step. Two CPUs may find it missing at once, and
- * an interrupt between the look-up and the update: who comes second adds to what is there. No room, or
- * a lock of the map that this CPU holds already: the overflow has it.
+ * A key that is new begins with what is added, in one step. Two CPUs may find it missing at once,
+ * and an interrupt between the look-up and the update: who comes second adds to what is there. No
+ * room, or a lock of the map that this CPU holds already: the overflow has it.
  */
 static __always_inline void key_add(void *key, __u64 amount)
 {
-	__u64 *cell = bpf_map_lookup_elem(&keys, key);
+	__u64 *cell = bpf_map_lookup_elem(&counts_k, key);
 
 	if (!cell) {
-		long err = bpf_map_update_elem(&keys, key, &amount, BPF_NOEXIST);
+		long err = bpf_map_update_elem(&counts_k, key, &amount, BPF_NOEXIST);
 
 		if (!err)
 			return;
 		if (err == -EEXIST)
-			cell = bpf_map_lookup_elem(&keys, key);
+			cell = bpf_map_lookup_elem(&counts_k, key);
 	}
 	if (cell) {
 		__sync_fetch_and_add(cell, amount);
@@ -244,10 +244,9 @@ static __always_inline int run(void *ctx)
 	return 0;
 }
 
-/* Programs `enter` and `body`. */
 #define DECLARED_PROGRAM(section)    \
-	COUNTS_AT(section)           \
-	int body(void *ctx)          \
+	SEC(section)                 \
+	int declared_event(void *ctx) \
 	{                            \
 		return run(ctx);     \
 	}                            \

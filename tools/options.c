@@ -30,18 +30,18 @@ const struct option_spec cli_options[OPTION_NR] = {
 	[OPTION_MAX_AGE] = { "max-age", 0, "AGE",
 			     "End with 5 when the totals are older, as 50ms." },
 	[OPTION_WATCH] = { "watch", 0, "[=INTERVAL]",
-			   "Repeat every second, or every INTERVAL." },
-	[OPTION_DESCRIBE] = { "describe", 0, "TEXT", "The help of a new name." },
-	[OPTION_HEAT] = { "heat", 0, NULL, "Take samples for a second, and draw a map of them." },
+			   "Again and again, each second if not said otherwise." },
+	[OPTION_DESCRIBE] = { "describe", 0, "TEXT", "The help of a name that is new." },
+	[OPTION_HEAT] = { "heat", 0, NULL, "Sample for a second, and draw a map of it." },
 	[OPTION_FORMAT] = { "format", 0, "FORMAT", "openmetrics (the default), csv or ndjson." },
 	[OPTION_COLD] = { "cold", 0, NULL, "Never give it a row, instead of always." },
-	[OPTION_APPLY] = { "apply", 0, NULL, "Make the change; without this only show it." },
-	[OPTION_DRY_RUN] = { "dry-run", 0, NULL, "Only show what would change." },
+	[OPTION_APPLY] = { "apply", 0, NULL, "Do it; without this only say what would be done." },
+	[OPTION_DRY_RUN] = { "dry-run", 0, NULL, "Only say what would be done." },
 	[OPTION_REPLACE] = { "replace", 0, NULL,
 			     "The probe of that name begins anew, in its new layout." },
 	[OPTION_COST] = { "cost", 0, "[=TIME]", "Measure for a second, or TIME, what runs cost." },
 	[OPTION_AVAILABLE] = { "available", 0, "GLOB", "List what can be attached here instead." },
-	[OPTION_INTERVAL] = { "interval", 0, "TIME", "How long to compare; 2s by default." },
+	[OPTION_INTERVAL] = { "interval", 0, "TIME", "How long to compare; 2s if not said otherwise." },
 };
 
 const struct verb *cli_verb_find(const char *name)
@@ -145,61 +145,61 @@ static int set_option(struct cli *c, enum option_id id, char *value)
 	switch (id) {
 	case OPTION_HELP:
 		c->help = true;
-		break;
+		return CLI_OK;
 	case OPTION_JSON:
 		c->json = true;
-		break;
+		return CLI_OK;
 	case OPTION_NAMESPACE:
 		c->ns = value;
-		break;
+		return CLI_OK;
 	case OPTION_SOCKET:
 		c->socket = value;
-		break;
+		return CLI_OK;
 	case OPTION_EXCLUDE:
 		c->excludes[c->excludes_nr] = select_quote(value);
 		return c->excludes[c->excludes_nr++] ? CLI_OK : CLI_FAILED;
 	case OPTION_SUM:
 		c->how = TALEA_SUM;
-		break;
+		return CLI_OK;
 	case OPTION_COMPACTED:
 		c->how = TALEA_COMPACTED;
-		break;
+		return CLI_OK;
 	case OPTION_MAX_AGE:
 		return set_duration(c, id, value, 1, &c->max_age_ns);
 	case OPTION_WATCH:
 		return set_duration(c, id, value ? value : "1s", INTERVAL_LEAST_NS, &c->watch_ns);
 	case OPTION_DESCRIBE:
 		c->describe = value;
-		break;
+		return CLI_OK;
 	case OPTION_HEAT:
 		c->heat = true;
-		break;
+		return CLI_OK;
 	case OPTION_FORMAT:
 		c->format = value;
-		break;
+		return CLI_OK;
 	case OPTION_COLD:
 		c->cold = true;
-		break;
+		return CLI_OK;
 	case OPTION_APPLY:
 		c->apply = true;
-		break;
+		return CLI_OK;
 	case OPTION_DRY_RUN:
 		c->dry_run = true;
-		break;
+		return CLI_OK;
 	case OPTION_REPLACE:
 		c->replace = true;
-		break;
+		return CLI_OK;
 	case OPTION_COST:
 		return set_cost(c, value ? value : "1s");
 	case OPTION_AVAILABLE:
 		c->available = value;
-		break;
+		return CLI_OK;
 	case OPTION_INTERVAL:
 		return set_duration(c, id, value, INTERVAL_LEAST_NS, &c->interval_ns);
 	case OPTION_NR:
-		return CLI_USAGE;
+		break;
 	}
-	return CLI_OK;
+	return CLI_USAGE;
 }
 
 /* Which option is `word` (up to len)? OPTION_NR: none. */

@@ -6,7 +6,7 @@
 #include "core.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("tp_btf/block_rq_complete")
+SEC("tp_btf/block_rq_complete")
 int block_completed(__u64 *ctx)
 {
 	const struct request *rq = (void *)ctx[0];

@@ -6,7 +6,7 @@
 #include "core.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("tp_btf/block_rq_issue")
+SEC("tp_btf/block_rq_issue")
 int block_issued(__u64 *ctx)
 {
 	const struct request *rq = (void *)ctx[0];

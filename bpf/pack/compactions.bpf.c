@@ -4,7 +4,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/mm_compaction_end")
+SEC("raw_tp/mm_compaction_end")
 int compactions(__u64 *ctx)
 {
 	count_upto((__u32)ctx[4], TALEA_COMPACTIONS_OTHER, TALEA_COMPACTIONS_STRIDE);

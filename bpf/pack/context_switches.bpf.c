@@ -6,7 +6,7 @@
 #include "core.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("tp_btf/sched_switch")
+SEC("tp_btf/sched_switch")
 int context_switches(__u64 *ctx)
 {
 	const struct task_struct *prev = (void *)ctx[1];

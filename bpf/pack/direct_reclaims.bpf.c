@@ -5,7 +5,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/mm_vmscan_direct_reclaim_end")
+SEC("raw_tp/mm_vmscan_direct_reclaim_end")
 int direct_reclaims(__u64 *ctx)
 {
 	count(0, TALEA_RECLAIMS_STRIDE);

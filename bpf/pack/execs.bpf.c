@@ -4,7 +4,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/sched_process_exec")
+SEC("raw_tp/sched_process_exec")
 int execs(void *ctx)
 {
 	(void)ctx;

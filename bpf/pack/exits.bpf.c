@@ -6,7 +6,7 @@
 #include "core.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("tp_btf/sched_process_exit")
+SEC("tp_btf/sched_process_exit")
 int exits(__u64 *ctx)
 {
 	const struct task_struct *task = (void *)ctx[0];

@@ -7,7 +7,7 @@
 
 #define CLONE_THREAD 0x00010000 /* linux/sched.h */
 
-COUNTS_AT("raw_tp/task_newtask")
+SEC("raw_tp/task_newtask")
 int forks(__u64 *ctx)
 {
 	__u64 clone_flags = ctx[1];

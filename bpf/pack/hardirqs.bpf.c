@@ -5,7 +5,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/irq_handler_entry")
+SEC("raw_tp/irq_handler_entry")
 int hardirqs(__u64 *ctx)
 {
 	count_upto((__u32)ctx[0], TALEA_HARDIRQS_OTHER, TALEA_HARDIRQS_STRIDE);

@@ -6,7 +6,7 @@
 #include "core.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("tp_btf/io_uring_submit_req")
+SEC("tp_btf/io_uring_submit_req")
 int io_uring(__u64 *ctx)
 {
 	const struct io_kiocb *req = (void *)ctx[0];

@@ -5,7 +5,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/contention_begin")
+SEC("raw_tp/contention_begin")
 int lock_contention(__u64 *ctx)
 {
 	count_upto((__u32)ctx[1], TALEA_LOCKS_OTHER, TALEA_LOCKS_STRIDE);

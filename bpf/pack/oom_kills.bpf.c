@@ -5,7 +5,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/mark_victim")
+SEC("raw_tp/mark_victim")
 int oom_kills(void *ctx)
 {
 	(void)ctx;

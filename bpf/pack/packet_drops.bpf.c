@@ -5,7 +5,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/kfree_skb")
+SEC("raw_tp/kfree_skb")
 int packet_drops(__u64 *ctx)
 {
 	__u32 reason = ctx[2], key = TALEA_DROPS_OTHER;

@@ -5,7 +5,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/page_fault_kernel")
+SEC("raw_tp/page_fault_kernel")
 int page_faults_kernel(void *ctx)
 {
 	(void)ctx;

@@ -5,7 +5,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/page_fault_user")
+SEC("raw_tp/page_fault_user")
 int page_faults_user(void *ctx)
 {
 	(void)ctx;

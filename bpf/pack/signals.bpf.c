@@ -5,7 +5,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/signal_generate")
+SEC("raw_tp/signal_generate")
 int signals(__u64 *ctx)
 {
 	__u32 sig = ctx[0], result = ctx[4], key = TALEA_SIGNALS_OTHER;

@@ -4,7 +4,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/softirq_entry")
+SEC("raw_tp/softirq_entry")
 int softirqs(__u64 *ctx)
 {
 	count_upto((__u32)ctx[0], TALEA_SOFTIRQS_OTHER, TALEA_SOFTIRQS_STRIDE);

@@ -5,7 +5,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/sys_exit")
+SEC("raw_tp/sys_exit")
 int syscall_errors(__u64 *ctx)
 {
 	__u64 error = -ctx[1];

@@ -6,7 +6,7 @@
 #include "core.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("tp_btf/sys_enter")
+SEC("tp_btf/sys_enter")
 int syscalls(__u64 *ctx)
 {
 	const struct pt_regs *regs = (void *)ctx[0];

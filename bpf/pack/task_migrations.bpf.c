@@ -4,7 +4,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/sched_migrate_task")
+SEC("raw_tp/sched_migrate_task")
 int task_migrations(void *ctx)
 {
 	(void)ctx;

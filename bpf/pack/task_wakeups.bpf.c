@@ -4,7 +4,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/sched_wakeup")
+SEC("raw_tp/sched_wakeup")
 int task_wakeups(void *ctx)
 {
 	(void)ctx;

@@ -4,7 +4,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/tcp_receive_reset")
+SEC("raw_tp/tcp_receive_reset")
 int tcp_resets_received(void *ctx)
 {
 	(void)ctx;

@@ -6,7 +6,7 @@
 #include "core.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("tp_btf/tcp_send_reset")
+SEC("tp_btf/tcp_send_reset")
 int tcp_resets_sent(__u64 *ctx)
 {
 	__u32 reason = TALEA_RESETS_OTHER;

@@ -1,12 +1,12 @@
 /*
- * Counts TCP segments sent again, where /proc/net/snmp's RetransSegs counts them too: a buffer that the
- * network card cuts up counts once for each segment. Loaded and attached by the keeper.
+ * Counts TCP segments sent again, where /proc/net/snmp's RetransSegs counts them too: a buffer that
+ * the network card cuts up counts once for each segment. Loaded and attached by the keeper.
  */
 #include "count.h"
 #include "core.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("tp_btf/tcp_retransmit_skb")
+SEC("tp_btf/tcp_retransmit_skb")
 int tcp_retransmits(__u64 *ctx)
 {
 	const struct sk_buff *skb = (void *)ctx[1];

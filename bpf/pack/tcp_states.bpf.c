@@ -8,7 +8,7 @@
 #include "core.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("tp_btf/inet_sock_set_state")
+SEC("tp_btf/inet_sock_set_state")
 int tcp_states(__u64 *ctx)
 {
 	const struct sock *sk = (void *)ctx[0];

@@ -5,7 +5,7 @@
 #include "count.h"
 #include "talea_kernel.h"
 
-COUNTS_AT("raw_tp/tcp_retransmit_synack")
+SEC("raw_tp/tcp_retransmit_synack")
 int tcp_synack_retransmits(void *ctx)
 {
 	(void)ctx;

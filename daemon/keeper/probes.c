@@ -34,8 +34,7 @@ static void wanted_tick(void *owner)
 		if (live->state != WIRE_PROBE_ATTACHED)
 			continue;
 		any = true;
-		if (live->sources_nr)
-			probe_reap(id, live);
+		probe_reap(id, live);
 		if (k->children.worker.link < 0)
 			continue;
 		missed = probe_missed(live);
@@ -52,7 +51,7 @@ static void wanted_tick(void *owner)
 void wanted_init(struct keeper *k)
 {
 	for (uint32_t id = 0; id < PROBES_MAX; id++)
-		probe_live_init(&k->probes.live[id]);
+		probe_live_init(id, &k->probes.live[id]);
 	k->probes.pins = (struct pins){ .fd = -1 };
 	loop_timer_add(&k->loop, &k->probes.tick, wanted_tick, k);
 }
@@ -80,19 +79,11 @@ static struct probe_live *find(struct keeper *k, const char *name, uint32_t *ret
 {
 	*ret_id = PROBES_MAX;
 	for (uint32_t id = 0; id < PROBES_MAX; id++)
-		if (k->probes.live[id].origin && !strcmp(probe_name(id, &k->probes.live[id]), name)) {
+		if (k->probes.live[id].origin && !strcmp(probe_name(&k->probes.live[id]), name)) {
 			*ret_id = id;
 			return &k->probes.live[id];
 		}
 	return NULL;
-}
-
-static bool is_table_name(const char *name)
-{
-	for (uint32_t id = 0; id < PROBE_NR; id++)
-		if (!strcmp(probe_types[id].name, name))
-			return true;
-	return false;
 }
 
 static const struct probe_spec *config_spec(const struct keeper *k, const char *name)
@@ -106,10 +97,9 @@ static const struct probe_spec *config_spec(const struct keeper *k, const char *
 /* Does the configuration ask for it? */
 static bool is_configured(const struct keeper *k, const char *name)
 {
-	for (uint32_t id = 0; id < PROBE_NR; id++)
-		if (!strcmp(probe_types[id].name, name))
-			return k->config.probes >> id & 1;
-	return config_spec(k, name) != NULL;
+	const struct probe_type *type = pack_find(name);
+
+	return type ? k->config.probes >> (type - probe_types) & 1 : config_spec(k, name) != NULL;
 }
 
 static int free_place(const struct keeper *k, uint32_t *ret_id)
@@ -195,7 +185,7 @@ static void say_failed(const struct keeper *k, bool *failed)
 				continue;
 			if (used < sizeof(names))
 				used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
-							 alike++ ? ", " : "", probe_name(j, other));
+							 alike++ ? ", " : "", probe_name(other));
 			failed[j] = j == i;
 		}
 		if (alike)
@@ -205,19 +195,19 @@ static void say_failed(const struct keeper *k, bool *failed)
 }
 
 /* A user's object is somebody's work: that another one counts now is not for him to find out. */
-static void say_swapped(uint32_t id, const struct probe_live *live)
+static void say_replaced(const struct probe_live *live)
 {
-	const char *name = probe_name(id, live);
+	const char *name = probe_name(live);
 
-	if (live->swapped == PROBE_SWAPPED)
+	if (live->replaced == PROBE_REPLACED && live->spec.event == SPEC_OBJECT)
 		log_line("probe %s: its object has changed: the new programs took the places of the "
 			 "old ones between two events, and its counts go on without a gap", name);
-	else if (live->swapped == PROBE_SWAPPED_GAP)
+	else if (live->replaced == PROBE_REPLACED_GAP)
 		log_line("probe %s: its object has changed: the old programs ended and the new ones "
 			 "began, and its counts go on. events of the %.3f ms between are not counted. "
 			 "it has none when both are of the same events", name,
 			 (double)live->gap_ns / 1e6);
-	else if (live->swapped == PROBE_SWAPPED_GAP_KILLED)
+	else if (live->replaced == PROBE_REPLACED_GAP_KILLED)
 		log_line("probe %s: its programs began again, and its counts go on. events since a "
 			 "talead was killed while it replaced them are not counted", name);
 }
@@ -226,21 +216,21 @@ static void say_swapped(uint32_t id, const struct probe_live *live)
 static int attach_at(struct keeper *k, uint32_t id, const struct probe_spec *spec, uint32_t origin,
 		     bool is_replacing)
 {
-	struct probe_wish wish = { .id = id, .spec = spec, .origin = origin,
-				   .is_replacing = is_replacing };
+	struct probe_desired desired = { .spec = spec, .origin = origin,
+					 .is_replacing = is_replacing };
 	struct probe_live *live = &k->probes.live[id];
 	int err;
 
 	pins_ensure(k);
-	err = probe_attach(&k->probes.pins, &wish, live);
+	err = probe_attach(&k->probes.pins, &desired, live);
 	k->probes.missed[id] = 0;
 	if (!err) {
 		const char *why_not = probe_reap_why_not(live);
 
 		if (why_not)
 			log_line("probe %s: keys whose owner is gone stay: %s. when all its room is "
-				 "taken, new ones count in `other`", probe_name(id, live), why_not);
-		say_swapped(id, live);
+				 "taken, new ones count in `other`", probe_name(live), why_not);
+		say_replaced(live);
 		loop_timer_after(&k->probes.tick, 0);
 	}
 	tell(k, id);
@@ -249,15 +239,15 @@ static int attach_at(struct keeper *k, uint32_t id, const struct probe_spec *spe
 
 static void free_at(struct keeper *k, uint32_t id)
 {
-	probe_live_init(&k->probes.live[id]);
+	probe_live_init(id, &k->probes.live[id]);
 	tell(k, id);
 }
 
 /* One that failed because another layout is pinned has that pinned still. */
 static void end_at(struct keeper *k, uint32_t id)
 {
-	pins_remove(&k->probes.pins, probe_name(id, &k->probes.live[id]));
-	probe_end(&k->probes.pins, id, &k->probes.live[id]);
+	pins_remove(&k->probes.pins, probe_name(&k->probes.live[id]));
+	probe_end(&k->probes.pins, &k->probes.live[id]);
 	free_at(k, id);
 }
 
@@ -293,7 +283,7 @@ static void ensure_spec(struct keeper *k, const struct probe_spec *spec, uint32_
 	uint32_t id;
 	struct probe_live *live = find(k, spec->name, &id);
 
-	if (is_table_name(spec->name)) {
+	if (pack_find(spec->name)) {
 		log_line("[probe %s] has the name of a probe that talead brings along: it is not "
 			 "loaded. fix: give it another name", spec->name);
 		return;
@@ -368,7 +358,7 @@ static void end_unconfigured(struct keeper *k)
 {
 	for (uint32_t id = 0; id < PROBES_MAX; id++) {
 		struct probe_live *live = &k->probes.live[id];
-		const char *name = probe_name(id, live);
+		const char *name = probe_name(live);
 
 		if (!live->origin || live->origin == PROBE_OF_COMMAND || is_configured(k, name))
 			continue;
@@ -381,7 +371,8 @@ static void ensure_configured(struct keeper *k, bool *failed)
 {
 	for (uint32_t id = 0; id < PROBE_NR; id++)
 		if (k->config.probes >> id & 1 && k->probes.live[id].state != WIRE_PROBE_ATTACHED)
-			failed[id] = attach_at(k, id, NULL, PROBE_OF_TABLE, false) != 0;
+			failed[id] = attach_at(k, id, &k->probes.live[id].spec, PROBE_OF_PACK,
+					       false) != 0;
 	for (uint32_t i = 0; i < k->config.specs_nr; i++)
 		ensure_spec(k, &k->config.specs[i], PROBE_OF_CONFIG, failed);
 }
@@ -471,7 +462,7 @@ static int answer_failed(const struct keeper *k, uint32_t id, int err, char *tex
 {
 	const struct probe_live *live = &k->probes.live[id];
 
-	return answer(text, err, "probe %s not loaded: %s%s%s", probe_name(id, live), live->reason,
+	return answer(text, err, "probe %s not loaded: %s%s%s", probe_name(live), live->reason,
 		      live->fix[0] ? ". fix: " : "", live->fix);
 }
 
@@ -483,7 +474,7 @@ static const char *feeder(const struct keeper *k, const char *counter)
 
 		for (uint32_t i = 0; live->state == WIRE_PROBE_ATTACHED && i < live->sources_nr; i++)
 			if (!strcmp(live->sources[i].def.name, counter))
-				return probe_name(id, live);
+				return probe_name(live);
 	}
 	return NULL;
 }
@@ -499,10 +490,10 @@ int wanted_attach(struct keeper *k, const struct probe_spec *spec, char *text)
 	if (!k->config.bpf_auto)
 		return answer(text, -EPERM, "the configuration has bpf = off. fix: take that out of "
 					    "[daemon], and restart talead");
-	if (live && live->state == WIRE_PROBE_ATTACHED && id >= PROBE_NR &&
+	if (live && live->state == WIRE_PROBE_ATTACHED &&
 	    spec_equals(spec, &live->spec))
 		return 0;
-	if (is_table_name(spec->name) || (live && (live->state == WIRE_PROBE_ATTACHED ||
+	if (pack_find(spec->name) || (live && (live->state == WIRE_PROBE_ATTACHED ||
 						   live->origin == PROBE_OF_CONFIG)))
 		return answer(text, -EEXIST, "there is another probe called %s. fix: talea detach "
 					     "%s, or give this one another name: NAME_total=EVENT",
@@ -558,7 +549,7 @@ int wanted_replace(struct keeper *k, const char *name, char *text)
 	text[0] = '\0';
 	if (!live)
 		return answer_unknown(name, text);
-	is_changed = id >= PROBE_NR && configured && !spec_equals(configured, &live->spec);
+	is_changed = configured && !spec_equals(configured, &live->spec);
 	if (live->state == WIRE_PROBE_ATTACHED && !is_changed)
 		return answer(text, -EALREADY, "probe %s counts what is asked for: there is nothing to "
 					       "replace", name);
@@ -570,7 +561,7 @@ int wanted_replace(struct keeper *k, const char *name, char *text)
 	spec = configured ? *configured : live->spec;
 	origin = configured ? PROBE_OF_CONFIG : live->origin;
 	old = *live;
-	err = attach_at(k, id, id < PROBE_NR ? NULL : &spec, origin, true);
+	err = attach_at(k, id, &spec, origin, true);
 	if (!err) {
 		probe_close(&old);
 		return 0;

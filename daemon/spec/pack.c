@@ -1,8 +1,8 @@
 /*
- * The table of probe types, and the handling of a live probe's descriptors. Owns no state; called by
- * the keeper (which probes there are), by the fold (which counters they feed) and by tests. How their
- * keys are named is probe_names.c, how they are attached daemon/probe, what each means
- * tools/man/talea-probes.7.scd.
+ * The list of the pack, and the handling of a live probe's descriptors. Owns no state; called by
+ * the keeper (which probes there are), by the worker (which counters they feed) and by tests.
+ * probe_names.c names their keys, daemon/keeper/probe attaches them, tools/man/talea-probes.7.scd
+ * says what each means.
  */
 #include "daemon/spec/pack.h"
 
@@ -251,25 +251,32 @@ uint32_t probes_default(void)
 	return mask;
 }
 
+const struct probe_type *pack_find(const char *name)
+{
+	for (uint32_t id = 0; id < PROBE_NR; id++)
+		if (!strcmp(probe_types[id].name, name))
+			return &probe_types[id];
+	return NULL;
+}
+
+void pack_spec(enum probe_id id, struct probe_spec *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->event = SPEC_PACK;
+	strcpy(ret->name, probe_types[id].name);
+}
+
 /* --- live probes ------------------------------------------------------------------------------ */
 
 /* Each place of a descriptor, always in this order; NULL behind the last. */
 static int *fd_place(struct probe_live *live, unsigned int n)
 {
+	int *programs[] = { live->prog_fds, live->link_fds, live->slot_fds };
 	struct probe_source *s;
 
-	if (n < 2)
-		return n ? &live->jump_fd : &live->map_fd;
-	n -= 2;
-	if (n < PROBE_PARTS_MAX)
-		return &live->prog_fds[n];
-	n -= PROBE_PARTS_MAX;
-	if (n < PROBE_PARTS_MAX)
-		return &live->link_fds[n];
-	n -= PROBE_PARTS_MAX;
-	if (n < PROBE_PARTS_MAX)
-		return &live->jump_fds[n];
-	n -= PROBE_PARTS_MAX;
+	if (n < 3 * PROBE_PROGRAMS_MAX)
+		return &programs[n / PROBE_PROGRAMS_MAX][n % PROBE_PROGRAMS_MAX];
+	n -= 3 * PROBE_PROGRAMS_MAX;
 	if (n >= 5 * PROBE_SOURCES_MAX)
 		return NULL;
 	s = &live->sources[n / 5];
@@ -277,13 +284,15 @@ static int *fd_place(struct probe_live *live, unsigned int n)
 			  &s->ledger_ro_fd }[n % 5];
 }
 
-void probe_live_init(struct probe_live *live)
+void probe_live_init(uint32_t place, struct probe_live *live)
 {
 	int *fd;
 
 	memset(live, 0, sizeof(*live));
 	for (unsigned int n = 0; (fd = fd_place(live, n)); n++)
 		*fd = -1;
+	if (place < PROBE_NR)
+		pack_spec(place, &live->spec);
 }
 
 void probe_close(struct probe_live *live)
@@ -323,9 +332,8 @@ int probe_fds_put(struct probe_live *live, const int *fds, unsigned int fds_nr)
 
 void probe_for_worker(struct probe_live *live)
 {
-	live->jump_fd = -1;
-	for (unsigned int i = 0; i < PROBE_PARTS_MAX; i++)
-		live->prog_fds[i] = live->link_fds[i] = live->jump_fds[i] = -1;
+	for (unsigned int i = 0; i < PROBE_PROGRAMS_MAX; i++)
+		live->prog_fds[i] = live->link_fds[i] = live->slot_fds[i] = -1;
 	for (unsigned int i = 0; i < PROBE_SOURCES_MAX; i++) {
 		struct probe_source *s = &live->sources[i];
 

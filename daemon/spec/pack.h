@@ -1,12 +1,22 @@
 /*
- * The kernel events that talead can count: a fixed table of probe types with the counters that they
- * feed, and what it is to have one attached. probes.c (the table) and probe_names.c (what a key is
- * called) know nothing of libbpf and are linked into keeper and worker alike; what has libbpf lies
- * in daemon/probe. The keeper attaches, hands a struct probe_live to every new worker at fork, and
- * the worker folds its map as it folds any other lane.
+ * A probe that is attached (struct probe_live), and the pack: the probes that talead brings along,
+ * with the counters that they feed. Keeper and worker share this file; it knows nothing of libbpf.
+ * The keeper attaches and hands each struct probe_live to the standby and to every worker; the
+ * worker folds its maps as it folds any other lane.
+ *
+ *   spec (probe_spec.h)      what is to be counted: one of the pack, a line of text, a user's object
+ *     |  keeper/probe/attach.c opens an object, loads it, attaches its programs, pins all
+ *     v
+ *   struct probe_live        programs, links, tail-call slots   the keeper's, and pinned
+ *     sources[1..8]          the maps that it counts in         also read by the worker
+ *       counts               an array [cpu][stride]: dense keys, or total, refusals and adds
+ *       keys, ledger         a hash of keys that come and go, and what freed keys held (PROTOCOL 10)
+ *     |  worker/kernel maps counts, reads keys
+ *     v
+ *   counters of namespace `default`
  */
-#ifndef DAEMON_PROBES_H
-#define DAEMON_PROBES_H
+#ifndef SPEC_PACK_H
+#define SPEC_PACK_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -97,37 +107,44 @@ struct probe_type {
 	struct probe_counter counters[PROBE_COUNTERS_MAX + 1]; /* the last one has no name */
 	struct probe_enum enums[PROBE_ENUMS_MAX];
 
-	/* It is made as a user's own object is (object_open), all its programs are attached, and it
-	 * counts in sources: it has no map, no keys_nr and no `counters`. These are the sources'
-	 * names. `attach` is one of its events. NULL: none, as nearly all. */
+	/* Where keys_nr is 0: its object declares its counters as a user's does (talea.bpf.h).
+	 * These are their names; `attach` is one of its events. */
 	const char *object_counters[PROBE_OBJECT_COUNTERS_MAX + 1];
 };
 
 extern const struct probe_type probe_types[PROBE_NR];
 
-/* Does it count in live->sources, and not in a map of the table's kind? */
-static inline bool probe_has_sources(uint32_t id)
-{
-	return id >= PROBE_NR || probe_types[id].object_counters[0];
-}
+/* The probe of the pack that has this name, or NULL. */
+const struct probe_type *pack_find(const char *name);
+
+/* What `probes = NAME` asks for: event SPEC_PACK and the name. */
+void pack_spec(enum probe_id id, struct probe_spec *ret);
 
 /* Those of `probes = default`. */
 uint32_t probes_default(void);
 
 /*
- * Behind the probes of the table stand those that were asked for by `talea attach` or [probe NAME]:
- * their place in an array of PROBES_MAX is their id too. PROBE_NR and above have no probe_type.
+ * Places for probes: the first PROBE_NR are those of the pack, which are there (and shown) whether
+ * they are attached or not; the others are given to what [probe NAME] and `talea attach` ask for. A
+ * place is a probe's number in messages.
  */
-#define PROBES_MAX	  96u
-#define PROBE_SOURCES_MAX 8u
-#define PROBE_PARTS_MAX	  16u
+#define PROBES_MAX	   96u
+#define PROBE_SOURCES_MAX  8u
+#define PROBE_PROGRAMS_MAX 16u
 
-/* A counter with keys that are not known before: of a declared probe, or one of an object's. */
+/*
+ * What a probe counts in. dense_nr > 0 (the pack alone): the array has a cell for each key, and the
+ * counters of the probe's type say what a key is called. Otherwise it feeds the one counter `def`:
+ * the array has its total, or what found no room among its hashed keys.
+ */
 struct probe_source {
 	struct talea_counter_def def;
-	uint32_t keys_max; /* entries of the map of keys */
+	uint32_t stride;    /* of one CPU's part of counts, in u64s */
+	uint32_t dense_nr;  /* dense keys; 0: cells TALEA_SOURCE_* */
+	uint32_t events_nr; /* the first so many dense keys count events, those behind them amounts */
+	uint32_t keys_max;  /* entries of the map of hashed keys */
 	uint32_t is_amount; /* TALEA_SOURCE_EVENTS counts its adds */
-	int counts_fd; /* [cpu][TALEA_SOURCE_STRIDE]; frozen, mmapable */
+	int counts_fd; /* [cpu][stride], mmapable; frozen: no process can write it */
 	int keys_fd;   /* PERCPU_HASH of u64; -1: no keys. The worker's reads only, or it is frozen */
 	int ledger_fd; /* struct probe_ledger; -1: no keys, or nothing is ever freed. Likewise */
 	int keys_ro_fd, ledger_ro_fd; /* the keeper's only: what a worker gets in their places */
@@ -147,11 +164,13 @@ struct probe_ledger {
 	unsigned char key[TALEA_KEY_BYTES];
 };
 
-/* Was its object another one than that which counted before? GAP_KILLED: and the talead that replaced
- * its programs was killed meanwhile, nobody knows when. */
-enum probe_swapped { PROBE_SAME, PROBE_SWAPPED, PROBE_SWAPPED_GAP, PROBE_SWAPPED_GAP_KILLED };
+/* Were the programs of what was pinned replaced when it was adopted? GAP_KILLED: and the talead
+ * that did it was killed meanwhile, nobody knows when. */
+enum probe_replaced {
+	PROBE_SAME, PROBE_REPLACED, PROBE_REPLACED_GAP, PROBE_REPLACED_GAP_KILLED
+};
 
-enum probe_origin { PROBE_OF_TABLE = 1, PROBE_OF_CONFIG = 2, PROBE_OF_COMMAND = 3 };
+enum probe_origin { PROBE_OF_PACK = 1, PROBE_OF_CONFIG = 2, PROBE_OF_COMMAND = 3 };
 
 /*
  * One probe as it is now. In state WIRE_PROBE_ATTACHED the fds that it has are open, CLOEXEC; a
@@ -159,32 +178,33 @@ enum probe_origin { PROBE_OF_TABLE = 1, PROBE_OF_CONFIG = 2, PROBE_OF_COMMAND = 
  * texts say why, as a clause without the probe's name ("CAP_PERFMON is missing (have: CAP_BPF)"),
  * and what to type. Callers print "probe NAME not loaded: REASON. fix: FIX".
  *
- * map_fd (probes of the table alone): an mmapable ARRAY of u64, [cpu][stride] with cpus_nr parts of
- * the probe type's stride. It is frozen: no process can write it, the programs alone add to it,
- * atomically. Map probe_map_bytes() of it PROT_READ and MAP_SHARED; the mapping outlives the fd.
+ * An event runs a trampoline, a program of ours that tail-calls what is in its slot, a PROG_ARRAY
+ * of one place: storing another program there replaces it without an event missed.
  *
- * A program is entered through a stub that tail-calls jump[0]: storing another program there
- * replaces it without an event missed. Each program of an object has a stub and a table of its own.
+ *   field                     written by        lives as long as
+ *   spec, origin              the keeper        the probe is desired
+ *   state, reason, fix        probe_attach      until the next attempt
+ *   prog, link, slot fds      probe_attach      the probe; their pins outlive talead
+ *   sources                   probe_attach      the probe; mapped or duplicated by each worker
  */
 struct probe_live {
-	uint32_t state;	 /* enum wire_probe_state */
-	uint32_t origin; /* enum probe_origin; 0: this place is free */
+	struct probe_spec spec; /* event 0: this place is free */
+	uint32_t origin;	/* enum probe_origin; 0: not asked for */
+	uint32_t state;		/* enum wire_probe_state */
 	char reason[256];
 	char fix[256];
 	uint32_t cpus_nr; /* the highest possible CPU + 1 */
 	uint32_t is_pinned;  /* counts on when no talead runs */
 	uint32_t is_adopted; /* was counting before this talead started */
-	char unpinned_why[128]; /* when it is not */
+	char unpinned_why[128]; /* when it is not pinned */
 	uint64_t since_real_ns; /* counts since */
-	int map_fd;
-	int jump_fd;
+	uint32_t replaced; /* enum probe_replaced: what adopting it did to its programs */
+	uint64_t gap_ns;   /* PROBE_REPLACED_GAP: how long none of them ran */
+
 	uint32_t progs_nr, links_nr, sources_nr;
-	int prog_fds[PROBE_PARTS_MAX]; /* what the events run: stubs, or an object's programs */
-	int link_fds[PROBE_PARTS_MAX];
-	int jump_fds[PROBE_PARTS_MAX]; /* an object's: of each stub; -1: that program has none */
-	uint32_t swapped;	       /* enum probe_swapped: what adopting it did to its programs */
-	uint64_t gap_ns;	       /* PROBE_SWAPPED_GAP: how long none of them ran */
-	struct probe_spec spec; /* not those of the table */
+	int prog_fds[PROBE_PROGRAMS_MAX]; /* what the events run: trampolines, or programs themselves */
+	int link_fds[PROBE_PROGRAMS_MAX];
+	int slot_fds[PROBE_PROGRAMS_MAX]; /* of each trampoline; -1: that program has none */
 	struct probe_source sources[PROBE_SOURCES_MAX];
 };
 
@@ -194,34 +214,31 @@ struct probe_cost {
 	uint64_t ns; /* of all runs, on all CPUs */
 };
 
-static inline const char *probe_name(uint32_t id, const struct probe_live *live)
+static inline const char *probe_name(const struct probe_live *live)
 {
-	return id < PROBE_NR ? probe_types[id].name : live->spec.name;
+	return live->spec.name;
 }
 
-static inline size_t probe_map_bytes(uint32_t id, const struct probe_live *live)
+static inline size_t source_map_bytes(const struct probe_live *live, uint32_t source)
 {
-	return (size_t)live->cpus_nr * probe_types[id].stride * sizeof(uint64_t);
+	return (size_t)live->cpus_nr * live->sources[source].stride * sizeof(uint64_t);
 }
 
-static inline size_t source_map_bytes(const struct probe_live *live)
-{
-	return (size_t)live->cpus_nr * TALEA_SOURCE_STRIDE * sizeof(uint64_t);
-}
-
-/* A place that is free; no fd is one. */
-void probe_live_init(struct probe_live *live);
+/* No fd is open and nothing is asked for. At a place of the pack spec says which one it is,
+ * elsewhere the place is free. */
+void probe_live_init(uint32_t place, struct probe_live *live);
 
 /* Closes this process's fds and sets them to -1. Nothing ends that is pinned or held elsewhere. */
 void probe_close(struct probe_live *live);
 
-/* All fds of a probe, -1s left out: for who keeps or sends them. At most PROBE_FDS_MAX. probe_fds_put
- * is the way back: takes them in the same order into the places of `live` that are not -1. */
-#define PROBE_FDS_MAX (2 + 3 * PROBE_PARTS_MAX + 5 * PROBE_SOURCES_MAX)
+/* All fds of a probe, -1s left out: for who keeps or sends them. At most PROBE_FDS_MAX.
+ * probe_fds_put is the way back: takes them in the same order into the places of `live` that are
+ * not -1. */
+#define PROBE_FDS_MAX (3 * PROBE_PROGRAMS_MAX + 5 * PROBE_SOURCES_MAX)
 unsigned int probe_fds_get(const struct probe_live *live, int *ret_fds);
 int probe_fds_put(struct probe_live *live, const int *fds, unsigned int fds_nr);
 
-/* Only what a worker may have: the maps, no program, link or jump table. */
+/* Only what a worker may have: the maps, no program, link or tail-call slot. */
 void probe_for_worker(struct probe_live *live);
 
 #endif

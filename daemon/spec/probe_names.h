@@ -1,8 +1,8 @@
 /*
- * What the keys of probes are called. Owns the names that only the running kernel knows (enumerators
- * of its type information, devices of its interrupts): the keeper learns them when it attaches a
- * probe and its children inherit them; one that is attached later brings them along (struct
- * link_probe). All else is named from the C library, libseccomp and the table of probes.c.
+ * What the keys of probes are called. Owns the names that only the running kernel knows
+ * (enumerators of its type information, devices of its interrupts): the keeper learns them when it
+ * attaches a probe and its children inherit them; one that is attached later brings them along
+ * (struct link_probe). All else is named from the C library, libseccomp and the table of probes.c.
  */
 #ifndef DAEMON_PROBE_NAMES_H
 #define DAEMON_PROBE_NAMES_H

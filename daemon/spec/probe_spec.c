@@ -105,10 +105,8 @@ int spec_check_name(const char *name, struct spec_why *why)
 	    name[0] == '-')
 		return spec_refuse(why, "a probe's name has 1 to %zu letters, digits, _, - and ., and "
 					"begins with none of the last two; got \"%.64s\"", max, name);
-	for (uint32_t i = 0; i < PROBE_NR; i++)
-		if (!strcmp(name, probe_types[i].name))
-			return spec_refuse(why, "%s is a probe of talead's own: choose another name",
-					   name);
+	if (pack_find(name))
+		return spec_refuse(why, "%s is a probe of talead's own: choose another name", name);
 	return 0;
 }
 
@@ -278,7 +276,7 @@ int spec_check(const struct probe_spec *spec, char *buf, size_t size)
 
 	if (err)
 		return err;
-	if (spec->event == 0 || spec->event >= SPEC_EVENTS_NR)
+	if (spec->event == 0 || spec->event >= SPEC_EVENTS_NR || spec->event == SPEC_PACK)
 		return spec_refuse(&why, "event %u is none", spec->event);
 	err = check_event_texts(spec, &why);
 	if (err)

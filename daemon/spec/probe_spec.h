@@ -28,6 +28,7 @@
 enum spec_event {
 	SPEC_TP_BTF = 1, SPEC_RAW_TP, SPEC_FENTRY, SPEC_FEXIT, SPEC_UPROBE, SPEC_URETPROBE, SPEC_USDT,
 	SPEC_OBJECT, /* file: a .bpf.o; from the configuration alone */
+	SPEC_PACK,   /* name: one that talead brings along; from the configuration alone */
 	SPEC_EVENTS_NR
 };
 
@@ -75,8 +76,8 @@ struct probe_spec {
  */
 int spec_parse(const char *probe, const char *text, struct probe_spec *ret, char *why, size_t why_size);
 
-/* Checks a spec that came from elsewhere: every text ends, every number is one, every reserved byte is
- * 0, names follow the rules. 0 or -EINVAL with why. */
+/* Checks a spec that came from elsewhere: every text ends, every number is one, every reserved byte
+ * is 0, names follow the rules. 0 or -EINVAL with why. */
 int spec_check(const struct probe_spec *spec, char *why, size_t why_size);
 
 /* Is it the same probe but for its name and help? A repeated request finds it done. */

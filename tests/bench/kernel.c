@@ -176,19 +176,22 @@ static int object_program(const void *elf, size_t bytes, const char *name)
 	return bpf_program__fd(bpf_object__find_program_by_name(obj, name));
 }
 
-/* As talead loads it; its own link ends, so that it counts in its blocks alone. */
-static struct probe_live *probe(uint32_t id, const char *text)
+/* As talead loads it (NULL: the one of system calls in the pack); its own link ends, so that it counts
+ * in its blocks alone. */
+static struct probe_live *probe(const char *text)
 {
 	struct probe_live *live = calloc_or_die(1, sizeof(*live));
 	const struct pins pins = { .fd = -1 };
 	struct probe_spec spec;
-	struct probe_wish wish = { .id = id, .spec = &spec, .origin = PROBE_OF_COMMAND };
+	struct probe_desired desired = { .spec = &spec, .origin = PROBE_OF_COMMAND };
 	char why[256];
 
-	if (text && spec_parse(NULL, text, &spec, why, sizeof(why)))
+	if (!text)
+		pack_spec(PROBE_SYSCALLS, &spec);
+	else if (spec_parse(NULL, text, &spec, why, sizeof(why)))
 		bench_die(text, why);
-	if (probe_attach(&pins, &wish, live))
-		bench_die(text ? text : probe_types[id].name, live->reason);
+	if (probe_attach(&pins, &desired, live))
+		bench_die(spec.name, live->reason);
 	for (uint32_t i = 0; i < live->links_nr; i++) {
 		close(live->link_fds[i]);
 		live->link_fds[i] = -1;
@@ -199,8 +202,8 @@ static struct probe_live *probe(uint32_t id, const char *text)
 /* What the probe has counted of getppid is no less than what was called in its blocks. */
 static void check_probe(const struct probe_live *live)
 {
-	const size_t bytes = probe_map_bytes(PROBE_SYSCALLS, live);
-	const uint64_t *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, live->map_fd, 0);
+	const size_t bytes = source_map_bytes(live, 0);
+	const uint64_t *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, live->sources[0].counts_fd, 0);
 	const uint64_t calls = (uint64_t)BENCH_BLOCKS * SLICES * ROUNDS;
 	uint64_t sum;
 
@@ -254,9 +257,9 @@ static void adding(void)
 {
 	static char peer[128];
 	const char *event = peer_event(peer, sizeof(peer));
-	struct probe_live *ours = probe(PROBE_SYSCALLS, NULL);
-	struct probe_live *all = probe(PROBE_NR, "raw_tp:sys_enter");
-	struct probe_live *by_comm = probe(PROBE_NR, "raw_tp:sys_enter by comm");
+	struct probe_live *ours = probe(NULL);
+	struct probe_live *all = probe("raw_tp:sys_enter");
+	struct probe_live *by_comm = probe("raw_tp:sys_enter by comm");
 	size_t percpu_bytes, ours_bytes;
 	const void *percpu_elf = percpu__elf_bytes(&percpu_bytes);
 	const void *ours_elf = syscalls__elf_bytes(&ours_bytes);

@@ -45,14 +45,14 @@ static void spell(const char *format, char *buf, size_t size)
 int declared_try(const char *declared, struct probe_live *live)
 {
 	struct probe_spec spec;
-	struct probe_wish wish = { .id = PROBE_NR, .spec = &spec, .origin = PROBE_OF_COMMAND };
+	struct probe_desired desired = { .spec = &spec, .origin = PROBE_OF_COMMAND };
 	char text[SPEC_TEXT_MAX], why[512];
 
 	test_needs_bpf();
 	spell(declared, text, sizeof(text));
 	if (spec_parse(NULL, text, &spec, why, sizeof(why)))
 		fail_msg("%s: %s", text, why);
-	return probe_attach(&no_pins, &wish, live);
+	return probe_attach(&no_pins, &desired, live);
 }
 
 void declared_begin(const char *declared, struct probe_live *live)
@@ -65,7 +65,7 @@ void declared_begin(const char *declared, struct probe_live *live)
 
 void declared_end(struct probe_live *live)
 {
-	probe_end(&no_pins, PROBE_NR, live);
+	probe_end(&no_pins, live);
 }
 
 uint64_t declared_cell(const struct probe_live *live, uint32_t cell)

@@ -115,6 +115,7 @@ void keys_maps_make(void)
 	size_t bytes = ((size_t)keys_cpus_nr * TALEA_SOURCE_STRIDE * 8 + 4095) / 4096 * 4096;
 
 	keys_source.keys_max = KEYS_MAX;
+	keys_source.stride = TALEA_SOURCE_STRIDE;
 	keys_source.counts_fd = map_make(BPF_MAP_TYPE_ARRAY, 4, 8,
 					 keys_cpus_nr * TALEA_SOURCE_STRIDE, BPF_F_MMAPABLE);
 	keys_counts = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -144,10 +145,10 @@ void keys_maps_drop(void)
 /* What a worker is given: fds of its own. */
 static struct probe_live *live_make(bool is_attached)
 {
-	struct probe_live *live = calloc(1, sizeof(*live));
+	struct probe_live *live = malloc(sizeof(*live));
 
 	assert_non_null(live);
-	live->map_fd = -1;
+	probe_live_init(KEYS_PROBE, live);
 	if (!is_attached)
 		return live;
 	live->state = WIRE_PROBE_ATTACHED;

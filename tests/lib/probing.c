@@ -51,9 +51,9 @@ int probing_teardown(void **state)
 	return 0;
 }
 
-static int attach(const struct pins *pins, const struct probe_wish *wish)
+static int attach(const struct pins *pins, const struct probe_desired *desired)
 {
-	int err = probe_attach(pins, wish, &probing.live);
+	int err = probe_attach(pins, desired, &probing.live);
 
 	if (err)
 		print_message("# %s. fix: %s\n", probing.live.reason, probing.live.fix);
@@ -62,18 +62,20 @@ static int attach(const struct pins *pins, const struct probe_wish *wish)
 
 int probing_attach(uint32_t id, bool is_replacing)
 {
-	const struct probe_wish wish = { .id = id, .origin = PROBE_OF_TABLE,
+	struct probe_spec spec;
+	const struct probe_desired desired = { .spec = &spec, .origin = PROBE_OF_PACK,
 					 .is_replacing = is_replacing };
 
-	return attach(&probing.pins, &wish);
+	pack_spec(id, &spec);
+	return attach(&probing.pins, &desired);
 }
 
 int probing_attach_by_comm(const struct pins *pins)
 {
-	const struct probe_wish wish = { .id = PROBE_NR, .spec = &probing_by_comm,
+	const struct probe_desired desired = { .spec = &probing_by_comm,
 					 .origin = PROBE_OF_COMMAND };
 
-	return attach(pins, &wish);
+	return attach(pins, &desired);
 }
 
 void probing_run_true(void)

@@ -47,13 +47,13 @@ static uint32_t atomic_adds(int prog_fd)
 	return adds;
 }
 
-/* What the event's stub goes on to. */
-static int body_of(int jump_fd)
+/* The program that the event's trampoline calls. */
+static int program_in(int slot_fd)
 {
 	uint32_t key = 0, id = 0;
 	int fd;
 
-	assert_int_equal(bpf_map_lookup_elem(jump_fd, &key, &id), 0);
+	assert_int_equal(bpf_map_lookup_elem(slot_fd, &key, &id), 0);
 	fd = bpf_prog_get_fd_by_id(id);
 	assert_true(fd >= 0);
 	return fd;
@@ -67,21 +67,23 @@ static void the_only_stores_outside_the_stack_are_atomic_adds(void **state)
 	(void)state;
 	test_needs_bpf();
 	for (uint32_t id = 0; id < PROBE_NR; id++) {
-		struct probe_wish wish = { .id = id, .origin = PROBE_OF_TABLE };
+		struct probe_spec spec;
+		struct probe_desired desired = { .spec = &spec, .origin = PROBE_OF_PACK };
 		uint32_t adds = 0;
 
-		if (probe_attach(&pins, &wish, &live) && strstr(live.reason, "has no tracepoint"))
+		pack_spec(id, &spec);
+		if (probe_attach(&pins, &desired, &live) && strstr(live.reason, "has no tracepoint"))
 			continue;
 		assert_int_equal(live.state, WIRE_PROBE_ATTACHED);
 		for (uint32_t i = 0; i < live.progs_nr; i++) {
-			int jump = live.jump_fd >= 0 ? live.jump_fd : live.jump_fds[i];
-			int body = body_of(jump);
+			int slot = live.slot_fds[i];
+			int program = program_in(slot);
 
-			assert_int_equal(atomic_adds(live.prog_fds[i]), 0); /* a stub */
-			adds += atomic_adds(body);
-			close(body);
+			assert_int_equal(atomic_adds(live.prog_fds[i]), 0); /* a trampoline */
+			adds += atomic_adds(program);
+			close(program);
 		}
-		probe_end(&pins, id, &live);
+		probe_end(&pins, &live);
 		assert_true(adds >= 1);
 	}
 }

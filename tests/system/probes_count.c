@@ -57,14 +57,16 @@ static int attach_all(void **state)
 {
 	(void)state;
 	for (int id = 0; id < PROBE_NR && geteuid() == 0; id++) {
-		struct probe_wish wish = { .id = (uint32_t)id, .origin = PROBE_OF_TABLE };
+		struct probe_spec spec;
+		struct probe_desired desired = { .spec = &spec, .origin = PROBE_OF_PACK };
 		struct probe *p = &probes[id];
 		void *map;
 
-		if (!probe_types[id].keys_nr || probe_attach(&no_pins, &wish, &p->live))
+		pack_spec((enum probe_id)id, &spec);
+		if (!probe_types[id].keys_nr || probe_attach(&no_pins, &desired, &p->live))
 			continue;
-		map = mmap(NULL, probe_map_bytes(id, &p->live), PROT_READ, MAP_SHARED,
-			   p->live.map_fd, 0);
+		map = mmap(NULL, source_map_bytes(&p->live, 0), PROT_READ, MAP_SHARED,
+			   p->live.sources[0].counts_fd, 0);
 		if (map == MAP_FAILED)
 			return -1;
 		p->map = map;
@@ -77,9 +79,9 @@ static int detach_all(void **state)
 	(void)state;
 	for (int id = 0; id < PROBE_NR; id++) {
 		if (probes[id].map)
-			munmap(probes[id].map, probe_map_bytes(id, &probes[id].live));
+			munmap(probes[id].map, source_map_bytes(&probes[id].live, 0));
 		if (probes[id].live.state == WIRE_PROBE_ATTACHED)
-			probe_end(&no_pins, (uint32_t)id, &probes[id].live);
+			probe_end(&no_pins, &probes[id].live);
 	}
 	return 0;
 }
@@ -318,20 +320,21 @@ static void no_process_can_write_the_map(void **state)
 	test_needs_bpf();
 	for (int id = 0; id < PROBE_NR; id++) {
 		const struct probe *p = &probes[id];
-		size_t bytes = probe_map_bytes(id, &p->live);
+		size_t bytes = source_map_bytes(&p->live, 0);
 		uint64_t value = 1;
 		uint32_t key = 0;
 		void *map;
+		int fd;
 
 		if (!p->map)
 			continue;
-		map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, p->live.map_fd, 0);
+		fd = p->live.sources[0].counts_fd;
+		map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		assert_ptr_equal(map, MAP_FAILED);
 		assert_int_equal(errno, EPERM);
 		assert_int_equal(mprotect(p->map, bytes, PROT_READ | PROT_WRITE), -1);
 		assert_int_equal(errno, EACCES);
-		assert_int_equal(bpf_map_update_elem(p->live.map_fd, &key, &value, BPF_ANY),
-				 -EPERM);
+		assert_int_equal(bpf_map_update_elem(fd, &key, &value, BPF_ANY), -EPERM);
 	}
 }
 
@@ -344,10 +347,10 @@ static void descriptors_do_not_pass_to_other_programs(void **state)
 
 		if (!probes[id].map)
 			continue;
-		assert_true(fcntl(live->map_fd, F_GETFD) & FD_CLOEXEC);
+		assert_true(fcntl(live->sources[0].counts_fd, F_GETFD) & FD_CLOEXEC);
 		assert_true(fcntl(live->prog_fds[0], F_GETFD) & FD_CLOEXEC);
 		assert_true(fcntl(live->link_fds[0], F_GETFD) & FD_CLOEXEC);
-		assert_true(fcntl(live->jump_fd, F_GETFD) & FD_CLOEXEC);
+		assert_true(fcntl(live->slot_fds[0], F_GETFD) & FD_CLOEXEC);
 	}
 }
 

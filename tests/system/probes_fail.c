@@ -39,10 +39,12 @@ static struct result *result; /* shared with the child */
 
 static int attach(uint32_t id, struct probe_live *ret)
 {
-	const struct probe_wish wish = { .id = id, .origin = PROBE_OF_TABLE };
+	struct probe_spec spec;
+	const struct probe_desired desired = { .spec = &spec, .origin = PROBE_OF_PACK };
 	const struct pins pins = { .fd = -1 };
 
-	return probe_attach(&pins, &wish, ret);
+	pack_spec(id, &spec);
+	return probe_attach(&pins, &desired, ret);
 }
 
 static int make_result(void **state)
@@ -235,14 +237,14 @@ static void a_locked_kernel_is_named(void **state)
 static void declare(const char *text, int err, const char *reason, const char *fix)
 {
 	const struct pins pins = { .fd = -1 };
-	struct probe_wish wish = { .id = PROBE_NR, .origin = PROBE_OF_COMMAND };
+	struct probe_desired desired = { .origin = PROBE_OF_COMMAND };
 	struct probe_spec spec;
 	char why[256];
 
 	assert_int_equal(spec_parse(NULL, text, &spec, why, sizeof(why)), 0);
-	wish.spec = &spec;
+	desired.spec = &spec;
 	result->more_fds = 0;
-	result->err = probe_attach(&pins, &wish, &result->live);
+	result->err = probe_attach(&pins, &desired, &result->live);
 	assert_failed(err, reason, fix);
 }
 
@@ -391,10 +393,10 @@ static void detaching_closes_all_and_can_be_repeated(void **state)
 	test_needs_bpf();
 	fd = lowest_free_fd();
 	assert_int_equal(attach(PROBE_SYSCALLS, &live), 0);
-	probe_end(&pins, PROBE_SYSCALLS, &live);
+	probe_end(&pins, &live);
 	assert_int_equal(live.state, WIRE_PROBE_OFF);
 	assert_int_equal(lowest_free_fd(), fd);
-	probe_end(&pins, PROBE_SYSCALLS, &live);
+	probe_end(&pins, &live);
 	assert_int_equal(probe_missed(&live), 0);
 }
 

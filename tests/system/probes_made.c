@@ -7,11 +7,12 @@
 #include "tests/lib/test.h"
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <errno.h>
 #include <string.h>
 
 #include "bpf/talea_kernel.h"
-#include "daemon/keeper/probe/table.h"
+#include "daemon/keeper/probe/embedded.h"
 #include "tests/lib/needs.h"
 
 #define NONE UINT32_MAX
@@ -67,7 +68,7 @@ static struct bpf_object *load(uint32_t id, uint32_t cpus_nr)
 	struct bpf_object *obj;
 	struct bpf_map *counts;
 	size_t bytes;
-	const void *elf = table_elf(id, &bytes);
+	const void *elf = embedded_object(&probe_types[id], &bytes);
 
 	libbpf_set_print(NULL);
 	obj = bpf_object__open_mem(elf, bytes, NULL);

@@ -1,7 +1,8 @@
 /*
- * Pins as daemon/probe makes them, without a daemon: a pinned probe is gone on with, another layout is
- * refused and replaced on request alone, and another version of a program takes the place of the old
- * one between two events. Root only; all mounts are made in the private mount namespace of the test.
+ * Pins as daemon/probe makes them, without a daemon: a pinned probe is gone on with, another layout
+ * is refused and replaced on request alone, and another version of a program takes the place of the
+ * old one between two events. Root only; all mounts are made in the private mount namespace of the
+ * test.
  */
 #define _GNU_SOURCE
 #include "tests/lib/test.h"
@@ -35,8 +36,9 @@ static void calls(uint32_t nr)
 
 static uint64_t counted(void)
 {
-	size_t bytes = probe_map_bytes(PROBE_SYSCALLS, &probing.live);
-	uint64_t *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, probing.live.map_fd, 0), sum = 0;
+	size_t bytes = source_map_bytes(&probing.live, 0);
+	uint64_t *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED,
+			     probing.live.sources[0].counts_fd, 0), sum = 0;
 
 	assert_ptr_not_equal(map, MAP_FAILED);
 	for (uint32_t cpu = 0; cpu < probing.live.cpus_nr; cpu++)
@@ -61,11 +63,11 @@ static void a_pinned_probe_is_gone_on_with(void **state)
 	assert_true(probing.live.is_pinned && probing.live.is_adopted);
 	assert_int_equal(probing.live.since_real_ns, since);
 	assert_int_equal(counted() - before, CALLS);
-	probe_end(&probing.pins, PROBE_SYSCALLS, &probing.live);
+	probe_end(&probing.pins, &probing.live);
 	assert_int_equal(probing_attach(PROBE_SYSCALLS, false), 0);
 	assert_false(probing.live.is_adopted);
 	assert_in_range(counted(), 0, CALLS - 1);
-	probe_end(&probing.pins, PROBE_SYSCALLS, &probing.live);
+	probe_end(&probing.pins, &probing.live);
 }
 
 static void another_layout_is_replaced_on_request_alone(void **state)
@@ -93,7 +95,7 @@ static void another_layout_is_replaced_on_request_alone(void **state)
 	probe_close(&probing.live);
 	assert_int_equal(probing_attach(PROBE_SYSCALLS, false), 0);
 	assert_true(probing.live.is_adopted);
-	probe_end(&probing.pins, PROBE_SYSCALLS, &probing.live);
+	probe_end(&probing.pins, &probing.live);
 }
 
 static void what_another_version_has_pinned_is_refused(void **state)
@@ -110,7 +112,7 @@ static void what_another_version_has_pinned_is_refused(void **state)
 	assert_int_equal(probing_attach(PROBE_SYSCALLS, false), -EEXIST);
 	assert_non_null(strstr(probing.live.reason, "another version of talead"));
 	assert_int_equal(probing_attach(PROBE_SYSCALLS, true), 0);
-	probe_end(&probing.pins, PROBE_SYSCALLS, &probing.live);
+	probe_end(&probing.pins, &probing.live);
 }
 
 static void what_a_killed_talead_left_half_made_goes(void **state)
@@ -152,13 +154,13 @@ static void *calls_in_a_thread(void *ret_made)
 	return NULL;
 }
 
-/* A descriptor of the program that the stub goes on to now. */
-static int body(void)
+/* A descriptor of the program that is in the tail-call slot now. */
+static int program_now(void)
 {
 	uint32_t key = 0, id = 0;
 	int fd;
 
-	assert_int_equal(bpf_map_lookup_elem(probing.live.jump_fd, &key, &id), 0);
+	assert_int_equal(bpf_map_lookup_elem(probing.live.slot_fds[0], &key, &id), 0);
 	fd = bpf_prog_get_fd_by_id(id);
 	assert_true(fd >= 0);
 	return fd;
@@ -197,15 +199,15 @@ static void a_program_is_replaced_without_an_event_missed_or_doubled(void **stat
 	(void)state;
 	test_needs_bpf();
 	assert_int_equal(probing_attach(PROBE_SYSCALLS, false), 0);
-	bodies[0] = body();
+	bodies[0] = program_now();
 	adopt_as_another_version();
-	bodies[1] = body();
+	bodies[1] = program_now();
 	before = counted();
 	shm_set32(&is_enough, 0);
 	assert_int_equal(pthread_create(&thread, NULL, calls_in_a_thread, &made), 0);
 	while (pthread_tryjoin_np(thread, NULL) == EBUSY) {
 		for (int i = 0; i < 64; i++, stored++)
-			assert_int_equal(bpf_map_update_elem(probing.live.jump_fd, &key,
+			assert_int_equal(bpf_map_update_elem(probing.live.slot_fds[0], &key,
 							     &bodies[stored % 2], BPF_ANY), 0);
 		if (stored % 512 == 0 && ++adopted)
 			adopt_as_another_version();
@@ -216,14 +218,15 @@ static void a_program_is_replaced_without_an_event_missed_or_doubled(void **stat
 	assert_int_equal(counted() - before, made);
 	close(bodies[0]);
 	close(bodies[1]);
-	probe_end(&probing.pins, PROBE_SYSCALLS, &probing.live);
+	probe_end(&probing.pins, &probing.live);
 }
 
 /* The control: taking the link away and making another. */
 static void a_program_that_is_detached_and_attached_misses_some(void **state)
 {
 	const struct pins none = { .fd = -1 };
-	const struct probe_wish wish = { .id = PROBE_SYSCALLS, .origin = PROBE_OF_TABLE };
+	struct probe_spec spec;
+	const struct probe_desired desired = { .spec = &spec, .origin = PROBE_OF_PACK };
 	const struct timespec pause = { .tv_nsec = 1000000 };
 	uint64_t before, made, missed;
 	uint32_t replaced = 0;
@@ -231,7 +234,8 @@ static void a_program_that_is_detached_and_attached_misses_some(void **state)
 
 	(void)state;
 	test_needs_bpf();
-	assert_int_equal(probe_attach(&none, &wish, &probing.live), 0);
+	pack_spec(PROBE_SYSCALLS, &spec);
+	assert_int_equal(probe_attach(&none, &desired, &probing.live), 0);
 	before = counted();
 	shm_set32(&is_enough, 0);
 	assert_int_equal(pthread_create(&thread, NULL, calls_in_a_thread, &made), 0);
@@ -247,7 +251,7 @@ static void a_program_that_is_detached_and_attached_misses_some(void **state)
 	print_message("# %llu of %llu missed in %u gaps\n", (unsigned long long)missed,
 		      (unsigned long long)made, replaced);
 	assert_in_range(missed, 1, made - 1);
-	probe_end(&none, PROBE_SYSCALLS, &probing.live);
+	probe_end(&none, &probing.live);
 }
 
 static uint32_t program_id(int fd)
@@ -268,33 +272,32 @@ static uint32_t map_id(int fd)
 	return info.id;
 }
 
-/* Of the program that the first stub of an object goes on to. */
+/* Of the program that the first trampoline of an object calls. */
 static uint32_t first_program_id(void)
 {
 	uint32_t key = 0, id = 0;
 
-	assert_int_equal(bpf_map_lookup_elem(probing.live.jump_fds[0], &key, &id), 0);
+	assert_int_equal(bpf_map_lookup_elem(probing.live.slot_fds[0], &key, &id), 0);
 	return id;
 }
 
-/* The same stubs and maps, other programs behind them; and no program of the old version is left. */
+/* The same trampolines and maps, other programs behind them; no program of the old version is left. */
 static void an_objects_programs_are_replaced_and_its_counts_go_on(void **state)
 {
-	uint32_t stub, old, maps[2], nr;
+	uint32_t trampoline, old, maps[2], nr;
 	int fd;
 
 	(void)state;
 	test_needs_bpf();
 	assert_int_equal(probing_attach(PROBE_INTERFACE_TRAFFIC, false), 0);
-	assert_int_equal(probing.live.jump_fd, -1);
-	stub = program_id(probing.live.prog_fds[0]);
+	trampoline = program_id(probing.live.prog_fds[0]);
 	old = first_program_id();
 	maps[0] = map_id(probing.live.sources[0].counts_fd);
 	maps[1] = map_id(probing.live.sources[0].keys_fd);
 	nr = probing.live.links_nr;
 	adopt_as_another_version_of(PROBE_INTERFACE_TRAFFIC);
 	assert_int_equal(probing.live.links_nr, nr);
-	assert_int_equal(program_id(probing.live.prog_fds[0]), stub);
+	assert_int_equal(program_id(probing.live.prog_fds[0]), trampoline);
 	assert_int_not_equal(first_program_id(), old);
 	assert_int_equal(map_id(probing.live.sources[0].counts_fd), maps[0]);
 	assert_int_equal(map_id(probing.live.sources[0].keys_fd), maps[1]);
@@ -309,7 +312,7 @@ static void an_objects_programs_are_replaced_and_its_counts_go_on(void **state)
 	probe_close(&probing.live);
 	assert_int_equal(probing_attach(PROBE_INTERFACE_TRAFFIC, false), 0);
 	assert_true(probing.live.is_adopted && probing.live.links_nr == nr);
-	probe_end(&probing.pins, PROBE_INTERFACE_TRAFFIC, &probing.live);
+	probe_end(&probing.pins, &probing.live);
 }
 
 /* Killed when the old programs had ended and no new one had begun: begun again, and told. */
@@ -332,13 +335,13 @@ static void what_a_kill_left_between_two_objects_begins_again(void **state)
 	probe_close(&probing.live);
 	assert_int_equal(probing_attach(PROBE_INTERFACE_TRAFFIC, false), 0);
 	assert_true(probing.live.is_adopted);
-	assert_int_equal(probing.live.swapped, PROBE_SWAPPED_GAP_KILLED);
+	assert_int_equal(probing.live.replaced, PROBE_REPLACED_GAP_KILLED);
 	assert_int_equal(probing.live.links_nr, nr);
 	assert_int_equal(map_id(probing.live.sources[0].counts_fd), map);
 	probe_close(&probing.live);
 	assert_int_equal(probing_attach(PROBE_INTERFACE_TRAFFIC, false), 0);
-	assert_int_equal(probing.live.swapped, PROBE_SAME);
-	probe_end(&probing.pins, PROBE_INTERFACE_TRAFFIC, &probing.live);
+	assert_int_equal(probing.live.replaced, PROBE_SAME);
+	probe_end(&probing.pins, &probing.live);
 }
 
 static uint64_t counted_by_comm(const char *comm)
@@ -374,7 +377,7 @@ static void a_declared_program_is_replaced_and_its_keys_go_on(void **state)
 	assert_true(probing.live.is_adopted);
 	probing_run_true();
 	assert_true(counted_by_comm("true") >= before + 2);
-	probe_end(&probing.pins, PROBE_NR, &probing.live);
+	probe_end(&probing.pins, &probing.live);
 }
 
 int main(void)

@@ -359,7 +359,7 @@ static void a_new_keeper_goes_on_with_what_is_pinned_and_attaches_what_is_wantin
 	assert_true(live->is_adopted && live->since_real_ns == since);
 	probe_close(told);
 	*told = (struct probe_live){ 0 };
-	probe_live_init(told);
+	probe_live_init(PROBES_MAX, told);
 	pins_remove(&k.probes.pins, "rare");
 	wanted_take_over(&k);
 	assert_int_equal(live->state, WIRE_PROBE_ATTACHED);

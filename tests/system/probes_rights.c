@@ -32,7 +32,7 @@ static const char *worker_can(void)
 	uint32_t zero = 0;
 
 	probe_for_worker(&worker);
-	if (worker.jump_fd >= 0 || worker.prog_fds[0] >= 0 || worker.link_fds[0] >= 0)
+	if (worker.slot_fds[0] >= 0 || worker.prog_fds[0] >= 0 || worker.link_fds[0] >= 0)
 		return "change the program";
 	if (!bpf_map_update_elem(s->keys_fd, key, values, BPF_ANY))
 		return "write keys";
@@ -63,7 +63,7 @@ static void a_worker_reads_keys_and_ledger_and_writes_neither(void **state)
 		assert_true(probing.live.sources[0].ledger_fd >= 0);
 		probing_run_true();
 		assert_ptr_equal(worker_can(), NULL);
-		probe_end(&probing.pins, PROBE_NR, &probing.live);
+		probe_end(&probing.pins, &probing.live);
 	}
 }
 
@@ -111,7 +111,7 @@ static int with_a_mount(void)
 	CHECK(probing_attach_by_comm(&probing.pins) == 0);
 	CHECK(probing.live.is_adopted);
 	CHECK(worker_can() == NULL);
-	probe_end(&probing.pins, PROBE_NR, &probing.live);
+	probe_end(&probing.pins, &probing.live);
 	return 0;
 }
 
@@ -166,7 +166,7 @@ static void what_another_puts_in_the_place_of_a_folder_is_left_alone(void **stat
 	assert_int_equal(mkdir(path, 0755), 0);
 	assert_int_equal(mkdir(decoy, 0755), 0);
 	close(open(victim, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-	probe_end(&probing.pins, PROBE_SYSCALLS, &probing.live);
+	probe_end(&probing.pins, &probing.live);
 	assert_int_equal(access(victim, F_OK), 0);
 	snprintf(path, sizeof(path), "%s/bpf/syscalls", away);
 	assert_int_equal(access(path, F_OK), -1);

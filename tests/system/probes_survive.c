@@ -220,7 +220,7 @@ static void without_pins_it_does_not(void **state)
 static void a_probe_of_a_command_comes_back_with_its_counts(void **state)
 {
 	static struct probe_spec spec;
-	const struct probe_wish wish = { .id = PROBE_NR, .spec = &spec,
+	const struct probe_desired desired = { .spec = &spec,
 					 .origin = PROBE_OF_COMMAND };
 	char text[96], why[256];
 	static struct probe_live live;
@@ -234,7 +234,7 @@ static void a_probe_of_a_command_comes_back_with_its_counts(void **state)
 	harness_start(&daemon_of, "probes = none", NULL);
 	end_daemon(SIGTERM);
 	pins_open(&pins, daemon_of.state);
-	if (probe_attach(&pins, &wish, &live))
+	if (probe_attach(&pins, &desired, &live))
 		fail_msg("%s", live.reason);
 	probe_close(&live);
 	calls(CALLS);
@@ -392,7 +392,7 @@ static void another_layout_is_refused_in_words_and_counts_on(void **state)
 	end_daemon(SIGTERM);
 	pins_open(&pins, daemon_of.state);
 	assert_int_equal(pin_find(&pins, "syscalls", &m), 0);
-	m.keys_nr--;
+	m.sources[0].dense_nr--;
 	m.layout_hash++;
 	assert_int_equal(pin_update(&pins, "syscalls", &m), 0);
 	harness_launch(&daemon_of);
@@ -401,7 +401,7 @@ static void another_layout_is_refused_in_words_and_counts_on(void **state)
 	assert_false(harness_log_has(&daemon_of, "forks not loaded"));
 	end_daemon(SIGTERM);
 	assert_int_equal(pin_find(&pins, "syscalls", &m), 0);
-	m.keys_nr++;
+	m.sources[0].dense_nr++;
 	m.layout_hash--;
 	assert_int_equal(pin_update(&pins, "syscalls", &m), 0);
 	harness_launch(&daemon_of);
@@ -421,7 +421,7 @@ static void another_layout_is_replaced_when_an_admin_asks_for_it(void **state)
 	end_daemon(SIGTERM);
 	pins_open(&pins, daemon_of.state);
 	assert_int_equal(pin_find(&pins, "syscalls", &m), 0);
-	m.keys_nr--;
+	m.sources[0].dense_nr--;
 	m.layout_hash++;
 	assert_int_equal(pin_update(&pins, "syscalls", &m), 0);
 	harness_launch(&daemon_of);

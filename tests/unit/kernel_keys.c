@@ -149,14 +149,14 @@ static void what_somebody_else_deletes_is_not_lost(void **state)
 
 static int claim_as_user(struct claim *c)
 {
-	struct why why;
+	char why[REGISTER_WHY_MAX];
 	struct wire_result r;
 	struct quota quota;
 
 	c->uid = 1000;
 	registry_read_begin();
 	quota_init(&quota, keys_inside.space, &keys_inside.config);
-	register_claim(keys_inside.space, &quota, c, &r, &why);
+	register_claim(keys_inside.space, &quota, c, &r, why);
 	registry_read_end();
 	return r.err;
 }
@@ -185,7 +185,7 @@ static void no_program_registers_members_of_the_kernel(void **state)
 
 static void what_a_program_has_registered_is_left_alone(void **state)
 {
-	struct source_look look;
+	struct source_statistics look;
 
 	(void)state;
 	keys_set_up();
@@ -195,7 +195,7 @@ static void what_a_program_has_registered_is_left_alone(void **state)
 	keys_store("bash\0\0\0\0\0\0\0\0\0\0\0", 7);
 	keys_fold();
 	assert_int_equal(keys_total("fam_total"), 0);
-	kernel_look(keys_kernel, KEYS_PROBE, &look);
+	kernel_statistics(keys_kernel, KEYS_PROBE, &look);
 	assert_int_equal(look.is_conflict, 1);
 	keys_finish();
 }

@@ -52,7 +52,7 @@ static void a_worker_killed_before_it_published_loses_nothing(void **state)
 
 static void a_probe_that_comes_again_counts_on(void **state)
 {
-	struct source_look look;
+	struct source_statistics look;
 
 	(void)state;
 	keys_by_comm();
@@ -62,7 +62,7 @@ static void a_probe_that_comes_again_counts_on(void **state)
 	keys_fold();
 	keys_store("bash\0\0\0\0\0\0\0\0\0\0\0", 9);
 	keys_tell(false);
-	kernel_look(keys_kernel, KEYS_PROBE, &look);
+	kernel_statistics(keys_kernel, KEYS_PROBE, &look);
 	assert_int_equal(look.kept, 11);
 	assert_int_equal(look.overflow, 3);
 	keys_maps_drop();

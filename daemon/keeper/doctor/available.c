@@ -198,12 +198,12 @@ static bool are_functions_allowed(void)
 	static struct probe_live live;
 	struct pins none = { .fd = -1 };
 	struct probe_spec spec;
-	struct probe_wish wish = { .id = PROBE_NR, .spec = &spec, .origin = PROBE_OF_COMMAND };
+	struct probe_desired desired = { .spec = &spec, .origin = PROBE_OF_COMMAND };
 	char why[256];
 
 	if (spec_parse("available", "fentry:vfs_read", &spec, why, sizeof(why)))
 		return false;
-	if (probe_attach(&none, &wish, &live)) {
+	if (probe_attach(&none, &desired, &live)) {
 		fprintf(stderr, "talead: fentry and fexit are left out: %s\n", live.reason);
 		return false;
 	}

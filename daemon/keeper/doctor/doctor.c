@@ -427,23 +427,20 @@ static void look_at_counters(struct doctor *d)
 
 /* --- the probes of the configuration ---------------------------------------------------------- */
 
-/* Those of the table, then the specs, in the state that they came to. */
+/* Those of the pack, then the specs, in the state that they came to. */
 struct tried {
 	struct probe_live *live;
-	uint32_t ids[PROBES_MAX];
 	bool is_said[PROBES_MAX];
 	uint32_t nr;
 };
 
-static void try_probe(struct tried *t, uint32_t id, const struct probe_spec *spec)
+static void try_probe(struct tried *t, const struct probe_spec *spec, enum probe_origin origin)
 {
+	struct probe_desired desired = { .spec = spec, .origin = origin };
 	struct pins pins = { .fd = -1 };
-	struct probe_wish wish = { .id = id, .spec = spec,
-				   .origin = spec ? PROBE_OF_CONFIG : PROBE_OF_TABLE };
 
-	probe_attach(&pins, &wish, &t->live[t->nr]);
-	probe_close(&t->live[t->nr]);
-	t->ids[t->nr++] = id;
+	probe_attach(&pins, &desired, &t->live[t->nr]);
+	probe_close(&t->live[t->nr++]);
 }
 
 static bool is_alike(const struct probe_live *a, const struct probe_live *b)
@@ -468,7 +465,7 @@ static void say_alike(struct doctor *d, struct tried *t, uint32_t first)
 	fputs(nr > 1 ? "probes " : "probe ", f);
 	for (uint32_t i = first; i < t->nr; i++)
 		if (is_alike(&t->live[i], live)) {
-			fprintf(f, "%s%s", i > first ? ", " : "", probe_name(t->ids[i], &t->live[i]));
+			fprintf(f, "%s%s", i > first ? ", " : "", probe_name(&t->live[i]));
 			t->is_said[i] = true;
 		}
 	if (fclose(f) == 0) {
@@ -483,15 +480,18 @@ static void look_at_probes(struct doctor *d)
 {
 	const struct config *c = d->config;
 	struct tried t = { .live = calloc(PROBES_MAX, sizeof(*t.live)) };
+	struct probe_spec spec;
 
 	doctor_group(d, "probes of the configuration");
 	if (!doctor_needs_bpf(d))
 		doctor_sayf(d, DOCTOR_SKIP, "probes", c->bpf_auto ? "none is asked for" : "bpf = off");
 	for (uint32_t id = 0; t.live && id < PROBE_NR; id++)
-		if (c->probes >> id & 1)
-			try_probe(&t, id, NULL);
+		if (c->probes >> id & 1) {
+			pack_spec(id, &spec);
+			try_probe(&t, &spec, PROBE_OF_PACK);
+		}
 	for (uint32_t i = 0; t.live && i < c->specs_nr && t.nr < PROBES_MAX; i++)
-		try_probe(&t, PROBE_NR + i, &c->specs[i]);
+		try_probe(&t, &c->specs[i], PROBE_OF_CONFIG);
 	for (uint32_t i = 0; i < t.nr; i++)
 		if (!t.is_said[i])
 			say_alike(d, &t, i);

@@ -93,15 +93,15 @@ static int attach(const char *name, const char *text, struct probe_live *live)
 {
 	struct pins pins = { .fd = -1 };
 	struct probe_spec spec;
-	struct probe_wish wish = { .id = PROBE_NR, .spec = &spec, .origin = PROBE_OF_COMMAND };
+	struct probe_desired desired = { .spec = &spec, .origin = PROBE_OF_COMMAND };
 	char why[256] = "";
 
-	probe_live_init(live);
+	probe_live_init(PROBES_MAX, live);
 	if (spec_parse(name, text, &spec, why, sizeof(why))) {
 		snprintf(live->reason, sizeof(live->reason), "%s", why);
 		return -EINVAL;
 	}
-	return probe_attach(&pins, &wish, live);
+	return probe_attach(&pins, &desired, live);
 }
 
 static void say_live(struct doctor *d, enum doctor_state state, const char *what,
@@ -329,7 +329,7 @@ static void say_map(struct doctor *d, const char *what, const struct flaw *f, bo
 
 /* --- maps of probes --------------------------------------------------------------------------- */
 
-/* Entered through its stub it counts; with nothing to go on to it does not. */
+/* Entered through its trampoline it counts; with nothing in the tail-call slot it does not. */
 static void try_tail_call(struct doctor *d, struct probe_live *live)
 {
 	static const char what[] = "tail call";
@@ -338,14 +338,15 @@ static void try_tail_call(struct doctor *d, struct probe_live *live)
 
 	if (doctor_is_untried(d, what))
 		return;
-	if (attach("jump", "raw_tp:sys_enter", live))
+	if (attach("tail_call", "raw_tp:sys_enter", live))
 		say_live(d, doctor_broken(doctor_needs_bpf(d)), what, live);
 	else {
 		if (count_events(live, call_kernel) < EVENTS_NR)
 			f = (struct flaw){ "count through a tail call", -ENODATA };
-		else if (!is_flawed(&f, "empty its table", bpf_map_delete_elem(live->jump_fd, &key)) &&
+		else if (!is_flawed(&f, "empty its slot",
+				    bpf_map_delete_elem(live->slot_fds[0], &key)) &&
 			 count_events(live, call_kernel))
-			f = (struct flaw){ "end it by its table", -EBUSY };
+			f = (struct flaw){ "end it by its slot", -EBUSY };
 		say_map(d, what, &f, false);
 	}
 	probe_close(live);

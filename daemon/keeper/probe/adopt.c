@@ -1,10 +1,10 @@
 /*
- * Going on with a probe that is pinned: is it the one that is wanted, and if its program is another,
- * the program's replacement while events come. Owns nothing. Called by attach.c.
+ * Adopts a probe that is pinned: is it the one that is desired, and if its programs are others,
+ * their replacement while events come. Owns nothing. Called by attach.c.
  *
- * A pinned probe is the wanted one if all is the same that gives its numbers a meaning: then counts
- * go on. Code and constants are not among that, as long as they count the same: another body is
- * stored into jump[0], and each event runs either the old or the new one.
+ * A pinned probe is the desired one if all is the same that gives its numbers a meaning: then its
+ * counts continue. Code and constants are not among that, as long as they count the same: another
+ * program is stored into the tail-call slot, and each event runs either the old or the new one.
  */
 #include "daemon/keeper/probe/adopt.h"
 
@@ -19,9 +19,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/keeper/probe/stub.h"
-#include "daemon/keeper/probe/table.h"
+#include "daemon/keeper/probe/trampoline.h"
 #include "order.h"
+#include "shm/base/clock.h"
 
 /* --- what a probe is -------------------------------------------------------------------------- */
 
@@ -48,11 +48,9 @@ static void hash_number(uint64_t *hash, uint64_t n)
 	hash_bytes(hash, &n, sizeof(n));
 }
 
-static void hash_table(uint64_t *hash, const struct probe_type *t)
+static void hash_type(uint64_t *hash, const struct probe_type *t)
 {
 	hash_text(hash, t->attach);
-	hash_number(hash, t->keys_nr);
-	hash_number(hash, t->stride);
 	for (const struct probe_counter *c = t->counters; c->name; c++) {
 		hash_text(hash, c->name);
 		hash_number(hash, c->from);
@@ -63,6 +61,8 @@ static void hash_table(uint64_t *hash, const struct probe_type *t)
 static void hash_source(uint64_t *hash, const struct probe_source *s)
 {
 	hash_text(hash, s->def.name);
+	hash_number(hash, s->stride);
+	hash_number(hash, s->dense_nr);
 	hash_number(hash, s->keys_max);
 	hash_number(hash, s->is_amount);
 	hash_number(hash, s->def.keys_nr);
@@ -77,7 +77,7 @@ static void hash_source(uint64_t *hash, const struct probe_source *s)
 static void hash_spec(uint64_t *hash, const struct probe_spec *s)
 {
 	hash_number(hash, s->event);
-	if (s->event == SPEC_OBJECT)
+	if (s->event == SPEC_OBJECT || s->event == SPEC_PACK)
 		return;
 	hash_text(hash, s->file);
 	hash_text(hash, s->provider);
@@ -94,12 +94,11 @@ static uint64_t layout_hash(const struct load *l)
 	uint64_t hash = FNV_BASIS;
 
 	hash_number(&hash, l->live->cpus_nr);
-	if (table_is_dense(l->id))
-		hash_table(&hash, &probe_types[l->id]);
+	if (l->type)
+		hash_type(&hash, l->type);
 	for (uint32_t i = 0; i < l->live->sources_nr; i++)
 		hash_source(&hash, &l->live->sources[i]);
-	if (l->id >= PROBE_NR)
-		hash_spec(&hash, l->spec);
+	hash_spec(&hash, l->spec);
 	return hash;
 }
 
@@ -112,8 +111,8 @@ uint64_t adopt_hash(const void *elf, size_t bytes)
 }
 
 /*
- * All of its object as it was compiled, for which map or function an instruction means does not stand
- * in the instruction; and the constants that it is loaded with.
+ * All of its object as it was compiled, for which map or function an instruction means does not
+ * stand in the instruction; and the constants that it is loaded with.
  */
 static uint64_t program_hash(const struct load *l)
 {
@@ -143,21 +142,17 @@ void adopt_describe(const struct load *l, uint32_t origin, struct pin_meta *ret)
 	ret->cpus_nr = live->cpus_nr;
 	ret->layout_hash = layout_hash(l);
 	ret->program_hash = program_hash(l);
-	ret->has_jump = l->stub != NULL;
-	ret->is_dense = table_is_dense(l->id);
-	if (ret->is_dense) {
-		ret->keys_nr = probe_types[l->id].keys_nr;
-		ret->events_nr = probe_types[l->id].events_nr ? probe_types[l->id].events_nr
-							      : ret->keys_nr;
-		ret->stride = probe_types[l->id].stride;
-	}
 	ret->sources_nr = live->sources_nr;
 	for (uint32_t i = 0; i < live->sources_nr; i++) {
-		ret->sources[i].keys_nr = live->sources[i].def.keys_nr;
-		ret->sources[i].keys_max = live->sources[i].keys_max;
+		const struct probe_source *s = &live->sources[i];
+
+		ret->sources[i].stride = s->stride;
+		ret->sources[i].dense_nr = s->dense_nr;
+		ret->sources[i].events_nr = s->events_nr;
+		ret->sources[i].keys_nr = s->def.keys_nr;
+		ret->sources[i].keys_max = s->keys_max;
 	}
-	if (l->spec)
-		ret->spec = *l->spec;
+	ret->spec = *l->spec;
 }
 
 /* --- what would be lost ----------------------------------------------------------------------- */
@@ -211,14 +206,14 @@ static uint64_t pinned_sum(const struct pins *pins, const char *name, const stru
 
 	if (!live)
 		return 0;
-	probe_live_init(live);
-	if (!pin_open_maps(pins, name, m, live) && m->is_dense)
-		sum = dense_sum(live->map_fd, m->stride, m->events_nr);
+	probe_live_init(PROBES_MAX, live);
+	pin_open_maps(pins, name, m, live);
 	for (uint32_t i = 0; i < m->sources_nr; i++) {
 		const struct probe_source *s = &live->sources[i];
 
 		if (s->counts_fd >= 0)
-			sum += dense_sum(s->counts_fd, TALEA_SOURCE_STRIDE, 1);
+			sum += dense_sum(s->counts_fd, m->sources[i].stride,
+					 m->sources[i].dense_nr ? m->sources[i].events_nr : 1);
 		if (s->keys_fd >= 0)
 			sum += keys_sum(s->keys_fd);
 		if (s->ledger_fd >= 0 && !bpf_map_lookup_elem(s->ledger_fd, &zero, &ledger))
@@ -238,8 +233,9 @@ static void say_difference(const struct pin_meta *old, const struct pin_meta *m,
 	if (old->cpus_nr != m->cpus_nr)
 		snprintf(buf, size, "was made for %u CPUs, and here can be %u", old->cpus_nr,
 			 m->cpus_nr);
-	else if (old->keys_nr != m->keys_nr || old->is_dense != m->is_dense)
-		snprintf(buf, size, "has %u keys, ours %u", old->keys_nr, m->keys_nr);
+	else if (old->sources[0].dense_nr != m->sources[0].dense_nr)
+		snprintf(buf, size, "has %u keys, ours %u", old->sources[0].dense_nr,
+			 m->sources[0].dense_nr);
 	else if (strcmp(old->spec.text, m->spec.text))
 		snprintf(buf, size, "counts \"%.70s\"", old->spec.text);
 	else if (old->sources_nr != m->sources_nr)
@@ -251,7 +247,7 @@ static void say_difference(const struct pin_meta *old, const struct pin_meta *m,
 		snprintf(buf, size, "has other counters, or other keys of the same number");
 }
 
-static int refuse(const struct pins *pins, const char *name, const struct pin_meta *old,
+static int refuse_layout(const struct pins *pins, const char *name, const struct pin_meta *old,
 		  const struct pin_meta *m, struct explain *why)
 {
 	char differs[128], since[32];
@@ -290,47 +286,33 @@ static int load_with_pinned_maps(struct load *l)
 	int err = 0;
 
 	l->failure.step = "load it with the maps that are pinned";
-	if (table_is_dense(l->id))
-		err = reuse(bpf_object__find_map_by_name(l->obj, "counts"), live->map_fd);
 	for (uint32_t i = 0; !err && i < live->sources_nr; i++) {
 		err = reuse(load_counts_map(l, i), live->sources[i].counts_fd);
 		if (!err)
 			err = reuse(load_keys_map(l, i), live->sources[i].keys_fd);
 	}
-	if (!err && l->stub)
-		err = reuse(bpf_object__find_map_by_name(l->obj, "jump"), live->jump_fd);
-	if (!err && l->stub)
-		err = bpf_program__set_autoload(l->stub, false);
 	return err ? err : bpf_object__load(l->obj);
-}
-
-static uint64_t mono_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
 /* The programs that run until others take their place. */
 struct former {
-	int progs[PROBE_PARTS_MAX], links[PROBE_PARTS_MAX], jumps[PROBE_PARTS_MAX];
+	int progs[PROBE_PROGRAMS_MAX], links[PROBE_PROGRAMS_MAX], slots[PROBE_PROGRAMS_MAX];
 };
 
 static void former_take(struct probe_live *live, struct former *ret)
 {
 	memcpy(ret->progs, live->prog_fds, sizeof(ret->progs));
 	memcpy(ret->links, live->link_fds, sizeof(ret->links));
-	memcpy(ret->jumps, live->jump_fds, sizeof(ret->jumps));
-	for (uint32_t i = 0; i < PROBE_PARTS_MAX; i++)
-		live->prog_fds[i] = live->link_fds[i] = live->jump_fds[i] = -1;
+	memcpy(ret->slots, live->slot_fds, sizeof(ret->slots));
+	for (uint32_t i = 0; i < PROBE_PROGRAMS_MAX; i++)
+		live->prog_fds[i] = live->link_fds[i] = live->slot_fds[i] = -1;
 	live->progs_nr = live->links_nr = 0;
 }
 
 static void former_close(struct former *f)
 {
-	for (uint32_t i = 0; i < PROBE_PARTS_MAX; i++) {
-		int *fds[] = { &f->progs[i], &f->links[i], &f->jumps[i] };
+	for (uint32_t i = 0; i < PROBE_PROGRAMS_MAX; i++) {
+		int *fds[] = { &f->progs[i], &f->links[i], &f->slots[i] };
 
 		for (uint32_t n = 0; n < 3; n++) {
 			if (*fds[n] >= 0)
@@ -357,22 +339,22 @@ static int wait_for_end(uint32_t prog_id)
 }
 
 /*
- * From here on no event runs them. A stub ends at once, its table being empty; a program without one
- * when the kernel comes to it. An event may be between the former programs and the new ones, which
- * stand behind them at the same place: a grace period later none is.
+ * From here on no event runs them. A trampoline ends at once, its slot being empty; a program
+ * without one when the kernel comes to it. An event may be between the former programs and the new
+ * ones, which stand behind them at the same place: a grace period later none is.
  */
 static int former_end(const struct pins *pins, const char *name, struct former *f)
 {
-	uint32_t ids[PROBE_PARTS_MAX], ids_nr = 0, key = 0;
+	uint32_t ids[PROBE_PROGRAMS_MAX], ids_nr = 0, key = 0;
 	struct bpf_prog_info info;
 	int err;
 
-	for (uint32_t i = 0; i < PROBE_PARTS_MAX; i++) {
+	for (uint32_t i = 0; i < PROBE_PROGRAMS_MAX; i++) {
 		uint32_t bytes = sizeof(info);
 
 		memset(&info, 0, sizeof(info));
-		if (f->jumps[i] >= 0)
-			bpf_map_delete_elem(f->jumps[i], &key);
+		if (f->slots[i] >= 0)
+			bpf_map_delete_elem(f->slots[i], &key);
 		else if (f->progs[i] >= 0 && !bpf_obj_get_info_by_fd(f->progs[i], &info, &bytes))
 			ids[ids_nr++] = info.id;
 	}
@@ -385,10 +367,10 @@ static int former_end(const struct pins *pins, const char *name, struct former *
 }
 
 /*
- * Other programs in the place of those that have no stub or are of other events: the new ones are
- * attached with nothing behind their stubs, the old ones end, the new ones begin; what happens between
- * is not counted, and how long that was is told. What cannot be attached fails while the old ones
- * still count. Until the new ones are pinned meta has the hash of none.
+ * Other programs in the place of those that have no trampoline or are of other events: the new ones
+ * are attached with nothing in their slots, the old ones end, the new ones begin; what happens
+ * between is not counted, and gap_ns says how long that was. What cannot be attached fails while
+ * the old ones still count. Until the new ones are pinned meta has the hash of none.
  */
 static int programs_replace(const struct pins *pins, const char *name, struct load *l,
 			    struct pin_meta *m, struct former *f)
@@ -414,8 +396,8 @@ static int programs_replace(const struct pins *pins, const char *name, struct lo
 	return err;
 }
 
-/* Another object, or another body behind a stub of ours. */
-static int programs_go_on(const struct pins *pins, const char *name, struct load *l,
+/* The pinned maps continue, under programs of another object. */
+static int programs_adopt(const struct pins *pins, const char *name, struct load *l,
 			  struct pin_meta *m, const struct pin_meta *old)
 {
 	int err = load_with_pinned_maps(l);
@@ -423,20 +405,18 @@ static int programs_go_on(const struct pins *pins, const char *name, struct load
 
 	if (err)
 		return err;
-	if (m->has_jump)
-		return load_jump_set(l);
-	l->live->swapped = PROBE_SWAPPED;
-	if (!stubs_swap(l))
+	l->live->replaced = PROBE_REPLACED;
+	if (!trampolines_replace(l))
 		return 0;
-	l->live->swapped = old->program_hash ? PROBE_SWAPPED_GAP : PROBE_SWAPPED_GAP_KILLED;
+	l->live->replaced = old->program_hash ? PROBE_REPLACED_GAP : PROBE_REPLACED_GAP_KILLED;
 	former_take(l->live, &former);
 	err = programs_replace(pins, name, l, m, &former);
 	former_close(&former);
 	return err;
 }
 
-static int go_on(const struct pins *pins, const char *name, struct load *l, struct pin_meta *m,
-		 const struct pin_meta *old)
+static int adopt_same(const struct pins *pins, const char *name, struct load *l,
+		      struct pin_meta *m, const struct pin_meta *old)
 {
 	bool is_same = old->program_hash == m->program_hash;
 	int err;
@@ -450,7 +430,7 @@ static int go_on(const struct pins *pins, const char *name, struct load *l, stru
 	m->links_nr = old->links_nr;
 	err = pin_open_programs(pins, name, old, l->live);
 	if (!err && !is_same)
-		err = programs_go_on(pins, name, l, m, old);
+		err = programs_adopt(pins, name, l, m, old);
 	if (!err && memcmp(old, m, sizeof(*m)))
 		err = pin_update(pins, name, m);
 	return err;
@@ -458,7 +438,7 @@ static int go_on(const struct pins *pins, const char *name, struct load *l, stru
 
 int adopt(const struct pins *pins, struct load *l, struct pin_meta *m, struct explain *why)
 {
-	const char *name = probe_name(l->id, l->live);
+	const char *name = l->spec->name;
 	struct pin_meta *old = malloc(sizeof(*old));
 	int err = old ? pin_find(pins, name, old) : -ENOMEM;
 
@@ -467,9 +447,9 @@ int adopt(const struct pins *pins, struct load *l, struct pin_meta *m, struct ex
 	else if (err == -EPROTO)
 		err = refuse_unknown(name, why);
 	else if (!err && old->layout_hash != m->layout_hash)
-		err = refuse(pins, name, old, m, why);
+		err = refuse_layout(pins, name, old, m, why);
 	else if (!err)
-		err = go_on(pins, name, l, m, old);
+		err = adopt_same(pins, name, l, m, old);
 	if (!err) {
 		l->live->since_real_ns = old->since_real_ns;
 		l->live->is_pinned = l->live->is_adopted = 1;

@@ -1,5 +1,5 @@
 /*
- * Going on with what is pinned (adopt.c), and the steps of attach.c that it has in common with a new
+ * Adopting what is pinned (adopt.c), and the steps of attach.c that it has in common with a new
  * probe. For these two alone.
  */
 #ifndef PROBE_ADOPT_H
@@ -17,15 +17,8 @@ void adopt_describe(const struct load *l, uint32_t origin, struct pin_meta *ret)
  */
 int adopt(const struct pins *pins, struct load *l, struct pin_meta *m, struct explain *why);
 
-/* Of an opened object: its map of counts; its map of keys or NULL. */
-struct bpf_map *load_counts_map(const struct load *l, uint32_t source);
-struct bpf_map *load_keys_map(const struct load *l, uint32_t source);
-
-/* Of a loaded one: from the next event on its body is what the stub goes on to. */
-int load_jump_set(const struct load *l);
-
-/* Attaches stub or programs into l->live's prog_fds and link_fds; an object's do not run before
- * load_programs_begin, which also attaches those that can have no stub. */
+/* Attaches the programs into l->live's prog_fds, slot_fds and link_fds; they do not run before
+ * load_programs_begin, which also attaches those that can have no trampoline. */
 int load_programs_attach(struct load *l);
 int load_programs_begin(struct load *l);
 

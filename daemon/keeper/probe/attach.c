@@ -1,20 +1,20 @@
 /*
- * One probe from wish to life: gone on with where it is pinned, else loaded, attached and pinned; and
- * its end. When that fails it says why, in words for a person. Called by the keeper, which alone has
- * the rights. Owns nothing after it returns: the descriptors of a live probe belong to the caller.
+ * One probe that is desired becomes attached: adopted where it is pinned, else loaded, attached and
+ * pinned; and its end. A failure says why, in words for a person. Called by the keeper, which alone
+ * has the rights. Owns nothing after it returns: the descriptors of a live probe belong to the
+ * caller.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/keeper/probe/adopt.h"
 #include "daemon/keeper/probe/learn.h"
-#include "daemon/keeper/probe/stub.h"
-#include "daemon/keeper/probe/table.h"
+#include "daemon/keeper/probe/trampoline.h"
+#include "shm/base/clock.h"
 
 #define LOG_BYTES (64u * 1024)
 
@@ -58,24 +58,40 @@ static int take_fd(int from, int *ret)
 static void event_known(struct load *l)
 {
 	struct failure *f = &l->failure;
-	const char *attach;
 
-	if (l->id >= PROBE_NR) {
+	if (l->type) {
+		const char *attach = l->type->attach;
+
+		f->event = strncmp(attach, "tp_btf:", 7) ? SPEC_RAW_TP : SPEC_TP_BTF;
+		f->target = strchr(attach, ':') ? strchr(attach, ':') + 1 : attach;
+		snprintf(l->without, sizeof(l->without), "set [daemon] probes without %s",
+			 l->type->name);
+	} else {
 		f->event = l->spec->event;
 		f->file = l->spec->file;
 		f->target = l->spec->target;
 		snprintf(l->without, sizeof(l->without), l->live->origin == PROBE_OF_CONFIG
 			 ? "take [probe %s] out of the configuration" : "attach another event than %s",
 			 l->spec->name);
-	} else {
-		attach = probe_types[l->id].attach;
-		f->event = strncmp(attach, "tp_btf:", 7) ? SPEC_RAW_TP : SPEC_TP_BTF;
-		f->target = strchr(attach, ':') ? strchr(attach, ':') + 1 : attach;
-		snprintf(l->without, sizeof(l->without), "set [daemon] probes without %s",
-			 probe_types[l->id].name);
 	}
 	f->without = l->without;
 	f->step = "open its object";
+}
+
+struct bpf_map *load_counts_map(const struct load *l, uint32_t source)
+{
+	return bpf_object__find_map_by_name(l->obj, l->live->sources[source].def.map);
+}
+
+struct bpf_map *load_keys_map(const struct load *l, uint32_t source)
+{
+	const struct talea_counter_def *def = &l->live->sources[source].def;
+	char name[sizeof(def->map) + 2];
+
+	if (!def->keys_nr)
+		return NULL;
+	snprintf(name, sizeof(name), "%s_k", def->map);
+	return bpf_object__find_map_by_name(l->obj, name);
 }
 
 static int sources_prepare(struct load *l)
@@ -86,49 +102,30 @@ static int sources_prepare(struct load *l)
 		struct probe_source *s = &l->live->sources[i];
 		struct bpf_map *map = load_counts_map(l, i);
 
-		s->counts_fd = s->keys_fd = s->ledger_fd = s->keys_ro_fd = s->ledger_ro_fd = -1;
-		err = map ? bpf_map__set_max_entries(map, l->live->cpus_nr * TALEA_SOURCE_STRIDE)
-			  : -EINVAL;
+		err = map ? bpf_map__set_max_entries(map, l->live->cpus_nr * s->stride) : -EINVAL;
 	}
 	return err;
 }
 
+static bool is_declared(const struct probe_spec *spec)
+{
+	return spec->event != SPEC_OBJECT && spec->event != SPEC_PACK;
+}
+
 /* Opened, its sizes and constants set, nothing of it in the kernel yet. */
-static int open_object(struct load *l)
+static int open_it(struct load *l)
 {
 	struct bpf_program *prog;
-	int err;
+	int err = is_declared(l->spec) ? declared_open(l) : object_open(l);
 
-	if (l->id < PROBE_NR)
-		err = table_open(l);
-	else if (l->spec->event == SPEC_OBJECT)
-		err = object_open(l, NULL, 0);
-	else
-		err = declared_open(l);
 	if (err)
 		return err;
 	l->failure.step = "set its sizes";
 	err = sources_prepare(l);
-	if (!err && table_is_dense(l->id))
-		err = bpf_map__set_max_entries(bpf_object__find_map_by_name(l->obj, "counts"),
-					       l->live->cpus_nr * probe_types[l->id].stride);
 	bpf_object__for_each_program(prog, l->obj)
 		if (!err)
 			err = bpf_program__set_log_buf(prog, l->failure.log, LOG_BYTES);
 	return err;
-}
-
-/* Map `counts` of the table and of declared probes, or the object's. */
-struct bpf_map *load_counts_map(const struct load *l, uint32_t source)
-{
-	return l->stub ? bpf_object__find_map_by_name(l->obj, "counts") : object_counts_map(l, source);
-}
-
-struct bpf_map *load_keys_map(const struct load *l, uint32_t source)
-{
-	if (!l->live->sources[source].def.keys_nr)
-		return NULL;
-	return l->stub ? bpf_object__find_map_by_name(l->obj, "keys") : object_keys_map(l, source);
 }
 
 /* --- into the kernel -------------------------------------------------------------------------- */
@@ -159,35 +156,21 @@ static int source_keep(struct load *l, uint32_t i)
 
 static int maps_keep(struct load *l)
 {
-	struct probe_live *live = l->live;
 	int err = 0;
 
 	l->failure.step = "keep its maps";
-	if (table_is_dense(l->id))
-		err = counts_keep(bpf_object__find_map_by_name(l->obj, "counts"), &live->map_fd);
-	for (uint32_t i = 0; !err && i < live->sources_nr; i++)
+	for (uint32_t i = 0; !err && i < l->live->sources_nr; i++)
 		err = source_keep(l, i);
-	if (!err && l->stub)
-		err = take_fd(bpf_object__find_map_fd_by_name(l->obj, "jump"), &live->jump_fd);
 	return err;
 }
 
-/* What the stub goes on to, from the next event on. */
-int load_jump_set(const struct load *l)
-{
-	int prog = bpf_program__fd(l->body);
-	uint32_t key = 0;
-
-	return bpf_map_update_elem(l->live->jump_fd, &key, &prog, BPF_ANY);
-}
-
 /* "uprobe/FILE:SYMBOL" of a user's object: attached as what is declared so, by one descriptor. */
-static int uprobe_attach(struct load *l, struct bpf_program *prog, int entry_fd, int *ret_fd)
+static int object_uprobe_attach(struct load *l, struct bpf_program *prog, int entry_fd, int *ret_fd)
 {
 	const char *section = bpf_program__section_name(prog), *file = strchr(section, '/') + 1;
 	const char *colon = strrchr(file, ':');
 	struct probe_spec spec = { 0 };
-	struct load one = { .id = l->id, .spec = &spec, .live = l->live, .entry_fd = entry_fd };
+	struct load one = { .spec = &spec, .live = l->live };
 	uint32_t nr;
 
 	if (!colon || (size_t)(colon - file) >= sizeof(spec.file) ||
@@ -196,51 +179,36 @@ static int uprobe_attach(struct load *l, struct bpf_program *prog, int entry_fd,
 	spec.event = strncmp(section, "uret", 4) ? SPEC_UPROBE : SPEC_URETPROBE;
 	memcpy(spec.file, file, (size_t)(colon - file));
 	strcpy(spec.target, colon + 1);
-	return declared_attach(&one, ret_fd, 1, &nr);
+	return declared_attach(&one, entry_fd, ret_fd, 1, &nr);
 }
 
-/* libbpf ends its own with the object; ours keep the kernel's side alive. */
-static int stub_attach(struct load *l)
-{
-	struct probe_live *live = l->live;
-	struct bpf_link *link;
-	int err = take_fd(bpf_program__fd(l->stub), &live->prog_fds[0]);
-
-	if (err)
-		return err;
-	live->progs_nr = 1;
-	if (l->id >= PROBE_NR)
-		return declared_attach(l, live->link_fds, PROBE_PARTS_MAX, &live->links_nr);
-	link = bpf_program__attach(l->stub);
-	if (!link)
-		return -errno;
-	err = take_fd(bpf_link__fd(link), &live->link_fds[0]);
-	live->links_nr = !err;
-	bpf_link__destroy(link);
-	return err;
-}
-
-/* Program number i of an object, by its stub if it has one. */
+/* Program number i: the event runs its trampoline, if it has one. A declared program may have
+ * several links. */
 static int entry_attach(struct load *l, struct bpf_program *prog, uint32_t i)
 {
-	int *link = &l->live->link_fds[i], entry = l->live->prog_fds[i];
+	struct probe_live *live = l->live;
+	int *link = &live->link_fds[i], entry = live->prog_fds[i];
 	bool is_raw = bpf_program__type(prog) == BPF_PROG_TYPE_RAW_TRACEPOINT;
 
+	if (is_declared(l->spec))
+		return declared_attach(l, entry, link, PROBE_PROGRAMS_MAX - i, &live->links_nr);
 	if (bpf_program__type(prog) == BPF_PROG_TYPE_KPROBE)
-		return uprobe_attach(l, prog, entry, link);
+		return object_uprobe_attach(l, prog, entry, link);
 	*link = bpf_raw_tracepoint_open(
 		is_raw ? strchr(bpf_program__section_name(prog), '/') + 1 : NULL, entry);
 	return *link < 0 ? *link : 0;
 }
 
-static int entries_attach(struct load *l, bool are_stubs)
+static int entries_attach(struct load *l, bool with_trampoline)
 {
 	struct bpf_program *prog;
 	uint32_t i = 0;
 	int err = 0;
 
+	if (!is_declared(l->spec))
+		l->live->links_nr = l->live->progs_nr;
 	bpf_object__for_each_program(prog, l->obj) {
-		if (!err && (l->live->jump_fds[i] >= 0) == are_stubs)
+		if (!err && (l->live->slot_fds[i] >= 0) == with_trampoline)
 			err = entry_attach(l, prog, i);
 		i++;
 	}
@@ -254,31 +222,24 @@ int load_programs_attach(struct load *l)
 	int err = 0;
 
 	l->failure.step = "attach it";
-	if (l->stub)
-		return stub_attach(l);
 	bpf_object__for_each_program(prog, l->obj) {
 		uint32_t i = live->progs_nr;
 
-		if (i == PROBE_PARTS_MAX)
+		if (i == PROBE_PROGRAMS_MAX)
 			return -E2BIG;
-		if (stub_make(l, prog, &live->prog_fds[i], &live->jump_fds[i]))
+		if (trampoline_make(l, prog, &live->prog_fds[i], &live->slot_fds[i]))
 			err = take_fd(bpf_program__fd(prog), &live->prog_fds[i]);
 		if (err)
 			return err;
 		live->progs_nr++;
 	}
-	err = entries_attach(l, true);
-	live->links_nr = live->progs_nr;
-	return err;
+	return entries_attach(l, true);
 }
 
 int load_programs_begin(struct load *l)
 {
-	int err;
+	int err = trampolines_begin(l);
 
-	if (l->stub)
-		return 0;
-	err = stubs_set(l);
 	return err ? err : entries_attach(l, false);
 }
 
@@ -297,8 +258,9 @@ static int reader_by_id(int map_fd, int *ret)
 }
 
 /*
- * The worker must not write keys: it gets descriptors that cannot, by the pins' paths or, where that is
- * allowed, by the maps' numbers. Where neither is, nobody may write keys any more, and none is freed.
+ * The worker must not write keys: it gets descriptors that cannot, by the pins' paths or, where
+ * that is allowed, by the maps' numbers. Where neither is, nobody may write keys any more, and none
+ * is freed.
  */
 int load_readers_open(const struct pins *pins, const char *name, struct probe_live *live)
 {
@@ -326,14 +288,6 @@ int load_readers_open(const struct pins *pins, const char *name, struct probe_li
 
 /* --- a new one -------------------------------------------------------------------------------- */
 
-static uint64_t real_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
 static void pin_it(const struct pins *pins, struct load *l, struct pin_meta *m)
 {
 	struct probe_live *live = l->live;
@@ -346,7 +300,7 @@ static void pin_it(const struct pins *pins, struct load *l, struct pin_meta *m)
 	m->since_real_ns = live->since_real_ns;
 	m->progs_nr = live->progs_nr;
 	m->links_nr = live->links_nr;
-	err = pin_store(pins, probe_name(l->id, live), m, live);
+	err = pin_store(pins, l->spec->name, m, live);
 	live->is_pinned = !err;
 	if (err)
 		snprintf(live->unpinned_why, sizeof(live->unpinned_why), "%.80s: %s", pins->path,
@@ -361,8 +315,6 @@ static int make(const struct pins *pins, struct load *l, struct pin_meta *m)
 	err = bpf_object__load(l->obj);
 	if (!err)
 		err = maps_keep(l);
-	if (!err && l->stub)
-		err = load_jump_set(l);
 	if (!err) {
 		l->live->since_real_ns = real_ns();
 		err = load_programs_attach(l);
@@ -373,10 +325,10 @@ static int make(const struct pins *pins, struct load *l, struct pin_meta *m)
 		return err;
 	pin_it(pins, l, m);
 	l->failure.step = "open its maps for reading";
-	return load_readers_open(pins, probe_name(l->id, l->live), l->live);
+	return load_readers_open(pins, l->spec->name, l->live);
 }
 
-/* --- from wish to life ------------------------------------------------------------------------ */
+/* --- what is desired becomes attached --------------------------------------------------------- */
 
 static int check_first(struct load *l, struct explain *why)
 {
@@ -398,8 +350,11 @@ static int check_first(struct load *l, struct explain *why)
 
 static size_t map_bytes(const struct load *l)
 {
-	return table_is_dense(l->id) ? probe_map_bytes(l->id, l->live)
-				     : l->live->sources_nr * source_map_bytes(l->live);
+	size_t bytes = 0;
+
+	for (uint32_t i = 0; i < l->live->sources_nr; i++)
+		bytes += source_map_bytes(l->live, i);
+	return bytes;
 }
 
 /* Names alike, where a declared probe's was not found: declared.c has said the rest. */
@@ -408,7 +363,7 @@ static void fix_by_nearest(const struct load *l)
 	struct probe_live *live = l->live;
 	char near[256], fix[sizeof(live->fix)];
 
-	if (l->id < PROBE_NR || l->spec->event == SPEC_OBJECT || l->failure.err != -ENOENT)
+	if (!is_declared(l->spec) || l->failure.err != -ENOENT)
 		return;
 	explain_nearest(l->spec->event, l->spec->file, l->spec->target, near, sizeof(near));
 	if (!near[0])
@@ -438,25 +393,27 @@ static void failed(struct load *l, int err, struct explain *why)
 	memcpy(live->fix, why->fix, sizeof(live->fix));
 }
 
-int probe_attach(const struct pins *pins, const struct probe_wish *wish, struct probe_live *ret)
+int probe_attach(const struct pins *pins, const struct probe_desired *desired,
+		 struct probe_live *ret)
 {
 	struct explain why = { 0 };
-	struct load l = { .id = wish->id, .spec = wish->spec, .live = ret };
+	struct load l = { .spec = &ret->spec, .live = ret };
 	struct pin_meta *m = calloc(1, sizeof(*m));
+	struct probe_spec spec = *desired->spec; /* it may be the one in *ret */
 	int err;
 
-	probe_live_init(ret);
-	ret->origin = wish->origin;
-	if (wish->spec)
-		ret->spec = *wish->spec;
+	probe_live_init(PROBES_MAX, ret);
+	ret->origin = desired->origin;
+	ret->spec = spec;
+	l.type = spec.event == SPEC_PACK ? pack_find(spec.name) : NULL;
 	libbpf_set_print(quiet); /* what it has to say is said by reason and fix */
 	event_known(&l);
 	err = m ? check_first(&l, &why) : -ENOMEM;
 	if (!err)
-		err = open_object(&l);
+		err = open_it(&l);
 	if (!err) {
-		adopt_describe(&l, wish->origin, m);
-		err = wish->is_replacing ? 1 : adopt(pins, &l, m, &why);
+		adopt_describe(&l, desired->origin, m);
+		err = desired->is_replacing ? 1 : adopt(pins, &l, m, &why);
 		if (err == 1)
 			err = make(pins, &l, m);
 	}
@@ -464,18 +421,18 @@ int probe_attach(const struct pins *pins, const struct probe_wish *wish, struct 
 		failed(&l, err, &why);
 	else
 		ret->state = WIRE_PROBE_ATTACHED;
-	if (!err && wish->id < PROBE_NR)
-		probe_learn(wish->id);
+	if (!err && l.type)
+		probe_learn((enum probe_id)(l.type - probe_types));
 	bpf_object__close(l.obj);
 	free(l.failure.log);
 	free(m);
 	return err;
 }
 
-void probe_end(const struct pins *pins, uint32_t id, struct probe_live *live)
+void probe_end(const struct pins *pins, struct probe_live *live)
 {
 	if (live->is_pinned)
-		pins_remove(pins, probe_name(id, live));
+		pins_remove(pins, probe_name(live));
 	probe_close(live);
 	live->state = WIRE_PROBE_OFF;
 }

@@ -9,7 +9,7 @@
 
 #include "daemon/keeper/probe/probe.h"
 
-/* A stub's figures have those of the program that it goes on to. */
+/* A trampoline's figures have those of the program that it calls. */
 static void cost_read(const struct probe_live *probes, struct probe_cost *ret)
 {
 	memset(ret, 0, PROBES_MAX * sizeof(*ret));

@@ -1,7 +1,8 @@
 /*
- * The probes that were declared in text: one prebuilt object for each kind of event, made special by
- * constants before it is loaded, and attached here. Called by attach.c; see load.h. When something is
- * wrong with what was asked for, live->reason and live->fix say what; all else explains who called.
+ * The probes that were declared in text: one prebuilt object for each kind of event, made special
+ * by constants before it is loaded, and attached here. Called by attach.c; see load.h. When
+ * something is wrong with what was asked for, live->reason and live->fix say what; all else
+ * explains who called.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -380,7 +381,7 @@ static int constants_set(struct load *l)
 
 static int maps_set(struct load *l)
 {
-	struct bpf_map *keys = bpf_object__find_map_by_name(l->obj, "keys");
+	struct bpf_map *keys = bpf_object__find_map_by_name(l->obj, "counts_k");
 	struct probe_source *source = &l->live->sources[0];
 	int err;
 
@@ -392,15 +393,13 @@ static int maps_set(struct load *l)
 	return err ? err : bpf_map__set_max_entries(keys, source->keys_max);
 }
 
-static int targets_set(struct load *l)
+static int target_set(struct load *l)
 {
-	const char *target = l->spec->target;
-	int err;
-
 	if (!is_kernel_event(l->spec->event) || l->spec->event == SPEC_RAW_TP)
 		return 0;
-	err = bpf_program__set_attach_target(l->stub, 0, target);
-	return err ? err : bpf_program__set_attach_target(l->body, 0, target);
+	l->target = l->spec->target;
+	return bpf_program__set_attach_target(bpf_object__next_program(l->obj, NULL), 0,
+					      l->spec->target);
 }
 
 int declared_open(struct load *l)
@@ -418,18 +417,16 @@ int declared_open(struct load *l)
 	if (!l->obj)
 		return -errno;
 	l->elf_hash = adopt_hash(elf, bytes);
-	l->stub = bpf_object__find_program_by_name(l->obj, "enter");
-	l->body = bpf_object__find_program_by_name(l->obj, "body");
-	if (!l->stub || !l->body)
-		return -EINVAL;
 	spec_counter(l->spec, &source->def);
+	strcpy(source->def.map, "counts");
+	source->stride = TALEA_SOURCE_STRIDE;
 	source->keys_max = l->spec->keys_max;
 	source->is_amount = l->spec->amount.field != SPEC_NONE;
 	l->live->sources_nr = 1;
 	l->failure.step = "set its constants";
 	err = constants_set(l);
 	if (!err)
-		err = targets_set(l);
+		err = target_set(l);
 	return err ? err : maps_set(l);
 }
 
@@ -453,10 +450,11 @@ static int sysfs_number(const char *path, const char *prefix, uint32_t *ret)
 }
 
 /*
- * Not libbpf's attach: its link for a USDT cannot be kept or pinned, and its others end with it. The
- * kernel's link holds the perf event, so one descriptor is all.
+ * Not libbpf's attach: its link for a USDT cannot be kept or pinned, and its others end with it.
+ * The kernel's link holds the perf event, so one descriptor is all.
  */
-static int uprobe_attach(struct load *l, const struct sites *s, uint32_t site, int *ret_fd)
+static int site_attach(struct load *l, int prog_fd, const struct sites *s, uint32_t site,
+		       int *ret_fd)
 {
 	struct perf_event_attr attr = { .size = sizeof(attr) };
 	LIBBPF_OPTS(bpf_link_create_opts, opts, .perf_event.bpf_cookie = site);
@@ -483,8 +481,7 @@ static int uprobe_attach(struct load *l, const struct sites *s, uint32_t site, i
 			      "enough)");
 	if (fd < 0)
 		return -errno;
-	link = bpf_link_create(l->entry_fd ? l->entry_fd : bpf_program__fd(l->stub), fd,
-			       BPF_PERF_EVENT, &opts);
+	link = bpf_link_create(prog_fd, fd, BPF_PERF_EVENT, &opts);
 	err = link < 0 ? link : ioctl(fd, PERF_EVENT_IOC_ENABLE, 0) ? -errno : 0;
 	if (err && link >= 0)
 		close(link);
@@ -494,7 +491,8 @@ static int uprobe_attach(struct load *l, const struct sites *s, uint32_t site, i
 	return err;
 }
 
-static int uprobes_attach(struct load *l, int *ret_link_fds, uint32_t max, uint32_t *ret_nr)
+static int sites_attach(struct load *l, int prog_fd, int *ret_link_fds, uint32_t max,
+			uint32_t *ret_nr)
 {
 	struct sites s;
 	uint32_t nr = 0;
@@ -503,7 +501,7 @@ static int uprobes_attach(struct load *l, int *ret_link_fds, uint32_t max, uint3
 	if (!err && s.nr > max)
 		err = -E2BIG;
 	while (!err && nr < s.nr) {
-		err = uprobe_attach(l, &s, nr, &ret_link_fds[nr]);
+		err = site_attach(l, prog_fd, &s, nr, &ret_link_fds[nr]);
 		nr += !err;
 	}
 	if (!err) {
@@ -517,17 +515,17 @@ static int uprobes_attach(struct load *l, int *ret_link_fds, uint32_t max, uint3
 	return err;
 }
 
-int declared_attach(struct load *l, int *ret_link_fds, uint32_t max, uint32_t *ret_nr)
+int declared_attach(struct load *l, int prog_fd, int *ret_link_fds, uint32_t max, uint32_t *ret_nr)
 {
 	int fd;
 
 	l->failure.step = "attach it";
 	if (!is_kernel_event(l->spec->event))
-		return uprobes_attach(l, ret_link_fds, max, ret_nr);
+		return sites_attach(l, prog_fd, ret_link_fds, max, ret_nr);
 	if (!max)
 		return -E2BIG;
 	fd = bpf_raw_tracepoint_open(l->spec->event == SPEC_RAW_TP ? l->spec->target : NULL,
-				     bpf_program__fd(l->stub));
+				     prog_fd);
 	if (fd < 0)
 		return fd;
 	ret_link_fds[0] = fd;

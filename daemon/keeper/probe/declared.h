@@ -1,7 +1,7 @@
 /*
  * What declared.c has help for: types of arguments from the kernel's BTF (declared_types.c) and the
- * places of a USDT's arguments (usdt.c). For declared.c alone. Functions that refuse have said why in
- * *why by explain_reason and explain_fix.
+ * places of a USDT's arguments (usdt.c). For declared.c alone. Functions that refuse have said why
+ * in *why by explain_reason and explain_fix.
  */
 #ifndef PROBE_DECLARED_H
 #define PROBE_DECLARED_H
@@ -25,13 +25,15 @@ struct declared_prototype {
 	struct declared_value result;
 };
 
-/* event: SPEC_TP_BTF, SPEC_RAW_TP: of tracepoint `name`; SPEC_FENTRY, SPEC_FEXIT: of function `name`.
- * In the kernel itself, then in its modules. -ENOENT: no such name; -ENODATA: no type information. */
+/* event: SPEC_TP_BTF, SPEC_RAW_TP: of tracepoint `name`; SPEC_FENTRY, SPEC_FEXIT: of function
+ * `name`. In the kernel itself, then in its modules. -ENOENT: no such name; -ENODATA: no type
+ * information. */
 int declared_prototype(uint32_t event, const char *name, struct declared_prototype *ret);
 
 /*
- * The place of argument number `arg` in the text of a note, "8@%rdi -4@-20(%rbp)". 0; -ERANGE: there
- * are not as many; -EINVAL: it is nowhere that we can read; ret_text (64 bytes) is then what it says.
+ * The place of argument number `arg` in the text of a note, "8@%rdi -4@-20(%rbp)". 0; -ERANGE:
+ * there are not as many; -EINVAL: it is nowhere that we can read; ret_text (64 bytes) is then what
+ * it says.
  */
 int usdt_place(const char *args, uint32_t arg, struct declared_place *ret, char *ret_text);
 

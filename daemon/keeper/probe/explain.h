@@ -1,6 +1,7 @@
 /*
- * Why a probe does not work here, in words for a person, and what to type: one place for the log, for
- * `talea probes` and for `talea doctor`. Reads /proc and /sys; changes nothing. For daemon/probe alone.
+ * Why a probe does not work here, in words for a person, and what to type: one place for the log,
+ * for `talea probes` and for `talea doctor`. Reads /proc and /sys; changes nothing. For
+ * daemon/probe alone.
  */
 #ifndef PROBE_EXPLAIN_H
 #define PROBE_EXPLAIN_H
@@ -33,7 +34,8 @@ __attribute__((format(printf, 2, 3))) void explain_reason(struct explain *e, con
 __attribute__((format(printf, 2, 3))) void explain_fix(struct explain *e, const char *format, ...);
 
 /* What it asks before it says anything, for doctor.c: the effective capabilities by number; is this
- * another user namespace than the host's; is this kernel older than 6.1; the first line of a file. */
+ * another user namespace than the host's; is this kernel older than 6.1; the first line of a file.
+ */
 uint64_t explain_caps(void);
 bool explain_in_user_namespace(void);
 bool explain_kernel_is_old(struct utsname *ret_name);
@@ -50,8 +52,9 @@ void explain_failure(const struct failure *f, struct explain *ret);
 /* Has the kernel's type information this tracepoint? True where there is none to ask. */
 bool explain_has_tracepoint(const char *name);
 
-/* Up to three names like `target` that such an event could have, as "a, b or c"; "" when none is alike.
- * file: as it was found, of uprobes and USDT. Reads the whole of the kernel's types or of the file. */
+/* Up to three names like `target` that such an event could have, as "a, b or c"; "" when none is
+ * alike. file: as it was found, of uprobes and USDT. Reads the whole of the kernel's types or of
+ * the file. */
 void explain_nearest(uint32_t event, const char *file, const char *target, char *buf, size_t size);
 
 #endif

@@ -1,8 +1,7 @@
 /*
- * Opens an object whose counters were declared with talea.bpf.h: a user's own file, or one of ours
- * that is made in the same manner. Checks that it is what that header makes, and says in
- * live->reason and live->fix what is not. Owns nothing. Called by attach.c, which loads it and
- * attaches its programs.
+ * Opens an object: one of the pack, or a user's own file, whose counters were declared with
+ * talea.bpf.h. Checks that it is what that header makes, and says in live->reason and live->fix
+ * what is not. Owns nothing. Called by attach.c, which loads it and attaches its programs.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -11,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "daemon/keeper/probe/embedded.h"
 #include "daemon/keeper/probe/load.h"
 #include "daemon/keeper/probe/object.h"
 #include "names.h"
@@ -48,12 +48,10 @@ static int listen_to(enum libbpf_print_level level, const char *format, va_list 
 
 static int open_elf(struct opening *o, const void *elf, size_t bytes)
 {
-	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = probe_name(o->l->id, o->l->live));
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = o->l->spec->name);
 	libbpf_print_fn_t before = libbpf_set_print(listen_to);
 	int err = 0;
 
-	if (o->l->spec)
-		opts.object_name = o->l->spec->name;
 	complaint[0] = '\0';
 	o->l->obj = bpf_object__open_mem(elf, bytes, &opts);
 	if (!o->l->obj)
@@ -178,6 +176,20 @@ static int check_def(struct opening *o, const struct talea_counter_def *defs, si
 	return err;
 }
 
+/* One array with a cell for each key, which the counters of the type share. */
+static int take_dense(struct opening *o, const struct probe_type *type)
+{
+	struct probe_source *s = &o->l->live->sources[0];
+
+	strcpy(s->def.name, type->counters[0].name);
+	strcpy(s->def.map, "counts");
+	s->stride = type->stride;
+	s->dense_nr = type->keys_nr;
+	s->events_nr = type->events_nr ? type->events_nr : type->keys_nr;
+	o->l->live->sources_nr = 1;
+	return 0;
+}
+
 static int take_counters(struct opening *o)
 {
 	struct bpf_map *section = bpf_object__find_map_by_name(o->l->obj, TALEA_SECTION);
@@ -186,6 +198,8 @@ static int take_counters(struct opening *o)
 	size_t bytes = 0, nr;
 	int err = 0;
 
+	if (o->l->type && o->l->type->keys_nr)
+		return take_dense(o, o->l->type);
 	defs = section ? bpf_map__initial_value(section, &bytes) : NULL;
 	if (!defs || !bytes) {
 		explain_reason(o->why, "%s declares no counter", o->what);
@@ -210,28 +224,13 @@ static int take_counters(struct opening *o)
 	for (size_t i = 0; i < nr && !err; i++) {
 		err = check_def(o, defs, i);
 		live->sources[i].def = defs[i];
+		live->sources[i].stride = TALEA_SOURCE_STRIDE;
 	}
 	live->sources_nr = err ? 0 : (uint32_t)nr;
 	return err;
 }
 
 /* --- its maps --------------------------------------------------------------------------------- */
-
-struct bpf_map *object_counts_map(const struct load *l, uint32_t source)
-{
-	return bpf_object__find_map_by_name(l->obj, l->live->sources[source].def.map);
-}
-
-struct bpf_map *object_keys_map(const struct load *l, uint32_t source)
-{
-	const struct talea_counter_def *def = &l->live->sources[source].def;
-	char name[sizeof(def->map) + 2];
-
-	if (!def->keys_nr)
-		return NULL;
-	snprintf(name, sizeof(name), "%s_k", def->map);
-	return bpf_object__find_map_by_name(l->obj, name);
-}
 
 static bool is_map(const struct bpf_map *map, enum bpf_map_type type, uint32_t flags,
 		   uint32_t key_bytes)
@@ -255,9 +254,9 @@ static int check_maps(struct opening *o)
 	}
 	for (uint32_t i = 0; i < o->l->live->sources_nr; i++) {
 		struct probe_source *s = &o->l->live->sources[i];
-		struct bpf_map *keys = object_keys_map(o->l, i);
+		struct bpf_map *keys = load_keys_map(o->l, i);
 
-		if (!is_map(object_counts_map(o->l, i), BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, 4)) {
+		if (!is_map(load_counts_map(o->l, i), BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, 4)) {
 			explain_reason(o->why, "%s: map %s is not what TALEA_COUNTER makes",
 				       o->what, s->def.map);
 			explain_fix(o->why, BUILD_AGAIN);
@@ -318,10 +317,10 @@ static int check_programs(struct opening *o)
 		}
 		nr++;
 	}
-	if (nr && nr <= PROBE_PARTS_MAX)
+	if (nr && nr <= PROBE_PROGRAMS_MAX)
 		return 0;
 	explain_reason(o->why, "%s has %u programs: expected 1 to %u", o->what, nr,
-		       PROBE_PARTS_MAX);
+		       PROBE_PROGRAMS_MAX);
 	explain_fix(o->why, nr ? "make two objects of it, each with its own [probe NAME]"
 			       : "write one, SEC(\"raw_tp/EVENT\") for example, build it again");
 	return nr ? -E2BIG : -ENOENT;
@@ -349,6 +348,18 @@ static int set_constants(struct opening *o)
 	return bpf_map__set_initial_value(map, &netns, sizeof(netns));
 }
 
+/* The same event under the name that it had before. */
+static int set_old_target(struct opening *o)
+{
+	const char *old = o->l->type ? o->l->type->attach_old : NULL;
+	struct bpf_program *prog = bpf_object__next_program(o->l->obj, NULL);
+
+	if (!old || explain_has_tracepoint(o->l->failure.target) || !explain_has_tracepoint(old))
+		return 0;
+	o->l->target = old;
+	return bpf_program__set_attach_target(prog, 0, old);
+}
+
 static int open_and_check(struct opening *o, const void *elf, size_t bytes)
 {
 	int err = open_elf(o, elf, bytes);
@@ -361,19 +372,25 @@ static int open_and_check(struct opening *o, const void *elf, size_t bytes)
 		err = check_programs(o);
 	if (!err)
 		err = set_constants(o);
+	if (!err)
+		err = set_old_target(o);
 	return err;
 }
 
-int object_open(struct load *l, const void *elf, size_t bytes)
+int object_open(struct load *l)
 {
 	struct explain why = { 0 };
-	struct opening o = { .l = l, .is_ours = elf != NULL, .why = &why };
+	struct opening o = { .l = l, .is_ours = l->type != NULL, .why = &why };
+	const void *elf;
 	void *file = NULL;
+	size_t bytes;
 	int err = 0;
 
-	o.what = elf ? probe_name(l->id, l->live) : l->spec->file;
+	o.what = l->type ? l->type->name : l->spec->file;
 	l->failure.step = "open its object";
-	if (!elf) {
+	if (l->type) {
+		elf = embedded_object(l->type, &bytes);
+	} else {
 		err = object_file_read(o.what, &file, &bytes, &why);
 		elf = file;
 	}

@@ -1,10 +1,11 @@
 /*
  * The bpffs below the state folder and what is pinned in it: one folder for each probe. It owns the
- * form of these folders; what a probe is, and whether a pinned one can be gone on with, is attach.c's.
+ * form of these folders; what a probe is, and whether a pinned one can be gone on with, is
+ * attach.c's.
  *
- * A folder is made under another name, `meta` last, and then renamed: one that has no meta or still has
- * that name was left by a talead that was killed, and goes at the next start. bpffs takes no dots in
- * names: they stand there as '=', which no probe's name has.
+ * A folder is made under another name, `meta` last, and then renamed: one that has no meta or still
+ * has that name was left by a talead that was killed, and goes at the next start. bpffs takes no
+ * dots in names: they stand there as '=', which no probe's name has.
  */
 #define _GNU_SOURCE
 #include "daemon/keeper/probe/pins.h"
@@ -162,8 +163,8 @@ struct pin_path {
 };
 
 /*
- * What is in the bpffs is named by its descriptor: whoever owns a folder above it, as the worker's user
- * may the state folder, could put a link in the place of its path.
+ * What is in the bpffs is named by its descriptor: whoever owns a folder above it, as the worker's
+ * user may the state folder, could put a link in the place of its path.
  */
 static struct pin_path inside(const struct pins *pins, const char *folder)
 {
@@ -208,7 +209,7 @@ static int meta_read(const char *path, struct pin_meta *ret)
 	if (bpf_obj_get_info_by_fd(fd, &info, &bytes) || info.type != BPF_MAP_TYPE_ARRAY ||
 	    info.value_size != sizeof(*ret) || bpf_map_lookup_elem(fd, &key, ret) ||
 	    ret->magic != PIN_MAGIC || ret->version != PIN_VERSION || ret->bytes != sizeof(*ret) ||
-	    ret->progs_nr > PROBE_PARTS_MAX || ret->links_nr > PROBE_PARTS_MAX ||
+	    ret->progs_nr > PROBE_PROGRAMS_MAX || ret->links_nr > PROBE_PROGRAMS_MAX ||
 	    ret->sources_nr > PROBE_SOURCES_MAX)
 		err = -EPROTO;
 	close(fd);
@@ -261,30 +262,30 @@ static int *item_at(struct item *it, const char *what, uint32_t nr, int *fd)
 	return fd;
 }
 
-static void map_item(struct probe_live *live, unsigned int n, struct item *ret)
-{
-	struct probe_source *s;
+enum { ITEM_COUNTS, ITEM_KEYS, ITEM_LEDGER, SOURCE_ITEMS };
 
-	*ret = (struct item){ .fd = n == 0 ? &live->jump_fd : &live->map_fd };
-	strcpy(ret->name, n == 0 ? "jump" : "counts");
-	if (n < 2)
-		return;
-	n -= 2;
-	s = &live->sources[n / 3];
-	switch (n % 3) {
-	case 0:
-		ret->fd = item_at(ret, "counts", n / 3, &s->counts_fd);
-		break;
-	case 1:
-		ret->fd = item_at(ret, "keys", n / 3, &s->keys_fd);
-		break;
-	case 2:
-		ret->fd = item_at(ret, "ledger", n / 3, &s->ledger_fd);
-		break;
-	}
+static struct item source_item(struct probe_live *live, uint32_t source, unsigned int what)
+{
+	static const char *const names[SOURCE_ITEMS] = { "counts", "keys", "ledger" };
+	struct probe_source *s = &live->sources[source];
+	struct item it;
+
+	it.fd = item_at(&it, names[what], source,
+			(int *[]){ &s->counts_fd, &s->keys_fd, &s->ledger_fd }[what]);
+	return it;
 }
 
-#define MAP_ITEMS(live) (2 + 3 * (live)->sources_nr)
+enum { ITEM_LINK, ITEM_PROG, ITEM_SLOT, PROGRAM_ITEMS };
+
+static struct item program_item(struct probe_live *live, uint32_t nr, unsigned int what)
+{
+	static const char *const names[PROGRAM_ITEMS] = { "link", "prog", "slot" };
+	struct item it;
+
+	it.fd = item_at(&it, names[what], nr,
+			(int *[]){ live->link_fds, live->prog_fds, live->slot_fds }[what] + nr);
+	return it;
+}
 
 /* Keys are read into room for TALEA_KEY_BYTES, whatever lies there. */
 static int keys_check(int fd)
@@ -298,7 +299,7 @@ static int keys_check(int fd)
 	       info.value_size == sizeof(uint64_t) ? 0 : -EPROTO;
 }
 
-static int item_open(const struct pins *pins, const char *name, const struct item *it)
+static int pin_item_open(const struct pins *pins, const char *name, const struct item *it)
 {
 	struct pin_path p = path_of(pins, false, name, it->name);
 
@@ -314,75 +315,69 @@ static int item_pin(const struct pins *pins, bool is_half_made, const char *name
 	return *it->fd < 0 ? 0 : bpf_obj_pin(*it->fd, p.text);
 }
 
-static bool is_there(const struct pin_meta *m, unsigned int n)
+static int source_open_maps(const struct pins *pins, const char *name, bool has_keys,
+			    struct probe_live *live, uint32_t source)
 {
-	if (n < 2)
-		return n == 0 ? m->has_jump : m->is_dense;
-	return (n - 2) % 3 == 0 || m->sources[(n - 2) / 3].keys_nr;
+	struct item it = source_item(live, source, ITEM_COUNTS);
+	int err = pin_item_open(pins, name, &it);
+
+	if (err || !has_keys)
+		return err;
+	it = source_item(live, source, ITEM_KEYS);
+	err = pin_item_open(pins, name, &it);
+	if (!err)
+		err = keys_check(*it.fd);
+	if (err)
+		return err;
+	it = source_item(live, source, ITEM_LEDGER);
+	err = pin_item_open(pins, name, &it);
+	return err == -ENOENT ? 0 : err; /* keys that are frozen have no ledger */
 }
 
 int pin_open_maps(const struct pins *pins, const char *name, const struct pin_meta *m,
 		  struct probe_live *live)
 {
-	struct item it;
 	int err = 0;
 
 	live->sources_nr = m->sources_nr;
-	for (unsigned int n = 0; !err && n < MAP_ITEMS(live); n++) {
-		map_item(live, n, &it);
-		if (is_there(m, n))
-			err = item_open(pins, name, &it);
-		if (!err && n >= 2 && (n - 2) % 3 == 1 && *it.fd >= 0)
-			err = keys_check(*it.fd);
-		/* Keys that are frozen have no ledger. */
-		if (err == -ENOENT && n >= 2 && (n - 2) % 3 == 2)
-			err = 0;
-	}
+	for (uint32_t i = 0; !err && i < m->sources_nr; i++)
+		err = source_open_maps(pins, name, m->sources[i].keys_nr, live, i);
 	return err;
 }
 
 int pin_open_programs(const struct pins *pins, const char *name, const struct pin_meta *m,
 		      struct probe_live *live)
 {
-	struct item it;
 	int err = 0;
 
-	for (uint32_t i = 0; !err && i < m->progs_nr; i++) {
-		it.fd = item_at(&it, "prog", i, &live->prog_fds[i]);
-		err = item_open(pins, name, &it);
-	}
-	for (uint32_t i = 0; !err && i < m->links_nr; i++) {
-		it.fd = item_at(&it, "link", i, &live->link_fds[i]);
-		err = item_open(pins, name, &it);
-	}
-	for (uint32_t i = 0; !err && i < m->progs_nr; i++) {
-		it.fd = item_at(&it, "jump", i, &live->jump_fds[i]);
-		err = item_open(pins, name, &it);
-		if (err == -ENOENT) /* not every program has a stub */
-			err = 0;
-	}
+	for (unsigned int what = 0; what < PROGRAM_ITEMS; what++)
+		for (uint32_t i = 0; !err && i < (what == ITEM_LINK ? m->links_nr : m->progs_nr); i++) {
+			struct item it = program_item(live, i, what);
+
+			err = pin_item_open(pins, name, &it);
+			if (err == -ENOENT && what == ITEM_SLOT) /* not every program has one */
+				err = 0;
+		}
 	live->progs_nr = m->progs_nr;
 	live->links_nr = m->links_nr;
 	return err;
 }
 
+/* Programs first: a link that is pinned has its program beside it. */
 static int programs_pin(const struct pins *pins, bool is_half_made, const char *name,
 			struct probe_live *live)
 {
-	struct item it;
+	static const unsigned int order[] = { ITEM_PROG, ITEM_SLOT, ITEM_LINK };
 	int err = 0;
 
-	for (uint32_t i = 0; !err && i < live->progs_nr; i++) {
-		it.fd = item_at(&it, "prog", i, &live->prog_fds[i]);
-		err = item_pin(pins, is_half_made, name, &it);
-	}
-	for (uint32_t i = 0; !err && i < live->progs_nr; i++) {
-		it.fd = item_at(&it, "jump", i, &live->jump_fds[i]);
-		err = item_pin(pins, is_half_made, name, &it);
-	}
-	for (uint32_t i = 0; !err && i < live->links_nr; i++) {
-		it.fd = item_at(&it, "link", i, &live->link_fds[i]);
-		err = item_pin(pins, is_half_made, name, &it);
+	for (unsigned int n = 0; n < PROGRAM_ITEMS; n++) {
+		uint32_t nr = order[n] == ITEM_LINK ? live->links_nr : live->progs_nr;
+
+		for (uint32_t i = 0; !err && i < nr; i++) {
+			struct item it = program_item(live, i, order[n]);
+
+			err = item_pin(pins, is_half_made, name, &it);
+		}
 	}
 	return err;
 }
@@ -395,17 +390,15 @@ int pin_store_programs(const struct pins *pins, const char *name, const struct p
 int pin_open_readers(const struct pins *pins, const char *name, struct probe_live *live)
 {
 	LIBBPF_OPTS(bpf_obj_get_opts, opts, .file_flags = BPF_F_RDONLY);
-	struct item it;
 
 	for (uint32_t i = 0; i < live->sources_nr; i++) {
 		struct probe_source *s = &live->sources[i];
 		int *fds[] = { &s->keys_ro_fd, &s->ledger_ro_fd };
 
 		for (unsigned int n = 0; s->ledger_fd >= 0 && n < 2; n++) {
-			struct pin_path p;
+			struct item it = source_item(live, i, n ? ITEM_LEDGER : ITEM_KEYS);
+			struct pin_path p = path_of(pins, false, name, it.name);
 
-			item_at(&it, n ? "ledger" : "keys", i, NULL);
-			p = path_of(pins, false, name, it.name);
 			*fds[n] = bpf_obj_get_opts(p.text, &opts);
 			if (*fds[n] < 0)
 				return *fds[n];
@@ -417,8 +410,8 @@ int pin_open_readers(const struct pins *pins, const char *name, struct probe_liv
 /* --- taking away ------------------------------------------------------------------------------ */
 
 /*
- * meta goes first: a folder that loses a race against SIGKILL is half made. bpffs has links too: one
- * that stands for a folder is not followed.
+ * meta goes first: a folder that loses a race against SIGKILL is half made. bpffs has links too:
+ * one that stands for a folder is not followed.
  */
 static int folder_remove(const char *path)
 {
@@ -440,14 +433,12 @@ static int folder_remove(const char *path)
 
 int pin_drop_programs(const struct pins *pins, const char *name)
 {
-	static const char *const what[] = { "link", "prog", "jump" };
-	struct item it;
+	static struct probe_live none; /* for the names alone */
 
-	for (unsigned int i = 0; i < 3 * PROBE_PARTS_MAX; i++) {
-		struct pin_path p;
+	for (unsigned int n = 0; n < PROGRAM_ITEMS * PROBE_PROGRAMS_MAX; n++) {
+		struct item it = program_item(&none, n % PROBE_PROGRAMS_MAX, n / PROBE_PROGRAMS_MAX);
+		struct pin_path p = path_of(pins, false, name, it.name);
 
-		item_at(&it, what[i / PROBE_PARTS_MAX], i % PROBE_PARTS_MAX, NULL);
-		p = path_of(pins, false, name, it.name);
 		if (unlink(p.text) && errno != ENOENT)
 			return -errno;
 	}
@@ -528,43 +519,43 @@ out:
 /* --- storing ---------------------------------------------------------------------------------- */
 
 /* Of a probe that replaces another there is always one that is whole; the other is half made. */
-static int folder_put(const char *made, const char *wanted)
+static int folder_put(const char *made, const char *whole)
 {
-	if (!renameat2(AT_FDCWD, made, AT_FDCWD, wanted, RENAME_EXCHANGE)) {
+	if (!renameat2(AT_FDCWD, made, AT_FDCWD, whole, RENAME_EXCHANGE)) {
 		folder_remove(made);
 		return 0;
 	}
 	/* EINVAL: before Linux 5.16 the two are not exchanged at once. */
 	if (errno != ENOENT && errno != EINVAL)
 		return -errno;
-	folder_remove(wanted);
-	return rename(made, wanted) ? -errno : 0;
+	folder_remove(whole);
+	return rename(made, whole) ? -errno : 0;
 }
 
 int pin_store(const struct pins *pins, const char *name, const struct pin_meta *m,
 	      const struct probe_live *live)
 {
 	struct probe_live *l = (struct probe_live *)live;
-	struct pin_path made, wanted;
-	struct item it;
+	struct pin_path made, whole;
 	int err;
 
 	if (pins->fd < 0)
 		return -ENOTSUP;
 	made = path_of(pins, true, name, "");
-	wanted = path_of(pins, false, name, "");
+	whole = path_of(pins, false, name, "");
 	folder_remove(made.text);
 	if (mkdir(made.text, 0700))
 		return -errno;
 	err = programs_pin(pins, true, name, l);
-	for (unsigned int n = 0; !err && n < MAP_ITEMS(l); n++) {
-		map_item(l, n, &it);
+	for (unsigned int n = 0; !err && n < SOURCE_ITEMS * l->sources_nr; n++) {
+		struct item it = source_item(l, n / SOURCE_ITEMS, n % SOURCE_ITEMS);
+
 		err = item_pin(pins, true, name, &it);
 	}
 	if (!err)
 		err = meta_pin(path_of(pins, true, name, "meta").text, m);
 	if (!err)
-		err = folder_put(made.text, wanted.text);
+		err = folder_put(made.text, whole.text);
 	if (err)
 		folder_remove(made.text);
 	return err;

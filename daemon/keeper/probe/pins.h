@@ -1,7 +1,7 @@
 /*
  * What attach.c needs of pins.c beside probe.h: one pinned probe, found, opened and written. In the
- * folder of a probe lie `meta`, `jump`, `counts` (table) or countsN, keysN and ledgerN, progN, linkN,
- * and of an object jumpN.
+ * folder of a probe lie `meta`, `jump`, `counts` (table) or countsN, keysN and ledgerN, progN,
+ * linkN, and of an object jumpN.
  */
 #ifndef PROBE_PINS_H
 #define PROBE_PINS_H
@@ -9,7 +9,7 @@
 #include "daemon/keeper/probe/probe.h"
 
 #define PIN_MAGIC   0x746165616c617430ull
-#define PIN_VERSION 1u
+#define PIN_VERSION 2u
 
 /* The one entry of map `meta`. Its head keeps its place in all versions. */
 struct pin_meta {
@@ -20,20 +20,20 @@ struct pin_meta {
 	uint64_t layout_hash;  /* all that must be the same to go on with the counts */
 	uint64_t program_hash; /* of the code and its constants */
 	uint64_t since_real_ns;
-	uint32_t is_dense, has_jump;
-	uint32_t keys_nr, events_nr, stride; /* is_dense */
 	uint32_t progs_nr, links_nr, sources_nr;
+	uint32_t reserved;
 	struct {
-		uint32_t keys_nr, keys_max;
-	} sources[PROBE_SOURCES_MAX];
+		uint32_t stride, dense_nr, events_nr;
+		uint32_t keys_nr, keys_max; /* hashed keys: parts of one, and room for them */
+	} sources[PROBE_SOURCES_MAX]; /* as in struct probe_source */
 	struct probe_spec spec;
 };
 
 /* 0; -ENOENT: nothing of that name; -EPROTO: made by a talead that knew another struct pin_meta. */
 int pin_find(const struct pins *pins, const char *name, struct pin_meta *ret);
 
-/* Opens the maps and the jump table of a pinned probe into live, each of whose descriptors is -1; and
- * its programs and links. On failure live's are for the caller to close. */
+/* Opens the maps of a pinned probe into live, each of whose descriptors is -1; and its programs,
+ * slots and links. On failure live's are for the caller to close. */
 int pin_open_maps(const struct pins *pins, const char *name, const struct pin_meta *m,
 		  struct probe_live *live);
 int pin_open_programs(const struct pins *pins, const char *name, const struct pin_meta *m,

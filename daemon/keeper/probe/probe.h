@@ -4,11 +4,10 @@
  * libelf. It owns nothing after a call returns: fds belong to the struct probe_live of the caller,
  * and what is pinned to the bpffs below the state folder.
  *
- *   attach.c     one probe from wish to live: load, attach, pin
- *   adopt.c      going on with what is pinned             nearest.c   names like one that is not there
- *   table.c      the objects of the table, embedded       declared.c  what was declared in text
- *   stub.c       how an object's programs are entered
- *   object.c     a user's own object                      pins.c      the bpffs, what lies in it
+ *   attach.c     one probe: load, attach, pin             adopt.c     what is pinned already
+ *   object.c     opens an object: the pack's, a user's    declared.c  opens what was declared in text
+ *   embedded.c   the objects of the pack                  pins.c      the bpffs, and what is in it
+ *   trampoline.c how programs are entered and replaced    nearest.c   names like one that is not there
  *   explain.c    why it failed, and what to type          learn.c     names that the kernel knows
  *   elf.c        libraries, symbols, USDT notes           reap.c      keys whose owner is gone
  *   cgroups.c    a cgroup's path by id, and back          cost.c      a window of statistics
@@ -36,8 +35,9 @@ struct pins {
 void pins_open(struct pins *pins, const char *state);
 void pins_close(struct pins *pins);
 
-/* What pins_open would find, and its words where mounting fails with mount_err (0: it would not); but
- * nothing is mounted, made or removed. pins->fd is -1 with no pins->why where it would be mounted. */
+/* What pins_open would find, and its words where mounting fails with mount_err (0: it would not);
+ * but nothing is mounted, made or removed. pins->fd is -1 with no pins->why where it would be
+ * mounted. */
 void pins_look(struct pins *pins, const char *state, int mount_err);
 
 /* Ends all that is pinned and unmounts, for talead --unpin. How many probes ended, or -errno. */
@@ -60,24 +60,24 @@ int pins_remove(const struct pins *pins, const char *name);
 
 /* --- attach.c --------------------------------------------------------------------------------- */
 
-struct probe_wish {
-	uint32_t id; /* below PROBE_NR: one of the table; else spec says */
+struct probe_desired {
 	const struct probe_spec *spec;
-	uint32_t origin;
+	uint32_t origin;   /* enum probe_origin */
 	bool is_replacing; /* what is pinned in another layout ends and its counts begin again */
 };
 
 /*
- * Brings a probe to life and learns the names of its keys (probe_names.h); overwrites *ret whatever
- * it held. What is pinned in the same layout is adopted with its counts, and its program replaced
- * without a gap if ours is another; of an object ret->swapped says what was done. 0 and ATTACHED,
- * or -errno and FAILED with reason and fix; -EEXIST: another layout is pinned. Needs CAP_BPF and
- * CAP_PERFMON, nothing else; may take some 100 ms.
+ * Attaches a probe, and learns the names of its keys (probe_names.h); overwrites *ret whatever it
+ * held. What is pinned in the same layout is adopted with its counts, and its programs replaced
+ * without a gap if ours are others: ret->replaced says what was done. 0 and ATTACHED, or -errno and
+ * FAILED with reason and fix; -EEXIST: another layout is pinned. Needs CAP_BPF and CAP_PERFMON,
+ * nothing else; may take some 100 ms.
  */
-int probe_attach(const struct pins *pins, const struct probe_wish *wish, struct probe_live *ret);
+int probe_attach(const struct pins *pins, const struct probe_desired *desired,
+		 struct probe_live *ret);
 
 /* Ends it: unpins, closes. Counting stops when no other process holds it. */
-void probe_end(const struct pins *pins, uint32_t id, struct probe_live *live);
+void probe_end(const struct pins *pins, struct probe_live *live);
 
 /* Runs that the kernel skipped because a program was running on that CPU already: known loss. */
 uint64_t probe_missed(const struct probe_live *live);
@@ -88,14 +88,14 @@ uint64_t probe_missed(const struct probe_live *live);
  * Finishes what a former keeper died over (ledger.seq odd), then frees the keys whose owner has
  * been gone since the look before: call once a second. At most some milliseconds of work a call.
  */
-void probe_reap(uint32_t id, struct probe_live *live);
+void probe_reap(uint32_t place, struct probe_live *live);
 
-/* Why keys of this probe whose owner is gone are not freed, as a clause; NULL: they are, or none has
- * an owner. */
+/* Why keys of this probe whose owner is gone are not freed, as a clause; NULL: they are, or none
+ * has an owner. */
 const char *probe_reap_why_not(const struct probe_live *live);
 
-/* The path of a cgroup below the cgroup2 mount ("/" is its root). -ENOENT: it is gone; another error:
- * that is not known, as where there is no such mount (-ENODEV). And back. */
+/* The path of a cgroup below the cgroup2 mount ("/" is its root). -ENOENT: it is gone; another
+ * error: that is not known, as where there is no such mount (-ENODEV). And back. */
 int cgroup_path(uint64_t id, char *buf, size_t size);
 int cgroup_id(const char *path, uint64_t *ret_id);
 
@@ -108,8 +108,8 @@ void cost_end(int fd, const struct probe_live *probes, const struct probe_cost *
 
 /* --- doctor.c, available.c: for talead --doctor and --available, in a process of their own ------- */
 
-/* Tries each capability, program type and mount, throwing all away again; 0, or 1 when something that
- * the configuration asks for fails. */
+/* Tries each capability, program type and mount, throwing all away again; 0, or 1 when something
+ * that the configuration asks for fails. */
 struct config;
 int doctor_run(const struct config *config, FILE *out, bool is_json);
 int available_run(const char *glob, FILE *out, bool is_json);

@@ -226,10 +226,10 @@ int reap_finish(const struct probe_source *s, struct probe_ledger *l)
 
 /*
  * A key that is there with no less than was noted was not deleted: it stays, for a later look to
- * judge, because it may be of somebody new who lives. Absent, or there with less, it was, and is not
- * booked: what it held was noted, because nobody adds to a dead key. (If a new owner came to hold as
- * much before the replay, the noted sum is lost: that takes a kill in the microseconds between two
- * system calls, a number given out again, and as many events.)
+ * judge, because it may be of somebody new who lives. Absent, or there with less, it was, and is
+ * not booked: what it held was noted, because nobody adds to a dead key. (If a new owner came to
+ * hold as much before the replay, the noted sum is lost: that takes a kill in the microseconds
+ * between two system calls, a number given out again, and as many events.)
  */
 int reap_replay(const struct probe_source *s, struct probe_ledger *l)
 {
@@ -339,7 +339,7 @@ static void source_look(const struct probe_source *s, struct look *l, bool tasks
 	free(b.values);
 }
 
-void probe_reap(uint32_t id, struct probe_live *live)
+void probe_reap(uint32_t place, struct probe_live *live)
 {
 	static uint32_t turn; /* another source first each time: one may take all of a call */
 	uint64_t begin_ns = now_ns();
@@ -349,7 +349,7 @@ void probe_reap(uint32_t id, struct probe_live *live)
 	for (uint32_t nr = 0; nr < live->sources_nr; nr++) {
 		uint32_t i = (turn + nr) % live->sources_nr;
 		const struct probe_source *s = &live->sources[i];
-		struct look *look = &looks[id][i];
+		struct look *look = &looks[place][i];
 		struct bpf_map_info info = { 0 };
 		uint32_t bytes = sizeof(info);
 		struct probe_ledger l;

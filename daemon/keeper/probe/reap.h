@@ -13,7 +13,8 @@ int reap_begin(const struct probe_source *s, struct probe_ledger *l, const void 
 /* Deletes the noted key and books what it held: seq turns even. */
 int reap_finish(const struct probe_source *s, struct probe_ledger *l);
 
-/* Of a ledger that a killed keeper left odd: books what was deleted and not booked, deletes nothing. */
+/* Of a ledger that a killed keeper left odd: books what was deleted and not booked, deletes
+ * nothing. */
 int reap_replay(const struct probe_source *s, struct probe_ledger *l);
 
 #endif

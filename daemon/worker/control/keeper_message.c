@@ -73,7 +73,7 @@ static void finish_probe(struct control *c, struct request *request)
 
 	(void)c;
 	if (r->err)
-		log_line("probe %s: its maps cannot be read: %s", probe_name(r->probe, r->live),
+		log_line("probe %s: its maps cannot be read: %s", probe_name(r->live),
 			 strerror(-r->err));
 	keeper_request_free(r);
 }

@@ -8,7 +8,7 @@
 
 #include "daemon/link/log.h"
 #include "daemon/worker/control/control.h"
-#include "daemon/worker/space/view.h"
+#include "daemon/worker/space/space.h"
 #include "daemon/worker/control/query.h"
 #include "daemon/worker/kernel/key_names.h"
 #include "shm/directory.h"
@@ -35,8 +35,7 @@ static void answer_record(struct control *c, struct connection *conn, uint32_t n
 static uint32_t probe_find(const struct control *c, const char *name)
 {
 	for (uint32_t id = 0; id < PROBES_MAX; id++)
-		if ((id < PROBE_NR || c->probes[id].live.origin) &&
-		    !strcmp(probe_name(id, &c->probes[id].live), name))
+		if (!strcmp(probe_name(&c->probes[id].live), name))
 			return id;
 	return PROBES_MAX;
 }
@@ -186,7 +185,7 @@ static void suggest(const struct probe_spec *spec, const char *label, int len, c
 static int name_check_free(const struct control *c, const struct probe_spec *spec, char *why,
 			   size_t why_size)
 {
-	const struct dir_shm *d = space_view(c->spaces[0])->d;
+	const struct dir_shm *d = c->spaces[0]->d;
 	char label[TALEA_KEYS_MAX * sizeof(((struct talea_key_def *)0)->label) + TALEA_KEYS_MAX];
 	char other[400];
 	struct talea_counter_def def;

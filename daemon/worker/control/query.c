@@ -11,17 +11,16 @@
 #include "daemon/worker/space/changes.h"
 #include "daemon/worker/space/lanes.h"
 #include "daemon/worker/control/control.h"
-#include "daemon/worker/kernel/kernel_keys.h"
+#include "daemon/worker/kernel/source.h"
 #include "daemon/worker/sandbox.h"
-#include "daemon/worker/space/view.h"
 
-static uint64_t memory_bytes(const struct space_view *v)
+static uint64_t memory_bytes(const struct space *space)
 {
 	uint64_t bytes = 0;
 	struct stat st;
 
 	for (unsigned int part = 0; part < REGION_PARTS; part++)
-		if (fstat(v->fds.ro[part], &st) == 0)
+		if (fstat(space->view.fds.ro[part], &st) == 0)
 			bytes += (uint64_t)st.st_blocks * 512;
 	return bytes;
 }
@@ -54,8 +53,8 @@ static void status_fill(const struct control *c, const struct connection *conn,
 			struct wire_status *s)
 {
 	const struct worker_start *ws = c->start;
-	const struct space_view *v = space_view(conn->space);
-	const struct shards_shm *head = (const struct shards_shm *)v->s;
+	const struct space *space = conn->space;
+	const struct shards_shm *head = (const struct shards_shm *)space->s;
 
 	*s = (struct wire_status){
 		.incarnation = ws->incarnation,
@@ -68,21 +67,21 @@ static void status_fill(const struct control *c, const struct connection *conn,
 		.keeper_takeovers = ws->keeper_takeovers,
 		.clients_nr = c->connections.nr,
 		.namespaces_nr = c->spaces_nr,
-		.rows_max = shm_read32(&v->d->rows_max),
-		.promotion = shm_read32(&v->d->promotion),
+		.rows_max = shm_read32(&space->d->rows_max),
+		.promotion = shm_read32(&space->d->promotion),
 		.fallback_used = shm_count_read(&head->fallback_used) != 0,
-		.refusals = shm_count_read(&v->d->refusals),
-		.memory_bytes = memory_bytes(v),
+		.refusals = shm_count_read(&space->d->refusals),
+		.memory_bytes = memory_bytes(space),
 		.fold_cpu_permille = fold_cpu_permille(c->fold),
-		.cpus_nr = shm_read32(&v->d->cpus_nr),
+		.cpus_nr = shm_read32(&space->d->cpus_nr),
 	};
-	status_totals(v->t, s);
+	status_totals(space->t, s);
 	snprintf(s->sandbox, sizeof(s->sandbox), "%s", sandbox_text());
 	snprintf(s->version, sizeof(s->version), "%s", TALEA_VERSION);
 	snprintf(s->vector, sizeof(s->vector), "%s", lanes_vector_name());
 	snprintf(s->socket, sizeof(s->socket), "%s", ws->config.socket);
 	snprintf(s->state_folder, sizeof(s->state_folder), "%s", ws->config.state);
-	snprintf(s->name_space, sizeof(s->name_space), "%s", v->name);
+	snprintf(s->name_space, sizeof(s->name_space), "%s", space->view.name);
 }
 
 static void counters_add(struct wire_probe *p, const char *name)
@@ -92,51 +91,54 @@ static void counters_add(struct wire_probe *p, const char *name)
 	snprintf(p->counters + used, sizeof(p->counters) - used, "%s%s", used ? " " : "", name);
 }
 
-void query_live(const struct probe_live *live, struct wire_probe *p)
+/* A probe of the pack has its counters whether it is attached or not. */
+static void query_pack(const struct probe_type *type, struct wire_probe *p)
 {
-	const struct probe_spec *spec = &live->spec;
-
-	*p = (struct wire_probe){ .state = live->state };
-	snprintf(p->name, sizeof(p->name), "%s", spec->name);
-	if (spec->event == SPEC_OBJECT)
-		snprintf(p->attach, sizeof(p->attach), "object %s", spec->file);
-	else
-		snprintf(p->attach, sizeof(p->attach), "%s", spec->text);
-	for (uint32_t i = 0; i < live->sources_nr && i < PROBE_SOURCES_MAX; i++) {
-		counters_add(p, live->sources[i].def.name);
-		p->keys_max += live->sources[i].def.keys_nr ? live->sources[i].keys_max : 0;
-	}
-	if (!live->sources_nr && *spec->counter)
-		counters_add(p, spec->counter);
-}
-
-static void query_table(enum probe_id id, const struct probe_live *live, struct wire_probe *p)
-{
-	const struct probe_type *type = &probe_types[id];
-
-	*p = (struct wire_probe){ .is_default = type->is_default, .origin = WIRE_PROBE_TABLE };
-	snprintf(p->name, sizeof(p->name), "%s", type->name);
+	p->is_default = type->is_default;
+	p->origin = WIRE_PROBE_TABLE;
 	snprintf(p->attach, sizeof(p->attach), "%s", type->attach);
 	for (const struct probe_counter *one = type->counters; one->name; one++)
 		counters_add(p, one->name);
 	for (const char *const *name = type->object_counters; *name; name++)
 		counters_add(p, *name);
-	for (uint32_t i = 0; i < live->sources_nr && i < PROBE_SOURCES_MAX; i++)
-		p->keys_max += live->sources[i].keys_max;
 }
 
-void query_probe(const struct control *c, uint32_t id, struct wire_probe *p)
+static void query_spec(const struct probe_live *live, struct wire_probe *p)
 {
-	const struct probe_report *report = &c->probes[id];
-	const struct probe_live *live = &report->live;
-	struct source_look look;
+	const struct probe_spec *spec = &live->spec;
 
-	if (id < PROBE_NR)
-		query_table(id, live, p);
+	if (spec->event == SPEC_OBJECT)
+		snprintf(p->attach, sizeof(p->attach), "object %s", spec->file);
 	else
-		query_live(live, p);
-	fold_probe_statistics(c->fold, id, &look);
-	p->state = live->state;
+		snprintf(p->attach, sizeof(p->attach), "%s", spec->text);
+	for (uint32_t i = 0; i < live->sources_nr && i < PROBE_SOURCES_MAX; i++)
+		counters_add(p, live->sources[i].def.name);
+	if (!live->sources_nr && *spec->counter)
+		counters_add(p, spec->counter);
+}
+
+void query_live(const struct probe_live *live, struct wire_probe *p)
+{
+	const struct probe_type *type = pack_find(live->spec.name);
+
+	*p = (struct wire_probe){ .state = live->state };
+	snprintf(p->name, sizeof(p->name), "%s", live->spec.name);
+	if (type)
+		query_pack(type, p);
+	else
+		query_spec(live, p);
+	for (uint32_t i = 0; i < live->sources_nr && i < PROBE_SOURCES_MAX; i++)
+		p->keys_max += live->sources[i].def.keys_nr ? live->sources[i].keys_max : 0;
+}
+
+void query_probe(const struct control *c, uint32_t place, struct wire_probe *p)
+{
+	const struct probe_report *report = &c->probes[place];
+	const struct probe_live *live = &report->live;
+	struct source_statistics s;
+
+	query_live(live, p);
+	fold_probe_statistics(c->fold, place, &s);
 	p->origin = live->origin ? live->origin : p->origin;
 	p->is_pinned = live->is_pinned;
 	p->is_adopted = live->is_adopted;
@@ -145,16 +147,16 @@ void query_probe(const struct control *c, uint32_t id, struct wire_probe *p)
 	p->cost_runs = report->cost_ms ? report->cost.runs : 0;
 	p->cost_ns = report->cost_ms ? report->cost.ns : 0;
 	p->missed = report->missed;
-	p->keys_nr = (uint32_t)look.keys_nr;
-	p->events = look.kept + look.overflow + look.folded;
-	p->overflow = look.overflow;
-	p->refused = look.refused;
-	p->folded = look.folded;
-	p->freed_nr = look.freed_nr;
+	p->keys_nr = (uint32_t)s.keys_nr;
+	p->events = s.kept + s.overflow + s.folded;
+	p->overflow = s.overflow;
+	p->refused = s.refused;
+	p->folded = s.folded;
+	p->freed_nr = s.freed_nr;
 	snprintf(p->reason, sizeof(p->reason), "%s", live->reason);
 	snprintf(p->fix, sizeof(p->fix), "%s", live->fix);
 	snprintf(p->unpinned_why, sizeof(p->unpinned_why), "%s", live->unpinned_why);
-	if (look.is_conflict && !*p->reason) {
+	if (s.is_conflict && !*p->reason) {
 		snprintf(p->reason, sizeof(p->reason), "it counts, and is not shown: its counter's "
 			 "name is taken by a program, or was by a probe with other keys");
 		snprintf(p->fix, sizeof(p->fix), "give its counter another name");
@@ -167,7 +169,7 @@ static uint32_t probes_fill(const struct control *c, uint64_t from, struct wire_
 	uint32_t nr = 0;
 
 	for (uint32_t id = 0; id < PROBES_MAX && nr < WIRE_PROBES_MAX; id++) {
-		if (id >= PROBE_NR && !c->probes[id].live.origin)
+		if (!c->probes[id].live.spec.event)
 			continue;
 		if (from)
 			from--;
@@ -206,7 +208,6 @@ int query_answer(const struct control *c, const struct connection *conn, const s
 		 struct wire_answer *ret)
 {
 	struct wire_changes *changes = (struct wire_changes *)(void *)ret->records;
-	const struct totals_shm *t = space_view(conn->space)->t;
 	size_t bytes = sizeof(*ret);
 
 	*ret = (struct wire_answer){ .head = q->head, .what = q->what };
@@ -226,9 +227,9 @@ int query_answer(const struct control *c, const struct connection *conn, const s
 		bytes += ret->nr * sizeof(struct wire_client);
 		break;
 	case WIRE_CHANGES:
-		ret->nr = changes_copy(t, q->from, changes->changes, WIRE_CHANGES_MAX,
+		ret->nr = changes_copy(conn->space, q->from, changes->changes, WIRE_CHANGES_MAX,
 				       &changes->first);
-		changes->changes_nr = shm_count_read(&t->changes_nr);
+		changes->changes_nr = shm_count_read(&conn->space->t->changes_nr);
 		bytes += sizeof(*changes) + ret->nr * sizeof(changes->changes[0]);
 		break;
 	default:

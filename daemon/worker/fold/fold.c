@@ -383,9 +383,9 @@ uint32_t fold_spaces(const struct fold *f, struct space **ret)
 	return f->spaces_nr;
 }
 
-void fold_probe_statistics(const struct fold *f, uint32_t id, struct source_look *ret)
+void fold_probe_statistics(const struct fold *f, uint32_t id, struct source_statistics *ret)
 {
-	kernel_look(&f->kernel, id, ret);
+	kernel_statistics(&f->kernel, id, ret);
 }
 
 uint32_t fold_cpu_permille(const struct fold *f)
@@ -469,7 +469,7 @@ static void probes_open(struct fold *f, struct worker_start *ws)
 
 		if (err)
 			log_line("probe %s: its maps cannot be read: %s",
-				 probe_name(id, &ws->probes[id]), strerror(-err));
+				 probe_name(&ws->probes[id]), strerror(-err));
 	}
 	kernel_settle(&f->kernel);
 	kernel_configure(&f->kernel, &ws->config);

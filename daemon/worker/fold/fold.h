@@ -20,7 +20,7 @@
 struct control;
 struct fold;
 struct request;
-struct source_look;
+struct source_statistics;
 struct space;
 
 typedef void request_serve(struct fold *f, struct request *r, const struct config *config);
@@ -59,7 +59,7 @@ uint32_t fold_spaces(const struct fold *f, struct space **ret);
 uint32_t fold_cpu_permille(const struct fold *f);
 
 /* What the probe has counted so far. */
-void fold_probe_statistics(const struct fold *f, uint32_t id, struct source_look *ret);
+void fold_probe_statistics(const struct fold *f, uint32_t id, struct source_statistics *ret);
 
 /* --- for serve: on the fold thread, inside registry_read_begin -------------------------------- */
 

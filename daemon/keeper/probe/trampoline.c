@@ -1,11 +1,11 @@
 /*
- * The entries of an object's programs: what is attached is a stub of ours that goes on to the program
- * through a jump table of one place, so that a later object's program takes its place between two
- * events. Each has a table of its own: programs of different events share none. A stub is called by
- * the event of its program, and so is known again by who finds it pinned. Owns nothing. Called by
- * attach.c and adopt.c.
+ * How a probe's programs are entered: an event runs a trampoline of ours that tail-calls the
+ * program through a slot, a table of one place, so that a later program takes its place between two
+ * events. Each program has a slot of its own: programs of different events share none. A trampoline
+ * is named after the event of its program, and so is recognised when it is found pinned. Owns
+ * nothing. Called by attach.c and adopt.c.
  */
-#include "daemon/keeper/probe/stub.h"
+#include "daemon/keeper/probe/trampoline.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -21,15 +21,15 @@
 
 /* --- names ------------------------------------------------------------------------------------ */
 
-struct stub_name {
+struct trampoline_name {
 	char text[BPF_OBJ_NAME_LEN];
 };
 
 /* Of the section, and of its place among the programs of the same section. */
-static struct stub_name name_of(const struct load *l, const struct bpf_program *prog)
+static struct trampoline_name name_of(const struct load *l, const struct bpf_program *prog)
 {
 	const char *section = bpf_program__section_name(prog);
-	struct stub_name name;
+	struct trampoline_name name;
 	struct bpf_program *other;
 	uint64_t nr = 0;
 
@@ -43,7 +43,7 @@ static struct stub_name name_of(const struct load *l, const struct bpf_program *
 	return name;
 }
 
-static bool is_called(int prog_fd, const struct stub_name *name)
+static bool is_called(int prog_fd, const struct trampoline_name *name)
 {
 	struct bpf_prog_info info = { 0 };
 	uint32_t bytes = sizeof(info);
@@ -65,31 +65,36 @@ static bool asks_where_it_is(const struct bpf_program *prog)
 	return false;
 }
 
-/* A function of a module is found by its descriptor alone, which takes more rights: not done. */
-static int target_get(const struct bpf_program *prog, uint32_t *ret)
+/*
+ * What a program of type TRACING is attached to, by the number that the kernel has for it. A
+ * function of a module is found by its descriptor alone, which takes more rights: not done.
+ */
+static int target_get(const struct load *l, const struct bpf_program *prog,
+		      struct bpf_prog_load_opts *ret)
 {
-	const char *target = strchr(bpf_program__section_name(prog), '/');
+	const char *slash = strchr(bpf_program__section_name(prog), '/');
+	const char *target = l->target ? l->target : slash ? slash + 1 : NULL;
 	struct bpf_prog_info info = { 0 };
 	uint32_t bytes = sizeof(info);
 	int id;
 
-	*ret = 0;
 	if (bpf_program__type(prog) != BPF_PROG_TYPE_TRACING)
 		return 0;
 	if (!target || bpf_obj_get_info_by_fd(bpf_program__fd(prog), &info, &bytes))
 		return -ENOTSUP;
-	id = libbpf_find_vmlinux_btf_id(target + 1, bpf_program__expected_attach_type(prog));
+	id = libbpf_find_vmlinux_btf_id(target, bpf_program__expected_attach_type(prog));
 	if (id <= 0 || (uint32_t)id != info.attach_btf_id)
 		return -ENOTSUP;
-	*ret = info.attach_btf_id;
+	ret->attach_btf_id = info.attach_btf_id;
 	return 0;
 }
 
-static int stub_load(const struct bpf_program *prog, const struct stub_name *name, int jump_fd)
+static int trampoline_load(const struct load *l, const struct bpf_program *prog,
+			   const struct trampoline_name *name, int slot_fd)
 {
 	const struct bpf_insn insns[] = {
 		{ .code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = BPF_REG_2,
-		  .src_reg = BPF_PSEUDO_MAP_FD, .imm = jump_fd },
+		  .src_reg = BPF_PSEUDO_MAP_FD, .imm = slot_fd },
 		{ 0 },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3, .imm = 0 },
 		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_tail_call },
@@ -99,7 +104,7 @@ static int stub_load(const struct bpf_program *prog, const struct stub_name *nam
 	LIBBPF_OPTS(bpf_prog_load_opts, opts,
 		    .expected_attach_type = bpf_program__expected_attach_type(prog),
 		    .prog_flags = bpf_program__flags(prog));
-	int err = target_get(prog, &opts.attach_btf_id), fd;
+	int err = target_get(l, prog, &opts), fd;
 
 	if (err)
 		return err;
@@ -108,88 +113,89 @@ static int stub_load(const struct bpf_program *prog, const struct stub_name *nam
 	return fd < 0 ? -errno : fd;
 }
 
-static int jump_set(int jump_fd, int prog_fd)
+static int slot_set(int slot_fd, int prog_fd)
 {
 	uint32_t key = 0;
 
-	return bpf_map_update_elem(jump_fd, &key, &prog_fd, BPF_ANY);
+	return bpf_map_update_elem(slot_fd, &key, &prog_fd, BPF_ANY);
 }
 
-int stub_make(const struct load *l, const struct bpf_program *prog, int *ret_stub_fd,
-	      int *ret_jump_fd)
+int trampoline_make(const struct load *l, const struct bpf_program *prog, int *ret_fd,
+	      int *ret_slot_fd)
 {
-	struct stub_name name = name_of(l, prog);
+	struct trampoline_name name = name_of(l, prog);
 	uint32_t key = 0;
-	int jump, stub, err;
+	int slot, fd, err;
 
 	if (asks_where_it_is(prog))
 		return -ENOTSUP;
-	jump = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "talea_jump", sizeof(uint32_t),
+	slot = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "talea_slot", sizeof(uint32_t),
 			      sizeof(uint32_t), 1, NULL);
-	if (jump < 0)
-		return jump;
-	stub = stub_load(prog, &name, jump);
-	err = stub < 0 ? stub : jump_set(jump, bpf_program__fd(prog));
-	/* That it fits is known now; it is entered when stubs_set says so. */
+	if (slot < 0)
+		return slot;
+	fd = trampoline_load(l, prog, &name, slot);
+	err = fd < 0 ? fd : slot_set(slot, bpf_program__fd(prog));
+	/* It fits; trampolines_begin lets events reach it. */
 	if (!err)
-		err = bpf_map_delete_elem(jump, &key);
+		err = bpf_map_delete_elem(slot, &key);
 	if (err) {
-		if (stub >= 0)
-			close(stub);
-		close(jump);
+		if (fd >= 0)
+			close(fd);
+		close(slot);
 		return err;
 	}
-	*ret_stub_fd = stub;
-	*ret_jump_fd = jump;
+	*ret_fd = fd;
+	*ret_slot_fd = slot;
 	return 0;
 }
 
-/* --- going on --------------------------------------------------------------------------------- */
+/* --- beginning, replacing
+ * --------------------------------------------------------------------------------- */
 
-int stubs_set(const struct load *l)
+int trampolines_begin(const struct load *l)
 {
 	struct bpf_program *prog;
 	uint32_t i = 0;
 	int err = 0;
 
 	bpf_object__for_each_program(prog, l->obj) {
-		if (!err && l->live->jump_fds[i] >= 0)
-			err = jump_set(l->live->jump_fds[i], bpf_program__fd(prog));
+		if (!err && l->live->slot_fds[i] >= 0)
+			err = slot_set(l->live->slot_fds[i], bpf_program__fd(prog));
 		i++;
 	}
 	return err;
 }
 
-/* Place of the stub of this program among the pinned ones, or -ENOENT. */
+/* The place of this program's trampoline among the pinned ones, or -ENOENT. */
 static int place_of(const struct load *l, const struct bpf_program *prog)
 {
-	struct stub_name name = name_of(l, prog);
+	struct trampoline_name name = name_of(l, prog);
 
 	for (uint32_t i = 0; i < l->live->progs_nr; i++)
-		if (l->live->jump_fds[i] >= 0 && is_called(l->live->prog_fds[i], &name))
+		if (l->live->slot_fds[i] >= 0 && is_called(l->live->prog_fds[i], &name))
 			return (int)i;
 	return -ENOENT;
 }
 
-int stubs_swap(const struct load *l)
+int trampolines_replace(const struct load *l)
 {
-	int place[PROBE_PARTS_MAX], err = 0;
+	int place[PROBE_PROGRAMS_MAX], err = 0;
 	struct bpf_program *prog;
 	uint32_t nr = 0;
 
 	bpf_object__for_each_program(prog, l->obj) {
-		if (nr == PROBE_PARTS_MAX)
+		if (nr == PROBE_PROGRAMS_MAX)
 			return -E2BIG;
 		place[nr] = place_of(l, prog);
 		if (place[nr++] < 0)
 			return -ENOENT;
 	}
-	if (nr != l->live->progs_nr || nr != l->live->links_nr)
+	if (nr != l->live->progs_nr)
 		return -ENOENT;
 	nr = 0;
 	bpf_object__for_each_program(prog, l->obj) {
 		if (!err)
-			err = jump_set(l->live->jump_fds[place[nr]], bpf_program__fd(prog));
+			err = slot_set(l->live->slot_fds[place[nr]], bpf_program__fd(prog));
 		nr++;
 	}
 	return err;

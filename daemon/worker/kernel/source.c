@@ -1,46 +1,39 @@
-/* See kernel_keys.h. */
+/* See source.h. */
 #define _GNU_SOURCE
-#include "daemon/worker/kernel/kernel_keys.h"
+#include "daemon/worker/kernel/source.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/link/log.h"
 #include "daemon/worker/space/register.h"
 #include "daemon/worker/space/remove.h"
+#include "daemon/worker/kernel/key_table.h"
 #include "daemon/worker/kernel/maps.h"
+#include "shm/base/clock.h"
 
-#define SECOND_NS 1000000000ull
 #define TRIES	  3u /* to find the ledger the same before and after */
 /* A map that takes longer than this to read, as CPU time, is not read again before that much times
  * SLOW_PART has passed: all other counters are folded by the same thread. */
 #define SLOW_NS	      4000000u
 #define SLOW_PART     16u
-#define TAKEN_WAIT_NS (4 * SECOND_NS) /* until the key that had a cgroup's path is freed */
+#define TAKEN_WAIT_NS (4 * NS_PER_S) /* until the key that had a cgroup's path is freed */
 #define FELL_MAX      100u /* passes in a row that are less than the one before */
-#define ORDER_FIRST   8u
-
-/* What is known of a key. */
-struct key {
-	uint32_t slot; /* SHM_SLOT_NONE: it has no member yet */
-	uint32_t pass; /* seen last in */
-	uint64_t sum;
-	uint64_t first_ns;
-};
 
 struct source {
 	struct parts *parts;
 	struct key_names *names;
 	struct talea_counter_def def;
-	uint32_t key_bytes;
+	uint32_t key_bytes; /* 0: it has no hashed keys */
 	uint32_t cpus_nr;
 	uint64_t life;
+	struct dense *dense; /* the counters of its dense keys; NULL: def is its one counter */
 
-	const uint64_t *counts; /* [cpu][TALEA_SOURCE_STRIDE] */
+	const uint64_t *counts; /* [cpu][stride] */
+	uint32_t stride;
 	size_t counts_bytes;
 	int keys_fd, ledger_fd;
 
@@ -54,34 +47,17 @@ struct source {
 	struct map_pass pass;
 	struct probe_ledger ledger;
 	uint32_t pass_nr;
-	struct key *keys;
-	unsigned char *bytes; /* of the keys */
-	uint32_t keys_nr, keys_max;
-	uint32_t *index; /* open addressing: key + 1, 0 is empty */
-	uint32_t order;
+	struct key_table table;
 
 	uint64_t total;	  /* of the last pass that was taken */
 	uint64_t lost;	  /* what somebody else than the keeper deleted: in `removed` */
 	uint32_t fell_nr; /* passes since that were less */
 	uint64_t next_ns; /* not to be read before */
 
-	struct source_look look;
+	struct source_statistics statistics;
 };
 
 static struct log_limit read_limit, lost_limit;
-
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t now_ns(void)
-{
-	return clock_ns(CLOCK_MONOTONIC);
-}
 
 static const char *what(int err)
 {
@@ -137,7 +113,7 @@ static int source_register(struct source *s)
 
 	if (!err && s->parts->is_live[slot])
 		err = -EEXIST; /* another probe counts in it */
-	shm_count_set(&s->look.is_conflict, err == -EEXIST);
+	shm_count_set(&s->statistics.is_conflict, err == -EEXIST);
 	if (err) {
 		if (err != s->register_err)
 			log_line("counter %s of a probe: %s", s->def.name, what(err));
@@ -157,75 +133,6 @@ static int source_register(struct source *s)
 	if (s->is_begun && def_is_freed(&s->def))
 		members_remove(s);
 	return 0;
-}
-
-/* --- keys ------------------------------------------------------------------------------------- */
-
-static unsigned char *bytes_of(const struct source *s, uint32_t key)
-{
-	return s->bytes + (size_t)key * s->key_bytes;
-}
-
-static void key_index(struct source *s, uint32_t key)
-{
-	uint64_t mask = (1ull << s->order) - 1, i = XXH3_64bits(bytes_of(s, key), s->key_bytes);
-
-	while (s->index[i & mask])
-		i++;
-	s->index[i & mask] = key + 1;
-}
-
-static int keys_index(struct source *s, uint32_t order)
-{
-	uint32_t *index = calloc(1ull << order, sizeof(*index));
-
-	if (!index)
-		return -ENOMEM;
-	free(s->index);
-	s->index = index;
-	s->order = order;
-	for (uint32_t key = 0; key < s->keys_nr; key++)
-		key_index(s, key);
-	return 0;
-}
-
-static struct key *key_find(struct source *s, const unsigned char *bytes)
-{
-	uint64_t mask = (1ull << s->order) - 1, i = XXH3_64bits(bytes, s->key_bytes);
-
-	for (; s->index[i & mask]; i++) {
-		uint32_t key = s->index[i & mask] - 1;
-
-		if (!memcmp(bytes_of(s, key), bytes, s->key_bytes))
-			return &s->keys[key];
-	}
-	return NULL;
-}
-
-static int keys_grow(struct source *s)
-{
-	uint32_t max = 2 * s->keys_max;
-	void *more = realloc(s->keys, max * sizeof(*s->keys));
-
-	if (!more)
-		return -ENOMEM;
-	s->keys = more;
-	more = realloc(s->bytes, (size_t)max * s->key_bytes);
-	if (!more)
-		return -ENOMEM;
-	s->bytes = more;
-	s->keys_max = max;
-	return keys_index(s, s->order + 1);
-}
-
-static struct key *key_add(struct source *s, const unsigned char *bytes)
-{
-	if (s->keys_nr == s->keys_max && keys_grow(s))
-		return NULL;
-	s->keys[s->keys_nr] = (struct key){ .first_ns = now_ns() };
-	memcpy(bytes_of(s, s->keys_nr), bytes, s->key_bytes);
-	key_index(s, s->keys_nr);
-	return &s->keys[s->keys_nr++];
 }
 
 /* --- members ---------------------------------------------------------------------------------- */
@@ -248,7 +155,7 @@ static int member_slot(struct source *s, const char *name, uint32_t len, uint32_
 static int key_member(struct source *s, uint32_t key, bool with_ids, uint32_t *ret_slot)
 {
 	char name[SHM_NAME_MAX];
-	int len = key_names_member(s->names, &s->def, bytes_of(s, key), with_ids, name,
+	int len = key_names_member(s->names, &s->def, key_table_bytes(&s->table, key), with_ids, name,
 				   sizeof(name));
 	int err = len < 0 ? len : member_slot(s, name, (uint32_t)len, ret_slot);
 
@@ -261,12 +168,12 @@ static int key_member(struct source *s, uint32_t key, bool with_ids, uint32_t *r
  */
 static int key_name(struct source *s, uint32_t key)
 {
-	struct key *k = &s->keys[key];
+	struct key_entry *k = &s->table.keys[key];
 	uint32_t slot;
 	int err = key_member(s, key, false, &slot);
 
 	if (err == -ENAMETOOLONG ||
-	    (err == -EAGAIN && (s->is_ending || now_ns() - k->first_ns > TAKEN_WAIT_NS)))
+	    (err == -EAGAIN && (s->is_ending || mono_ns() - k->first_ns > TAKEN_WAIT_NS)))
 		err = key_member(s, key, true, &slot);
 	if (err)
 		return err;
@@ -285,12 +192,12 @@ static void member_leave(struct source *s, uint32_t slot)
 
 /* --- a pass ----------------------------------------------------------------------------------- */
 
-static uint64_t dense(const struct source *s, uint32_t at)
+static uint64_t cell_sum(const struct source *s, uint32_t at)
 {
 	uint64_t sum = 0;
 
 	for (uint32_t cpu = 0; cpu < s->cpus_nr; cpu++)
-		sum += shm_count_read(&s->counts[cpu * TALEA_SOURCE_STRIDE + at]);
+		sum += shm_count_read(&s->counts[cpu * s->stride + at]);
 	return sum;
 }
 
@@ -348,17 +255,17 @@ static uint32_t pass_match(struct source *s)
 	s->pass_nr++;
 	for (uint32_t i = 0; i < s->pass.nr; i++) {
 		const unsigned char *bytes = s->pass.keys + (size_t)i * s->key_bytes;
-		struct key *k = key_find(s, bytes);
+		struct key_entry *k = key_table_find(&s->table, bytes);
 
 		if (!k)
-			k = key_add(s, bytes);
+			k = key_table_add(&s->table, bytes, mono_ns());
 		if (!k) {
 			nameless++; /* no memory: the next pass tries again, nothing is lost */
 			continue;
 		}
 		k->pass = s->pass_nr;
 		k->sum = s->pass.sums[i];
-		if (k->slot == SHM_SLOT_NONE && key_name(s, (uint32_t)(k - s->keys)))
+		if (k->slot == SHM_SLOT_NONE && key_name(s, (uint32_t)(k - s->table.keys)))
 			nameless++;
 	}
 	return nameless;
@@ -369,8 +276,8 @@ static void keys_apply(struct source *s)
 {
 	uint32_t kept = 0;
 
-	for (uint32_t key = 0; key < s->keys_nr; key++) {
-		struct key *k = &s->keys[key];
+	for (uint32_t key = 0; key < s->table.nr; key++) {
+		struct key_entry *k = &s->table.keys[key];
 		bool is_there = k->pass == s->pass_nr;
 
 		if (k->slot == SHM_SLOT_NONE) {
@@ -387,18 +294,9 @@ static void keys_apply(struct source *s)
 		} else {
 			parts_move(s->parts, k->slot, k->sum);
 		}
-		if (kept != key) {
-			s->keys[kept] = *k;
-			memcpy(bytes_of(s, kept), bytes_of(s, key), s->key_bytes);
-		}
-		kept++;
+		key_table_move(&s->table, key, kept++);
 	}
-	if (kept == s->keys_nr)
-		return;
-	s->keys_nr = kept;
-	memset(s->index, 0, (sizeof(*s->index) << s->order));
-	for (uint32_t key = 0; key < kept; key++)
-		key_index(s, key);
+	key_table_cut(&s->table, kept);
 }
 
 /* Members that a former worker published and that have no key any more. */
@@ -417,14 +315,14 @@ static void held_leave(struct source *s)
 	parts_held_drop(s->parts, s->slot);
 }
 
-static void look_set(struct source *s, uint64_t overflow, uint64_t kept)
+static void statistics_set(struct source *s, uint64_t overflow, uint64_t kept)
 {
-	struct source_look *l = &s->look;
+	struct source_statistics *l = &s->statistics;
 
-	shm_count_set(&l->keys_nr, s->key_bytes ? s->keys_nr : 1);
+	shm_count_set(&l->keys_nr, s->key_bytes ? s->table.nr : 1);
 	shm_count_set(&l->kept, kept);
 	shm_count_set(&l->overflow, overflow);
-	shm_count_set(&l->refused, s->key_bytes ? dense(s, TALEA_SOURCE_REFUSED) : 0);
+	shm_count_set(&l->refused, s->key_bytes ? cell_sum(s, TALEA_SOURCE_REFUSED) : 0);
 	shm_count_set(&l->folded, s->ledger.folded + s->lost);
 	shm_count_set(&l->freed_nr, s->ledger.freed_nr);
 }
@@ -437,7 +335,7 @@ static int pass_take(struct source *s)
 
 	if (err)
 		return err;
-	overflow = dense(s, TALEA_SOURCE_TOTAL);
+	overflow = cell_sum(s, TALEA_SOURCE_TOTAL);
 	err = pass_check(s, overflow);
 	if (err)
 		return err;
@@ -452,7 +350,7 @@ static int pass_take(struct source *s)
 	parts_set(s->parts, s->other, overflow);
 	parts_set(s->parts, s->removed, s->ledger.folded + s->lost);
 	s->is_begun = true;
-	look_set(s, overflow, s->total - overflow - s->ledger.folded - s->lost);
+	statistics_set(s, overflow, s->total - overflow - s->ledger.folded - s->lost);
 	return 0;
 }
 
@@ -461,23 +359,28 @@ void source_fold(struct source *s, bool is_due)
 	uint64_t cpu_ns, total;
 	int err;
 
+	if (s->dense) {
+		total = dense_fold(s->dense, (const char *)s->counts, s->cpus_nr);
+		shm_count_set(&s->statistics.kept, total);
+		return;
+	}
 	if (s->slot == SHM_SLOT_NONE && source_register(s))
 		return;
 	if (!s->key_bytes) {
-		total = dense(s, TALEA_SOURCE_TOTAL);
+		total = cell_sum(s, TALEA_SOURCE_TOTAL);
 		parts_set(s->parts, s->slot, total);
-		look_set(s, 0, total);
+		statistics_set(s, 0, total);
 		return;
 	}
-	if (s->next_ns && !is_due && !s->is_ending && now_ns() < s->next_ns)
+	if (s->next_ns && !is_due && !s->is_ending && mono_ns() < s->next_ns)
 		return;
-	cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	cpu_ns = clock_read_ns(CLOCK_THREAD_CPUTIME_ID);
 	err = pass_take(s);
 	if (err && err != -EAGAIN)
 		log_limited(&read_limit, "counter %s: its keys cannot be read: %s", s->def.name,
 			    strerror(-err));
-	cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns;
-	s->next_ns = cpu_ns > SLOW_NS ? now_ns() + SLOW_PART * cpu_ns : 0;
+	cpu_ns = clock_read_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns;
+	s->next_ns = cpu_ns > SLOW_NS ? mono_ns() + SLOW_PART * cpu_ns : 0;
 }
 
 /* --- its life --------------------------------------------------------------------------------- */
@@ -487,7 +390,7 @@ static int counts_map(struct source *s, int fd)
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	void *map;
 
-	s->counts_bytes = (size_t)s->cpus_nr * TALEA_SOURCE_STRIDE * sizeof(uint64_t);
+	s->counts_bytes = (size_t)s->cpus_nr * s->stride * sizeof(uint64_t);
 	s->counts_bytes = (s->counts_bytes + page - 1) / page * page;
 	map = mmap(NULL, s->counts_bytes, PROT_READ, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
@@ -501,16 +404,20 @@ static int keys_init(struct source *s)
 	s->key_bytes = counter_key_bytes(&s->def);
 	if (!s->key_bytes)
 		return 0;
-	s->keys_max = 1u << (ORDER_FIRST - 1);
-	s->keys = malloc(s->keys_max * sizeof(*s->keys));
-	s->bytes = malloc((size_t)s->keys_max * s->key_bytes);
-	if (!s->keys || !s->bytes)
-		return -ENOMEM;
-	return keys_index(s, ORDER_FIRST) || map_pass_init(&s->pass, s->key_bytes) ? -ENOMEM : 0;
+	return key_table_init(&s->table, s->key_bytes) || map_pass_init(&s->pass, s->key_bytes)
+		? -ENOMEM : 0;
+}
+
+static void source_begin(struct source *s)
+{
+	if (s->dense)
+		dense_begin(s->dense, s->life);
+	else
+		source_register(s); /* or with the first fold that can */
 }
 
 int source_open(struct source **ret, struct parts *parts, struct key_names *names,
-		struct probe_source *from, uint32_t cpus_nr, uint64_t life)
+		struct dense *dense, struct probe_source *from, uint32_t cpus_nr, uint64_t life)
 {
 	struct source *s = calloc(1, sizeof(*s));
 	int err = -ENOMEM;
@@ -518,8 +425,8 @@ int source_open(struct source **ret, struct parts *parts, struct key_names *name
 	if (s) {
 		*s = (struct source){
 			.parts = parts, .names = names, .def = from->def, .cpus_nr = cpus_nr,
-			.life = life, .slot = SHM_SLOT_NONE, .keys_fd = from->keys_fd,
-			.ledger_fd = from->ledger_fd,
+			.life = life, .dense = dense, .stride = from->stride, .slot = SHM_SLOT_NONE,
+			.keys_fd = from->keys_fd, .ledger_fd = from->ledger_fd,
 		};
 		err = counts_map(s, from->counts_fd);
 		if (!err)
@@ -527,7 +434,7 @@ int source_open(struct source **ret, struct parts *parts, struct key_names *name
 		if (err) {
 			source_close(s);
 		} else {
-			source_register(s); /* or with the first fold that can */
+			source_begin(s);
 			*ret = s;
 		}
 	} else {
@@ -548,15 +455,13 @@ void source_close(struct source *s)
 	if (s->ledger_fd >= 0)
 		close(s->ledger_fd);
 	map_pass_fini(&s->pass);
-	free(s->keys);
-	free(s->bytes);
-	free(s->index);
+	key_table_fini(&s->table);
 	free(s);
 }
 
 bool source_ends(struct source *s)
 {
-	bool is_more = !s->is_ending || s->nameless_nr;
+	bool is_more = !s->dense && (!s->is_ending || s->nameless_nr);
 
 	s->is_ending = true;
 	return is_more;
@@ -571,10 +476,14 @@ static void slot_end(struct source *s, uint32_t slot)
 
 void source_end(struct source *s)
 {
+	if (s->dense) {
+		dense_fold(s->dense, (const char *)s->counts, s->cpus_nr);
+		dense_end(s->dense);
+	}
 	if (s->slot != SHM_SLOT_NONE) {
-		for (uint32_t key = 0; key < s->keys_nr; key++)
-			if (s->keys[key].slot != SHM_SLOT_NONE)
-				slot_end(s, s->keys[key].slot);
+		for (uint32_t key = 0; key < s->table.nr; key++)
+			if (s->table.keys[key].slot != SHM_SLOT_NONE)
+				slot_end(s, s->table.keys[key].slot);
 		for (uint32_t i = 0; i < s->parts->held_nr; i++)
 			if (s->parts->held[i].owner == s->slot)
 				slot_end(s, s->parts->held[i].slot);
@@ -588,13 +497,13 @@ void source_end(struct source *s)
 	source_close(s);
 }
 
-void source_look(const struct source *s, struct source_look *ret)
+void source_statistics(const struct source *s, struct source_statistics *ret)
 {
-	ret->keys_nr += shm_count_read(&s->look.keys_nr);
-	ret->kept += shm_count_read(&s->look.kept);
-	ret->overflow += shm_count_read(&s->look.overflow);
-	ret->refused += shm_count_read(&s->look.refused);
-	ret->folded += shm_count_read(&s->look.folded);
-	ret->freed_nr += shm_count_read(&s->look.freed_nr);
-	ret->is_conflict |= shm_count_read(&s->look.is_conflict);
+	ret->keys_nr += shm_count_read(&s->statistics.keys_nr);
+	ret->kept += shm_count_read(&s->statistics.kept);
+	ret->overflow += shm_count_read(&s->statistics.overflow);
+	ret->refused += shm_count_read(&s->statistics.refused);
+	ret->folded += shm_count_read(&s->statistics.folded);
+	ret->freed_nr += shm_count_read(&s->statistics.freed_nr);
+	ret->is_conflict |= shm_count_read(&s->statistics.is_conflict);
 }
