@@ -28,22 +28,22 @@ const char *talea_strerror(const struct talea *t, int err)
 	case 0:
 		return "no error";
 	case ECONNREFUSED:
-		return "no talead answers; start it with `talead`, or set TALEA_SOCKET";
+		return "no talead answers. fix: start talead, or set TALEA_SOCKET";
 	case ENOTCONN:
-		return "not attached to a talead yet; start it with `talead`, then call talea_status()";
+		return "not attached to a talead yet. fix: start talead, then call talea_status()";
 	case ETIMEDOUT:
-		return "talead did not answer in time; see `talea status`";
+		return "talead did not answer in time. see: talea status";
 	case EOPNOTSUPP:
 		return "this version of talea does not have that yet";
 	case ESTALE:
-		return "the newest total is older than asked for; see `talea status`";
+		return "the newest total is older than max_age_ns. see: talea status";
 	case EEXIST:
 		return "the name is registered with another type or help text";
 	case EDQUOT:
-		return "over quota: adds count in the overflow counter; raise counters-max or "
+		return "over quota: adds count in the overflow counter. fix: raise counters-max or "
 		       "labels-max";
 	case ENOENT:
-		return "there is no such counter; `talea list` shows what there is";
+		return "there is no such counter. see: talea list";
 	case EINVAL:
 		return "an argument is not valid: a NULL, a size of 0, or a name that breaks the rules";
 	default:
@@ -78,7 +78,7 @@ static int first_poll(struct talea *t, struct talea_status *ret)
 	int err = lock_conn(deadline);
 
 	if (err)
-		return fail(t, err, "another thread waits for talead; see `talea status`");
+		return fail(t, err, "another thread waits for talead. see: talea status");
 	err = attach_poll(t->attach, deadline, t->text);
 	if (ret) {
 		ret->connected = t->attach->fd >= 0;
@@ -121,7 +121,8 @@ int talea_open(struct talea **ret, const struct talea_options *opt)
 	if (!err && (o.flags & TALEA_HELPER_THREAD)) {
 		err = helper_start(t);
 		if (err)
-			fail(t, err, "the helper thread cannot be made; poll talea_status() instead");
+			fail(t, err, "the helper thread cannot be made. fix: poll talea_status() "
+				     "instead");
 	}
 	*ret = t;
 	return err;

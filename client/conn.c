@@ -105,14 +105,14 @@ static int map_region(const struct wire_welcome *w, const int *fds, struct regio
 	for (int i = 0; i < REGION_PARTS && !err; i++) {
 		err = region_check(fds[i], i, &why);
 		if (err)
-			text_set(text, "the daemon's memory is refused: %s; upgrade libtalea and "
-				 "talead together", why);
+			text_set(text, "the daemon's memory is refused: %s. fix: install libtalea and "
+				 "talead of one version", why);
 	}
 	for (int i = 0; i < REGION_PARTS && !err; i++) {
 		err = region_map(fds[i], i, i == REGION_S && w->access == WIRE_WRITE, &at[i]);
 		if (err)
-			text_set(text, "the shared memory cannot be mapped: %s; it needs 7 GiB of "
-				 "address space (not memory): raise `ulimit -v`, or `ulimit -l` "
+			text_set(text, "the shared memory cannot be mapped: %s. It needs 7 GiB of "
+				 "address space (not memory). fix: raise `ulimit -v`, or `ulimit -l` "
 				 "under mlockall",
 				 strerror(-err));
 	}
@@ -142,8 +142,8 @@ static int welcomed(struct attach *a, const void *msg, const int *fds, unsigned 
 		return e->err < 0 ? e->err : -EPROTO;
 	}
 	if (w->abi != SHM_ABI || w->fingerprint != shm_fingerprint()) {
-		text_set(text, "talead has ABI %u and another memory layout, this library has ABI %u; "
-			 "upgrade libtalea and talead together", w->abi, SHM_ABI);
+		text_set(text, "talead has ABI %u and another memory layout, this library has ABI %u. "
+			 "fix: install libtalea and talead of one version", w->abi, SHM_ABI);
 		return -EPROTONOSUPPORT;
 	}
 	a->incarnation = w->incarnation;
@@ -153,7 +153,7 @@ static int welcomed(struct attach *a, const void *msg, const int *fds, unsigned 
 		return 0;
 	if (fds_nr == REGION_PARTS)
 		return map_region(w, fds, ret_region, text);
-	text_set(text, "talead sent no memory; upgrade libtalea and talead together");
+	text_set(text, "talead sent no memory. fix: install libtalea and talead of one version");
 	return -EPROTO;
 }
 
@@ -220,13 +220,13 @@ static int connect_socket(struct attach *a, char *text)
 
 		close(fd);
 		if (err == -ENOENT || err == -ECONNREFUSED) {
-			text_set(text, "no talead answers on %s; start it with `talead`, or set "
-				 "TALEA_SOCKET",
-				 a->socket);
+			text_set(text, "no talead answers on %s. fix: start talead, or set "
+				 "TALEA_SOCKET", a->socket);
 			return -ECONNREFUSED;
 		}
 		text_set(text, "cannot connect to %s: %s%s", a->socket, strerror(-err),
-			 err == -EACCES ? "; ask for access to its folder, or set TALEA_SOCKET" : "");
+			 err == -EACCES ? ". fix: ask for access to its folder, or set "
+					  "TALEA_SOCKET" : "");
 		return err;
 	}
 	a->fd = fd;
@@ -264,10 +264,11 @@ int conn_open(struct attach *a, uint64_t deadline_ns, struct region **ret_region
 	if (err == -EAGAIN)
 		err = -ETIMEDOUT;
 	if (err == -ETIMEDOUT)
-		text_set(text, "talead on %s did not answer in time; is it stopped? see `talea status`",
+		text_set(text, "talead on %s did not answer in time: it may be stopped. see: "
+			 "talea status",
 			 a->socket);
 	else if (err == -ECONNRESET)
-		text_set(text, "talead on %s ended the connection; its log says why", a->socket);
+		text_set(text, "talead on %s ended the connection. see: its log", a->socket);
 	free(buf);
 	return err;
 }
@@ -314,11 +315,11 @@ int conn_register(struct attach *a, struct wire_register *msg, struct wire_regis
 			err = await(a, msg->head.number, reply, deadline_ns, &region, &resumed, text);
 	}
 	if (err == -ETIMEDOUT) {
-		text_set(text, "talead did not answer in time; what was declared counts privately and "
+		text_set(text, "talead did not answer in time: what was declared counts privately and "
 			 "is carried over later");
 	} else if (err || region) {
 		conn_close(a);
-		text_set(text, "talead ended the connection; what was declared counts privately and "
+		text_set(text, "talead ended the connection: what was declared counts privately and "
 			 "is carried over later");
 		return err ? err : -ECONNRESET;
 	}

@@ -27,7 +27,7 @@ static int attach_begin(struct talea *t, uint64_t deadline_ns, bool *ret_locked)
 
 	*ret_locked = err == 0;
 	if (err)
-		return fail(t, err, "another thread waits for talead; what was declared counts "
+		return fail(t, err, "another thread waits for talead: what was declared counts "
 			    "privately and is carried over later");
 	return attach_poll(t->attach, deadline_ns, t->text);
 }

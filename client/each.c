@@ -402,7 +402,8 @@ int talea_each(struct talea *t, const char *glob, enum talea_how how,
 			goto out_drop; /* the visitor's own */
 	}
 	if (err)
-		fail(t, err, err == -EAGAIN ? "the totals changed while they were read; try again" :
+		fail(t, err, err == -EAGAIN ? "the totals changed while they were read. fix: try "
+					      "again" :
 					      talea_strerror(NULL, err));
 
 out_drop:

@@ -318,7 +318,8 @@ int talea_read_name(struct talea *t, const char *name_with_labels, enum talea_ho
 	if (!r)
 		return fail(t, -ENOTCONN, talea_strerror(NULL, -ENOTCONN));
 	if (name_normalise(name_with_labels, name, sizeof(name)) < 0)
-		return fail(t, -EINVAL, "the name does not parse: write name or name{label=\"value\"}");
+		return fail(t, -EINVAL, "the name does not parse. fix: write name or "
+			    "name{label=\"value\"}");
 	err = read_named(r, name, how, max_age_ns, &n);
 	if (err == -ENOENT) /* removed and made again meanwhile? */
 		err = read_named(r, name, how, max_age_ns, &n);
@@ -352,8 +353,8 @@ int talea_sync(struct talea *t, int timeout_ms)
 		struct timespec nap = { .tv_nsec = 500000 };
 
 		if (mono_ns() >= deadline)
-			return fail(t, -ETIMEDOUT, "no second fold was published in time; see "
-				    "`talea status`");
+			return fail(t, -ETIMEDOUT, "no second fold was published in time. see: "
+				    "talea status");
 		nanosleep(&nap, NULL);
 	}
 	return 0;

@@ -10,7 +10,7 @@ fi
 plan 3
 export TALEA_LIBRARY=$build/libtalea.so.0
 demo() { timeout $patience "$python" client/examples/talea.py python_demo_total "$@" >"$folder/out" 2>&1; }
-! demo && prints "no talead answers on $TALEA_SOCKET;"; ok without_a_daemon_the_error_says_what_to_start
+! demo && prints "no talead answers on $TALEA_SOCKET."; ok without_a_daemon_the_error_says_what_to_start
 configure 'bpf = off'
 start
 demo 5 && out 5; ok python_counts
