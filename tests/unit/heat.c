@@ -358,7 +358,7 @@ static void history_tells_what_happened_and_why(void **state)
 	heat_up(slot, HOT_ADDS);
 	pin(slot, WIRE_RULE_NO);
 	inside_grace(&in);
-	nr = changes_copy(in.space, 0, changes, 16, &first);
+	nr = changes_copy(in.space->t, 0, changes, 16, &first);
 	assert_int_equal(first, 0);
 	assert_int_equal(nr, 4);
 	assert_int_equal(changes[0].kind, SHM_CHANGE_HOT);
@@ -383,9 +383,9 @@ static void history_may_be_asked_for_from_any_number_on(void **state)
 	(void)state;
 	for (unsigned int i = 0; i < SHM_CHANGES_NR; i++)
 		changes_put(in.space, &change);
-	assert_int_equal(changes_copy(in.space, UINT64_MAX, changes, 16, &first), 0);
+	assert_int_equal(changes_copy(in.space->t, UINT64_MAX, changes, 16, &first), 0);
 	assert_int_equal(first, SHM_CHANGES_NR);
-	assert_int_equal(changes_copy(in.space, SHM_CHANGES_NR - 1, changes, 16, &first), 1);
+	assert_int_equal(changes_copy(in.space->t, SHM_CHANGES_NR - 1, changes, 16, &first), 1);
 }
 
 /* --- suspects ------------------------------------------------------------------------------------ */

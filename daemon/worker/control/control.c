@@ -10,7 +10,7 @@
 
 #include "daemon/link/log.h"
 #include "daemon/worker/control/keeper_message.h"
-#include "daemon/worker/space/space.h"
+#include "daemon/worker/space/view.h"
 #include "shm/base/clock.h"
 
 #define ORPHAN_NS (5 * NS_PER_S)
@@ -19,7 +19,7 @@
 struct space *control_space(const struct control *c, const char *name)
 {
 	for (uint32_t i = 0; i < c->spaces_nr; i++)
-		if (strcmp(c->spaces[i]->view.name, name) == 0)
+		if (strcmp(space_view(c->spaces[i])->name, name) == 0)
 			return c->spaces[i];
 	return NULL;
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "daemon/worker/control/control.h"
-#include "daemon/worker/space/space.h"
+#include "daemon/worker/space/view.h"
 #include "daemon/worker/control/query.h"
 #include "daemon/worker/control/serve.h"
 #include "shm/base/why.h"
@@ -16,19 +16,19 @@
 static void hello_welcome(struct control *c, struct connection *conn,
 			  const struct wire_hello *hello)
 {
-	const struct space *space = conn->space;
+	const struct space_view *v = space_view(conn->space);
 	struct wire_welcome m = {
 		.head = wire_head_of(WIRE_WELCOME, hello->head.number, sizeof(m)),
 		.abi = SHM_ABI, .access = conn->access, .fingerprint = shm_fingerprint(),
 		.incarnation = c->start->incarnation, .fds_nr = REGION_PARTS,
 	};
 	int fds[REGION_PARTS] = {
-		space->view.fds.ro[REGION_D],
-		conn->access & WIRE_WRITE ? space->view.fds.rw[REGION_S] : space->view.fds.ro[REGION_S],
-		space->view.fds.ro[REGION_T],
+		v->fds.ro[REGION_D],
+		conn->access & WIRE_WRITE ? v->fds.rw[REGION_S] : v->fds.ro[REGION_S],
+		v->fds.ro[REGION_T],
 	};
 
-	memcpy(m.region_id, space->d->region_id, sizeof(m.region_id));
+	memcpy(m.region_id, v->d->region_id, sizeof(m.region_id));
 	if (hello->has_fds && !memcmp(hello->region_id, m.region_id, sizeof(m.region_id)))
 		m.fds_nr = 0;
 	connection_send(c, conn, &m, fds, m.fds_nr);

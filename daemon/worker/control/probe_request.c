@@ -8,7 +8,7 @@
 
 #include "daemon/link/log.h"
 #include "daemon/worker/control/control.h"
-#include "daemon/worker/space/space.h"
+#include "daemon/worker/space/view.h"
 #include "daemon/worker/control/query.h"
 #include "daemon/worker/kernel/key_names.h"
 #include "shm/directory.h"
@@ -185,7 +185,7 @@ static void suggest(const struct probe_spec *spec, const char *label, int len, c
 static int name_check_free(const struct control *c, const struct probe_spec *spec, char *why,
 			   size_t why_size)
 {
-	const struct dir_shm *d = c->spaces[0]->d;
+	const struct dir_shm *d = space_view(c->spaces[0])->d;
 	char label[TALEA_KEYS_MAX * sizeof(((struct talea_key_def *)0)->label) + TALEA_KEYS_MAX];
 	char other[400];
 	struct talea_counter_def def;

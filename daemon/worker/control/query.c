@@ -13,14 +13,15 @@
 #include "daemon/worker/control/control.h"
 #include "daemon/worker/kernel/source.h"
 #include "daemon/worker/sandbox.h"
+#include "daemon/worker/space/view.h"
 
-static uint64_t memory_bytes(const struct space *space)
+static uint64_t memory_bytes(const struct space_view *v)
 {
 	uint64_t bytes = 0;
 	struct stat st;
 
 	for (unsigned int part = 0; part < REGION_PARTS; part++)
-		if (fstat(space->view.fds.ro[part], &st) == 0)
+		if (fstat(v->fds.ro[part], &st) == 0)
 			bytes += (uint64_t)st.st_blocks * 512;
 	return bytes;
 }
@@ -53,8 +54,8 @@ static void status_fill(const struct control *c, const struct connection *conn,
 			struct wire_status *s)
 {
 	const struct worker_start *ws = c->start;
-	const struct space *space = conn->space;
-	const struct shards_shm *head = (const struct shards_shm *)space->s;
+	const struct space_view *v = space_view(conn->space);
+	const struct shards_shm *head = (const struct shards_shm *)v->s;
 
 	*s = (struct wire_status){
 		.incarnation = ws->incarnation,
@@ -67,21 +68,21 @@ static void status_fill(const struct control *c, const struct connection *conn,
 		.keeper_takeovers = ws->keeper_takeovers,
 		.clients_nr = c->connections.nr,
 		.namespaces_nr = c->spaces_nr,
-		.rows_max = shm_read32(&space->d->rows_max),
-		.promotion = shm_read32(&space->d->promotion),
+		.rows_max = shm_read32(&v->d->rows_max),
+		.promotion = shm_read32(&v->d->promotion),
 		.fallback_used = shm_count_read(&head->fallback_used) != 0,
-		.refusals = shm_count_read(&space->d->refusals),
-		.memory_bytes = memory_bytes(space),
+		.refusals = shm_count_read(&v->d->refusals),
+		.memory_bytes = memory_bytes(v),
 		.fold_cpu_permille = fold_cpu_permille(c->fold),
-		.cpus_nr = shm_read32(&space->d->cpus_nr),
+		.cpus_nr = shm_read32(&v->d->cpus_nr),
 	};
-	status_totals(space->t, s);
+	status_totals(v->t, s);
 	snprintf(s->sandbox, sizeof(s->sandbox), "%s", sandbox_text());
 	snprintf(s->version, sizeof(s->version), "%s", TALEA_VERSION);
 	snprintf(s->vector, sizeof(s->vector), "%s", lanes_vector_name());
 	snprintf(s->socket, sizeof(s->socket), "%s", ws->config.socket);
 	snprintf(s->state_folder, sizeof(s->state_folder), "%s", ws->config.state);
-	snprintf(s->name_space, sizeof(s->name_space), "%s", space->view.name);
+	snprintf(s->name_space, sizeof(s->name_space), "%s", v->name);
 }
 
 static void counters_add(struct wire_probe *p, const char *name)
@@ -208,6 +209,7 @@ int query_answer(const struct control *c, const struct connection *conn, const s
 		 struct wire_answer *ret)
 {
 	struct wire_changes *changes = (struct wire_changes *)(void *)ret->records;
+	const struct totals_shm *t = space_view(conn->space)->t;
 	size_t bytes = sizeof(*ret);
 
 	*ret = (struct wire_answer){ .head = q->head, .what = q->what };
@@ -227,9 +229,9 @@ int query_answer(const struct control *c, const struct connection *conn, const s
 		bytes += ret->nr * sizeof(struct wire_client);
 		break;
 	case WIRE_CHANGES:
-		ret->nr = changes_copy(conn->space, q->from, changes->changes, WIRE_CHANGES_MAX,
+		ret->nr = changes_copy(t, q->from, changes->changes, WIRE_CHANGES_MAX,
 				       &changes->first);
-		changes->changes_nr = shm_count_read(&conn->space->t->changes_nr);
+		changes->changes_nr = shm_count_read(&t->changes_nr);
 		bytes += sizeof(*changes) + ret->nr * sizeof(changes->changes[0]);
 		break;
 	default:
