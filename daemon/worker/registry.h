@@ -1,8 +1,12 @@
 /*
  * What the worker's threads share: a hash table from name to record over all namespaces, and the
  * configuration in force. Readers never wait and never make the writer wait (liburcu, urcu-memb).
- * Owns the table and the configuration snapshots; the records' memory is the namespace's (space.c),
- * the names themselves lie in D, where a record's slot points.
+ * Owns the table and the configuration snapshots; the records' memory belongs to the namespace
+ * (space.c), the names themselves are in D, where a record's slot points.
+ *
+ * The table is for threads that do not write D: control finds in it what a client claims, because a
+ * record stays whole until its reader has left. The fold thread looks names up in D's index, which
+ * it alone changes (claim_by_index, name_find); it puts records into the table and removes them.
  *
  *                  find    config  add, remove      configure            grow
  *   find           yes     yes     yes              yes                  yes
@@ -10,14 +14,16 @@
  *   configure      yes     yes     yes              - (control alone)    -
  *   grow           yes     yes     yes              -                    - (control alone)
  *
- * find and config, and the use of what they return, stand between registry_read_begin and _end;
- * so do add and remove, and configure and grow do not: they may wait. A thread calls registry_enter
- * before and registry_leave after. A record that was removed is still read by who found it before: its
- * memory is used again only after registry_is_gone, which a thread of the registry's own (call_rcu)
- * makes true; registry_init starts that thread, so it comes after the last fork.
+ * A caller of find or config, and of what they return, stands between registry_read_begin and _end.
+ * So does a caller of add or remove. A caller of configure or grow does not: they may wait. A
+ * thread calls registry_enter before and registry_leave after.
+ *
+ * A reader that found a record may still read it after it was removed: its memory is used again
+ * only after registry_is_gone. A thread of the registry's own (call_rcu) makes that true;
+ * registry_init starts the thread, so it comes after the last fork.
  */
-#ifndef DAEMON_REGISTRY_H
-#define DAEMON_REGISTRY_H
+#ifndef WORKER_REGISTRY_H
+#define WORKER_REGISTRY_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,7 +40,7 @@ struct record {
 	uint32_t where;	   /* namespace:8 | slot:24 */
 };
 
-/* What a removal needs until no reader can have the record any more; zero at first. */
+/* What a removal needs until no reader can hold the record any more; zero at first. */
 struct registry_gone {
 	struct rcu_head head;
 	struct record *rec;
@@ -61,7 +67,7 @@ void registry_read_end(void);
 
 const struct config *registry_config(const struct registry *r);
 
-/* Copies config, publishes the copy, waits until nobody uses the former one and frees it. */
+/* Copies config, publishes the copy, waits until no reader uses the former one, and frees that. */
 int registry_configure(struct registry *r, const struct config *config);
 
 /*
@@ -73,8 +79,9 @@ void registry_grow(struct registry *r, uint64_t names_nr);
 void registry_add(struct registry *r, struct record *rec, uint64_t hash);
 
 /*
- * Takes a record out that registry_add put in. It and *gone stay where they are until registry_is_gone;
- * from then on until registry_add, touching the record is an error that AddressSanitizer reports.
+ * Takes a record out that registry_add put in. It and *gone stay where they are until
+ * registry_is_gone; from then on until registry_add, touching the record is an error that
+ * AddressSanitizer reports.
  */
 void registry_remove(struct registry *r, struct record *rec, struct registry_gone *gone);
 bool registry_is_gone(const struct registry_gone *gone);

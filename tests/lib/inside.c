@@ -65,16 +65,16 @@ void inside_restart(struct inside *in)
 
 static uint32_t claim(struct inside *in, const struct claim *c)
 {
-	char why[REGISTER_WHY_MAX];
+	struct why why;
 	struct wire_result r;
 	struct quota quota;
 
 	registry_read_begin();
 	quota_init(&quota, in->space, &in->config);
-	register_claim(in->space, &quota, c, &r, why);
+	register_claim(in->space, &quota, c, &r, &why);
 	registry_read_end();
 	if (r.err)
-		fail_msg("%s", why);
+		fail_msg("%s", why.reason);
 	return r.slot;
 }
 

@@ -27,7 +27,7 @@ uint32_t make(uint8_t type, const char *name, uint32_t len, uint32_t of)
 {
 	static const char help[] = "Made by a test.";
 	struct claim c = { .type = type, .uid = 1000, .name = name, .name_len = len };
-	char why[REGISTER_WHY_MAX];
+	struct why why;
 	struct wire_result r;
 	struct quota quota;
 
@@ -42,10 +42,10 @@ uint32_t make(uint8_t type, const char *name, uint32_t len, uint32_t of)
 	}
 	registry_read_begin();
 	quota_init(&quota, space, &config);
-	register_claim(space, &quota, &c, &r, why);
+	register_claim(space, &quota, &c, &r, &why);
 	registry_read_end();
 	if (r.err)
-		fail_msg("%s", why);
+		fail_msg("%s", why.reason);
 	return r.slot;
 }
 

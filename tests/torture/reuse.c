@@ -145,13 +145,13 @@ static uint32_t make_counter(const char *name)
 		.type = SHM_COUNTER, .uid = 1000, .name = name, .name_len = (uint32_t)strlen(name),
 		.help = help, .help_len = sizeof(help) - 1,
 	};
-	char why[REGISTER_WHY_MAX];
+	struct why why;
 	struct wire_result r;
 	struct quota quota;
 
 	registry_read_begin();
 	quota_init(&quota, space, &config);
-	register_claim(space, &quota, &c, &r, why);
+	register_claim(space, &quota, &c, &r, &why);
 	registry_read_end();
 	assert_int_equal(r.err, 0);
 	return r.slot;

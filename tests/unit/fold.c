@@ -58,7 +58,8 @@ static int tear_down(void **state)
 
 static struct wire_result make_counter(unsigned int number, bool is_cold)
 {
-	char name[64], why[REGISTER_WHY_MAX];
+	char name[64];
+	struct why why;
 	struct claim c = {
 		.type = SHM_COUNTER, .uid = 1000, .name = name,
 		.help = "Of a test.", .help_len = 10,
@@ -70,7 +71,7 @@ static struct wire_result make_counter(unsigned int number, bool is_cold)
 					is_cold ? "cold" : "hot", number);
 	registry_read_begin();
 	quota_init(&quota, in.space, &in.config);
-	register_claim(in.space, &quota, &c, &r, why);
+	register_claim(in.space, &quota, &c, &r, &why);
 	registry_read_end();
 	return r;
 }

@@ -68,10 +68,10 @@ static uint32_t heat_of(uint32_t slot)
 
 static void pin(uint32_t slot, enum wire_hot_rule how)
 {
-	char why[256];
+	struct why why;
 
 	registry_read_begin();
-	assert_int_equal(heat_pin(in.space, &in.config, slot, how, 0, why, sizeof(why)), 0);
+	assert_int_equal(heat_pin(in.space, &in.config, slot, how, 0, &why), 0);
 	registry_read_end();
 }
 

@@ -149,14 +149,14 @@ static void what_somebody_else_deletes_is_not_lost(void **state)
 
 static int claim_as_user(struct claim *c)
 {
-	char why[REGISTER_WHY_MAX];
+	struct why why;
 	struct wire_result r;
 	struct quota quota;
 
 	c->uid = 1000;
 	registry_read_begin();
 	quota_init(&quota, keys_inside.space, &keys_inside.config);
-	register_claim(keys_inside.space, &quota, c, &r, why);
+	register_claim(keys_inside.space, &quota, c, &r, &why);
 	registry_read_end();
 	return r.err;
 }

@@ -74,18 +74,19 @@ static void claim_make(uint32_t round, struct claim *ret, char *name, size_t siz
 
 static void claim_register(uint32_t round, struct wire_result *ret)
 {
-	char name[64], why[REGISTER_WHY_MAX];
+	char name[64];
+	struct why why;
 	struct quota quota;
 	struct claim c;
 
 	claim_make(round, &c, name, sizeof(name));
 	registry_read_begin();
 	quota_init(&quota, space, &config);
-	register_claim(space, &quota, &c, ret, why);
+	register_claim(space, &quota, &c, ret, &why);
 	registry_read_end();
 }
 
-static uint32_t claim_find(uint32_t round)
+static uint32_t round_find(uint32_t round)
 {
 	uint32_t generation;
 	char name[64];
@@ -148,7 +149,7 @@ static void check_all(void)
 /* What the last round began is there if it was answered, and can be made now if it was not. */
 static void check_last(void)
 {
-	uint32_t found = claim_find(notes->round);
+	uint32_t found = round_find(notes->round);
 	struct wire_result r;
 
 	if (notes->slot)
@@ -157,7 +158,7 @@ static void check_last(void)
 	CHECK(r.err == 0 && is_live(r.slot) && (r.generation & 1));
 	if (found != SHM_SLOT_NONE)
 		CHECK(r.slot == found);
-	CHECK(claim_find(notes->round) == r.slot);
+	CHECK(round_find(notes->round) == r.slot);
 	if (found)
 		notes->made_nr++;
 	else

@@ -168,7 +168,8 @@ static void fold_twice(void)
 
 static uint32_t member_make(void)
 {
-	char key[16], why[REGISTER_WHY_MAX];
+	char key[16];
+	struct why why;
 	struct claim c = { .type = SHM_MEMBER, .uid = 1000, .name = key,
 			   .family = notes->family,
 			   .family_generation = notes->family_generation };
@@ -177,7 +178,7 @@ static uint32_t member_make(void)
 
 	c.name_len = (uint32_t)snprintf(key, sizeof(key), "%08u", notes->keys_nr);
 	quota_init(&quota, space, &config);
-	register_claim(space, &quota, &c, &r, why);
+	register_claim(space, &quota, &c, &r, &why);
 	CHECK(!r.err);
 	return r.slot;
 }
@@ -342,12 +343,12 @@ static void act_first(void)
 					.name = "unit_total", .name_len = 10,
 					.help = "Comes and goes.", .help_len = 15,
 					.label = "key", .label_len = 3 };
-	char why[REGISTER_WHY_MAX];
+	struct why why;
 	struct wire_result r;
 	struct quota quota;
 
 	quota_init(&quota, space, &config);
-	register_claim(space, &quota, &c, &r, why);
+	register_claim(space, &quota, &c, &r, &why);
 	CHECK(!r.err);
 	notes->family = r.slot;
 	notes->family_generation = r.generation;

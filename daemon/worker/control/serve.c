@@ -53,7 +53,6 @@ uint32_t serve_begin(struct client_request *r)
 	const struct wire_register *m = register_message(r);
 	const struct wire_entry *e;
 	uint32_t i = 0, missing = 0;
-	char why[REGISTER_WHY_MAX];
 	struct claim c;
 	size_t at = 0;
 	int err;
@@ -63,7 +62,7 @@ uint32_t serve_begin(struct client_request *r)
 		struct wire_result *result = &r->reply->results[i];
 
 		claim_of(e, r->uid, &c);
-		if (register_find(r->space, &c, result, why) == 1)
+		if (claim_find(space_view(r->space), &c, claim_by_registry, result, NULL) == 1)
 			continue;
 		/* The fold thread refuses: it alone counts refusals in D. */
 		*result = (struct wire_result){ .slot = SHM_SLOT_NONE };
@@ -74,16 +73,17 @@ uint32_t serve_begin(struct client_request *r)
 
 /* Appends an explanation. One that equals the last, or does not fit any more, is sent as the
  * last. */
-static uint32_t reply_text(struct wire_registered *reply, const char *why, uint32_t last_at)
+static uint32_t reply_why(struct wire_registered *reply, const struct why *why, uint32_t last_at)
 {
-	char *texts = (char *)&reply->results[reply->nr];
-	uint32_t len = (uint32_t)strlen(why) + 1, at = reply->text_bytes;
+	char *texts = (char *)&reply->results[reply->nr], text[WIRE_TEXT_MAX];
+	uint32_t len, at = reply->text_bytes;
 
-	if (at && strcmp(texts + last_at, why) == 0)
+	len = (uint32_t)strlen(why_text(why, text, sizeof(text))) + 1;
+	if (at && strcmp(texts + last_at, text) == 0)
 		return last_at;
 	if (reply->head.length + len > WIRE_MAX)
 		return last_at;
-	memcpy(texts + at, why, len);
+	memcpy(texts + at, text, len);
 	reply->text_bytes += len;
 	reply->head.length += len;
 	return at;
@@ -95,9 +95,9 @@ void serve_register(struct fold *f, struct request *request, const struct config
 	const struct wire_register *m = register_message(r);
 	uint32_t last_at = 0;
 	const struct wire_entry *e;
-	char why[REGISTER_WHY_MAX];
 	struct quota quota;
 	struct claim c;
+	struct why why;
 	size_t at = 0;
 	int err;
 
@@ -109,49 +109,53 @@ void serve_register(struct fold *f, struct request *request, const struct config
 		if (result->slot != SHM_SLOT_NONE)
 			continue;
 		claim_of(e, r->uid, &c);
-		register_claim(r->space, &quota, &c, result, why);
+		register_claim(r->space, &quota, &c, result, &why);
 		if (result->err)
-			result->text_at = last_at = reply_text(r->reply, why, last_at);
+			result->text_at = last_at = reply_why(r->reply, &why, last_at);
 	}
 }
 
 /* --- CHANGE ----------------------------------------------------------------------------------- */
 
-static int change_pin(struct client_request *r, const struct config *config, enum wire_hot_rule pin,
-		      uint32_t slot, char *why)
+static int forget_one(struct client_request *r, uint32_t slot, struct why *why)
 {
-	return heat_pin(r->space, config, slot, pin, r->uid, why, REGISTER_WHY_MAX);
+	int err;
+
+	if ((space_states(r->space)[slot] & SHM_T_STATE) == SHM_T_SUSPECT) {
+		why_set(why, -EINVAL, "it is suspect: its cells say less than is shown, and the "
+			"family's sum would fall");
+		why_fix(why, "talea accept first");
+		return -EINVAL;
+	}
+	if (remove_is_counted(r->space, slot)) {
+		why_set(why, -EINVAL, "the kernel counts it: it goes when its process or cgroup "
+			"has ended");
+		why_fix(why, "talea detach its probe first");
+		return -EINVAL;
+	}
+	err = remove_begin(r->space, slot, SHM_WHY_FORGET, r->uid);
+	if (err)
+		why_set(why, err, "only members of families can be removed: counters and levels "
+			"live as long as their namespace");
+	return err;
 }
 
-/* Applies the change to one slot; on an error with a sentence in why. */
-static int change_one(struct client_request *r, const struct config *config, uint32_t slot, char *why)
+/* Applies the change to one slot. */
+static int change_one(struct client_request *r, const struct config *config, uint32_t slot,
+		      struct why *why)
 {
 	const struct wire_change *m = (const struct wire_change *)r->message;
 	int err;
 
 	switch (m->op) {
 	case WIRE_PIN_HOT:
-		return change_pin(r, config, WIRE_RULE_YES, slot, why);
+		return heat_pin(r->space, config, slot, WIRE_RULE_YES, r->uid, why);
 	case WIRE_PIN_COLD:
-		return change_pin(r, config, WIRE_RULE_NO, slot, why);
+		return heat_pin(r->space, config, slot, WIRE_RULE_NO, r->uid, why);
 	case WIRE_UNPIN:
-		return change_pin(r, config, WIRE_RULE_AUTO, slot, why);
+		return heat_pin(r->space, config, slot, WIRE_RULE_AUTO, r->uid, why);
 	case WIRE_FORGET:
-		if ((space_states(r->space)[slot] & SHM_T_STATE) == SHM_T_SUSPECT) {
-			snprintf(why, REGISTER_WHY_MAX, "it is suspect: its cells say less than is "
-				 "shown, and the family's sum would fall. fix: talea accept first");
-			return -EINVAL;
-		}
-		if (remove_is_counted(r->space, slot)) {
-			snprintf(why, REGISTER_WHY_MAX, "the kernel counts it: it goes when its "
-				 "process or cgroup has ended. fix: talea detach its probe first");
-			return -EINVAL;
-		}
-		err = remove_begin(r->space, slot, SHM_WHY_FORGET, r->uid);
-		if (err)
-			snprintf(why, REGISTER_WHY_MAX, "only members of families can be removed: "
-				 "counters and levels live as long as their namespace");
-		return err;
+		return forget_one(r, slot, why);
 	}
 	/* A counter that is not suspect was accepted before: a repeated request finds it done. */
 	err = suspect_accept(r->space, slot, r->uid);
@@ -167,32 +171,30 @@ void serve_change(struct fold *f, struct request *request, const struct config *
 		[WIRE_FORGET] = "forget", [WIRE_ACCEPT] = "accept",
 	};
 	const char *name = m->names;
-	char why[REGISTER_WHY_MAX];
+	char more[32] = "";
 	uint32_t last_at = 0;
 
 	(void)f;
 	/* The history keeps all of them for a while; the log keeps the uid that asked. */
-	why[0] = '\0';
 	if (m->nr > 1)
-		snprintf(why, sizeof(why), " and %u more", m->nr - 1);
+		snprintf(more, sizeof(more), " and %u more", m->nr - 1);
 	log_line("namespace %s: uid %u: %s %s%s", r->space->view.name, r->uid, ops[m->op],
-		 *name ? name : "the namespace itself", why);
+		 *name ? name : "the namespace itself", more);
 	reply_begin(r, m->nr);
 	for (uint32_t i = 0; i < m->nr; i++, name += strlen(name) + 1) {
 		struct wire_result *result = &r->reply->results[i];
+		struct why why = { 0 };
 
 		*result = (struct wire_result){ .slot = SHM_SLOT_NONE };
-		why[0] = '\0';
 		if (*name)
 			result->slot = name_find(r->space->d, name, &result->generation);
 		if (result->slot != SHM_SLOT_NONE || (!*name && m->op == WIRE_ACCEPT)) {
-			result->err = change_one(r, config, result->slot, why);
+			result->err = change_one(r, config, result->slot, &why);
 		} else {
-			result->err = -ENOENT;
-			snprintf(why, sizeof(why), "there is no such counter");
+			result->err = why_set(&why, -ENOENT, "there is no such counter");
 		}
 		if (result->err)
-			result->text_at = last_at = reply_text(r->reply, why, last_at);
+			result->text_at = last_at = reply_why(r->reply, &why, last_at);
 	}
 }
 

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -437,7 +436,7 @@ void heat_allowed(struct space *space, const struct config *config)
 /* --- operators -------------------------------------------------------------------------------- */
 
 int heat_pin(struct space *space, const struct config *config, uint32_t slot,
-	     enum wire_hot_rule pin, uint32_t uid, char *why, size_t why_size)
+	     enum wire_hot_rule pin, uint32_t uid, struct why *why)
 {
 	static const uint8_t flags_of[] = {
 		[WIRE_RULE_AUTO] = 0, [WIRE_RULE_YES] = SHM_F_PIN_HOT,
@@ -453,11 +452,9 @@ int heat_pin(struct space *space, const struct config *config, uint32_t slot,
 	const struct change_shm change = { .slot = slot, .uid = uid, .kind = kinds[pin],
 					   .why = SHM_WHY_PIN, .row = rows_of_slot(space, slot) };
 
-	if (!heat_can_have_row(space, slot)) {
-		snprintf(why, why_size, "it is of a kind that never gets a row: only what programs "
-			 "add to can be hot");
-		return -EINVAL;
-	}
+	if (!heat_can_have_row(space, slot))
+		return why_set(why, -EINVAL, "it is of a kind that never gets a row: only what "
+			       "programs add to can be hot");
 	if (pin_of(space, slot) == pin)
 		return 0;
 	/* Neither base nor row changes: the version stays. */

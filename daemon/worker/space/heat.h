@@ -10,6 +10,7 @@
 
 #include "daemon/worker/space/rates.h"
 #include "daemon/worker/space/space.h"
+#include "shm/base/why.h"
 #include "shm/wire_admin.h"
 
 #define HEAT_UP	     100000.0 /* adds a second */
@@ -63,9 +64,9 @@ void heat_registered(struct space *space, const struct config *config, uint32_t 
 /* The rules may have changed: checks all slots again, some with every fold. */
 void heat_reconfigure(struct space *space);
 
-/* An operator's pin. 0, -EINVAL for a slot that never gets a row, with words in why. */
+/* An operator's pin. 0, or -EINVAL for a slot that never gets a row. */
 int heat_pin(struct space *space, const struct config *config, uint32_t slot,
-	     enum wire_hot_rule pin, uint32_t uid, char *why, size_t why_size);
+	     enum wire_hot_rule pin, uint32_t uid, struct why *why);
 
 /* rows_retire returned seq: after the next grace period the row is freed and the slot is cold. */
 void heat_defer_retirement(struct space *space, uint32_t slot, uint32_t seq);

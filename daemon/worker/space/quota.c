@@ -2,7 +2,6 @@
 #include "daemon/worker/space/quota.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,49 +94,64 @@ static uint32_t quota_labels_max(struct quota *q, const struct space *space, uin
 	return q->labels_max;
 }
 
-int quota_check(struct space *space, struct quota *q, const struct claim *c, char *why)
+static int family_quota_check(const struct space *space, struct quota *q, const struct claim *c,
+			      struct why *why)
 {
-	const struct uid_count *count = uid_count(&space->quota, c->uid);
+	const struct name_shm *n = space_name(space, c->family);
+	uint32_t max = quota_labels_max(q, space, c->family);
 
-	if (!q->ns) {
-		snprintf(why, REGISTER_WHY_MAX, "namespace %s is no longer in the configuration: "
-			 "it takes no new counters", space->view.name);
-		return -EDQUOT;
-	}
-	if (type_is_member(c->type) &&
-	    space->quota.members_of[c->family] >= quota_labels_max(q, space, c->family)) {
-		const struct name_shm *n = space_name(space, c->family);
+	if (space->quota.members_of[c->family] < max)
+		return 0;
+	why_set(why, -EDQUOT, "family %.*s has its labels-max of %u keys: new ones count in "
+		"%.*s{talea=\"other\"}", n->base_len, n->text, max, n->base_len, n->text);
+	why_fix(why, "[counter %.*s] labels-max = %llu", n->base_len, n->text, 2ull * max);
+	return -EDQUOT;
+}
 
-		snprintf(why, REGISTER_WHY_MAX, "family %.*s has its labels-max of %u keys: new "
-			 "ones count in %.*s{talea=\"other\"}. fix: [counter %.*s] labels-max = "
-			 "%llu", n->base_len, n->text, q->labels_max, n->base_len, n->text,
-			 n->base_len, n->text, 2ull * q->labels_max);
-		return -EDQUOT;
-	}
+static int namespace_quota_check(const struct space *space, const struct config_namespace *ns,
+				 struct why *why)
+{
+	const char *name = space->view.name;
+	uint32_t slots_nr = space_slots_nr(space), max = ns->counters_max;
+
 	/* The slots of removed members are used again, but not at once, and not for keys of each
 	 * length. */
-	if (space_slots_nr(space) / SLOTS_PER_COUNTER >= q->ns->counters_max + SLOTS_EXTRA) {
-		snprintf(why, REGISTER_WHY_MAX, "namespace %s has used up %u slots for counters-max = "
-			 "%u: members come and go faster than their slots can be used again; new ones "
-			 "count in overflow. see: talea status", space->view.name,
-			 space_slots_nr(space), q->ns->counters_max);
-		return -EDQUOT;
-	}
-	if (space->quota.counted_nr >= q->ns->counters_max) {
-		snprintf(why, REGISTER_WHY_MAX, "namespace %s has its counters-max of %u: new ones "
-			 "count in overflow. fix: [namespace %s] counters-max = %llu", space->view.name,
-			 q->ns->counters_max, space->view.name, 2ull * q->ns->counters_max);
-		return -EDQUOT;
-	}
+	if (slots_nr / SLOTS_PER_COUNTER >= max + SLOTS_EXTRA)
+		return why_set(why, -EDQUOT, "namespace %s has used up %u slots for counters-max = "
+			       "%u: members come and go faster than their slots can be used again; "
+			       "new ones count in overflow. see: talea status", name, slots_nr,
+			       max);
+	if (space->quota.counted_nr < max)
+		return 0;
+	why_set(why, -EDQUOT, "namespace %s has its counters-max of %u: new ones count in "
+		"overflow", name, max);
+	why_fix(why, "[namespace %s] counters-max = %llu", name, 2ull * max);
+	return -EDQUOT;
+}
+
+int quota_check(struct space *space, struct quota *q, const struct claim *c, struct why *why)
+{
+	const struct uid_count *count = uid_count(&space->quota, c->uid);
+	const char *name = space->view.name;
+	uint32_t max;
+	int err = 0;
+
+	if (!q->ns)
+		return why_set(why, -EDQUOT, "namespace %s is no longer in the configuration: it "
+			       "takes no new counters", name);
+	if (type_is_member(c->type))
+		err = family_quota_check(space, q, c, why);
+	if (!err)
+		err = namespace_quota_check(space, q->ns, why);
+	if (err)
+		return err;
 	if (!count)
-		return -ENOMEM;
-	if (count->nr >= q->ns->counters_max_per_uid) {
-		snprintf(why, REGISTER_WHY_MAX, "uid %u has its counters-max-per-uid of %u in "
-			 "namespace %s: new ones count in overflow. fix: [namespace %s] "
-			 "counters-max-per-uid = %llu", (unsigned int)c->uid,
-			 q->ns->counters_max_per_uid, space->view.name, space->view.name,
-			 2ull * q->ns->counters_max_per_uid);
-		return -EDQUOT;
-	}
-	return 0;
+		return why_set(why, -ENOMEM, "the daemon has no memory for it");
+	max = q->ns->counters_max_per_uid;
+	if (count->nr < max)
+		return 0;
+	why_set(why, -EDQUOT, "uid %u has its counters-max-per-uid of %u in namespace %s: new ones "
+		"count in overflow", (unsigned int)c->uid, max, name);
+	why_fix(why, "[namespace %s] counters-max-per-uid = %llu", name, 2ull * max);
+	return -EDQUOT;
 }

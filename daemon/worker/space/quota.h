@@ -6,7 +6,8 @@
 #ifndef SPACE_QUOTA_H
 #define SPACE_QUOTA_H
 
-#include "daemon/worker/space/register.h"
+#include "daemon/worker/space/claim.h"
+#include "daemon/worker/space/space.h"
 
 /* How many counters a uid has. */
 struct uid_count {
@@ -24,8 +25,8 @@ struct quota {
 
 void quota_init(struct quota *q, const struct space *space, const struct config *config);
 
-/* May a client have this one too? 0, or -EDQUOT or -ENOMEM with a sentence. */
-int quota_check(struct space *space, struct quota *q, const struct claim *c, char *why);
+/* May a client have this one too? 0, -EDQUOT or -ENOMEM. */
+int quota_check(struct space *space, struct quota *q, const struct claim *c, struct why *why);
 
 /* Counts a live slot, at registration and at a start; counts a member no longer when its removal
  * begins. */

@@ -2,7 +2,6 @@
 #include "daemon/worker/space/register.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,195 +16,6 @@
 static uint32_t round8(uint32_t n)
 {
 	return (n + 7) & ~7u;
-}
-
-static uint32_t overflow_of(uint8_t type)
-{
-	return type == SHM_LEVEL || type == SHM_LEVEL_FAMILY || type == SHM_LEVEL_MEMBER ?
-		SHM_SLOT_OVERFLOW_LEVEL : SHM_SLOT_OVERFLOW;
-}
-
-static uint32_t generation_of(const struct space *space, uint32_t slot)
-{
-	return slot_generation(shm_take(&space_slot(space, slot)->route));
-}
-
-static void result_set(uint32_t slot, uint32_t generation, int err, struct wire_result *ret)
-{
-	ret->slot = slot;
-	ret->generation = generation;
-	ret->err = err;
-	ret->text_at = 0;
-}
-
-/* --- finding ---------------------------------------------------------------------------------- */
-
-struct claim_key {
-	const struct space *space;
-	uint32_t owner;
-	const struct claim *claim;
-	uint32_t *ret_generation;
-};
-
-static bool record_matches(const struct record *rec, const void *key)
-{
-	const struct claim_key *k = key;
-
-	return rec->where >> 24 == k->space->view.idx &&
-	       dir_matches(k->space->d, rec->where & (SHM_SLOTS_MAX - 1), k->owner,
-			   k->claim->name, k->claim->name_len, k->ret_generation);
-}
-
-/* The generation that the slot had when its name was compared goes to ret_generation: a member may
- * be removed meanwhile when this is another thread than the fold's. */
-static uint32_t slot_find(const struct space *space, const struct claim *c, uint32_t owner,
-			  uint64_t hash, uint32_t *ret_generation)
-{
-	struct claim_key k = { space, owner, c, ret_generation };
-	const struct record *rec = registry_find(space->view.registry, hash, record_matches, &k);
-
-	return rec ? rec->where & (SHM_SLOTS_MAX - 1) : SHM_SLOT_NONE;
-}
-
-static const char *type_word(uint8_t type)
-{
-	switch (type) {
-	case SHM_COUNTER:
-		return "counter";
-	case SHM_LEVEL:
-		return "level";
-	case SHM_FAMILY:
-		return "family";
-	default:
-		return "level family";
-	}
-}
-
-static const char *help_of(const struct space *space, const struct name_shm *n, uint32_t *ret_len)
-{
-	*ret_len = name_length(n->help);
-	return (const char *)space->d + SHM_D_NAMES + name_offset(n->help);
-}
-
-static bool help_is(const struct space *space, const struct name_shm *n, const struct claim *c)
-{
-	uint32_t len;
-	const char *help = help_of(space, n, &len);
-
-	return len == c->help_len && memcmp(help, c->help, len) == 0;
-}
-
-static bool label_is(const struct name_shm *n, uint32_t name_len, const struct claim *c)
-{
-	return n->label_len == c->label_len &&
-	       (!c->label_len || memcmp(n->text + name_len, c->label, c->label_len) == 0);
-}
-
-/* Says both sides of a conflict between a claim and the slot that has its name or its base. */
-static int conflict(const struct space *space, const struct claim *c, uint32_t slot, char *why)
-{
-	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
-	const struct name_shm *n = dir_name(space->d, name);
-	uint8_t type = name_type(name);
-	uint32_t len;
-	const char *help = help_of(space, n, &len), *label = n->text + name_length(name);
-	bool same_label = label_is(n, name_length(name), c);
-
-	if (type != c->type)
-		snprintf(why, REGISTER_WHY_MAX, "%.*s is registered as a %s, asked for as a %s. "
-			 "fix: another name", n->base_len, n->text, type_word(type),
-			 type_word(c->type));
-	else if (!same_label || n->key_kind != c->key_kind)
-		snprintf(why, REGISTER_WHY_MAX, "family %.*s is registered with label \"%.*s%s\", "
-			 "asked for with \"%.*s%s\". fix: the same label, or another name",
-			 n->base_len, n->text, n->label_len, label,
-			 n->key_kind == SHM_KEY_U64 ? ":u64" : "", (int)c->label_len, c->label,
-			 c->key_kind == SHM_KEY_U64 ? ":u64" : "");
-	else
-		snprintf(why, REGISTER_WHY_MAX, "%.*s is registered with help \"%.*s\", asked for "
-			 "with help \"%.*s\". fix: the same help, or another name", n->base_len,
-			 n->text, len > 160 ? 160 : (int)len, help,
-			 c->help_len > 160 ? 160 : (int)c->help_len, c->help);
-	return -EEXIST;
-}
-
-/* No program adds to what the kernel or the daemon counts. */
-static int own_refuse(const struct space *space, uint32_t slot, char *why)
-{
-	const struct name_shm *n =
-		dir_name(space->d, shm_count_read(&space_slot(space, slot)->name));
-
-	snprintf(why, REGISTER_WHY_MAX, "%.*s is counted by talea itself: read it by its name, and "
-		 "declare another", n->base_len, n->text);
-	return -EINVAL;
-}
-
-static bool name_is_as_claimed(const struct space *space, const struct claim *c, uint32_t slot)
-{
-	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
-	const struct name_shm *n = dir_name(space->d, name);
-
-	return name_type(name) == c->type && n->key_kind == c->key_kind &&
-	       label_is(n, name_length(name), c) && help_is(space, n, c);
-}
-
-/* The family that a member names: 0, or why it is none. */
-static int family_check(const struct space *space, const struct claim *c, char *why)
-{
-	uint8_t type = c->type == SHM_MEMBER ? SHM_FAMILY : SHM_LEVEL_FAMILY;
-	const struct slot_shm *s = space_slot(space, c->family);
-
-	if (c->family == SHM_SLOT_NONE || c->family >= space_slots_nr(space) ||
-	    name_type(shm_count_read(&s->name)) != type) {
-		snprintf(why, REGISTER_WHY_MAX, "slot %u is no %s", c->family, type_word(type));
-		return -EINVAL;
-	}
-	if (!(c->family_generation & 1) ||
-	    slot_generation(shm_take(&s->route)) != c->family_generation) {
-		snprintf(why, REGISTER_WHY_MAX, "the family in slot %u was removed", c->family);
-		return -ESTALE;
-	}
-	if (space_origin(space, c->family) != SHM_ORIGIN_USER)
-		return own_refuse(space, c->family, why);
-	return 0;
-}
-
-int register_find(const struct space *space, const struct claim *c, struct wire_result *ret,
-		  char *why)
-{
-	uint32_t owner = 0, generation = 0, slot;
-	int err = 0;
-
-	if (!type_is_member(c->type) && !type_is_family(c->type) && c->type != SHM_COUNTER &&
-	    c->type != SHM_LEVEL) {
-		snprintf(why, REGISTER_WHY_MAX, "type %u is not known to this version", c->type);
-		result_set(SHM_SLOT_OVERFLOW, generation_of(space, SHM_SLOT_OVERFLOW), -EOPNOTSUPP,
-			   ret);
-		return -EOPNOTSUPP;
-	}
-	if (type_is_member(c->type)) {
-		err = family_check(space, c, why);
-		if (err) {
-			slot = overflow_of(c->type);
-			result_set(slot, generation_of(space, slot), err, ret);
-			return err;
-		}
-		owner = c->family;
-	}
-	slot = slot_find(space, c, owner, dir_hash(space->d, owner, c->name, c->name_len),
-			 &generation);
-	if (slot == SHM_SLOT_NONE)
-		return 0;
-	if (!owner && space_origin(space, slot) != SHM_ORIGIN_USER)
-		err = own_refuse(space, slot, why);
-	else if (!owner && !name_is_as_claimed(space, c, slot))
-		err = conflict(space, c, slot, why);
-	if (err) {
-		slot = overflow_of(c->type);
-		generation = generation_of(space, slot);
-	}
-	result_set(slot, generation, err, ret);
-	return err ? err : 1;
 }
 
 /* --- making ----------------------------------------------------------------------------------- */
@@ -284,7 +94,7 @@ static void member_store(struct space *space, uint64_t at, uint32_t family, uid_
 	memcpy(m->value, key, len);
 }
 
-/* A freed slot with a name record of this size; SHM_SLOT_NONE: none that can be had now. */
+/* A freed slot with a name record of this size; SHM_SLOT_NONE: there is none now. */
 static uint32_t slot_take_again(struct space *space, uint32_t name_len, uint64_t *ret_at)
 {
 	uint32_t slot;
@@ -354,7 +164,7 @@ static int name_make_slot(struct space *space, const struct config *config, cons
 	}
 	n = name_store(space, c, at, help);
 	if (is_family) {
-		/* Committed before their family: who finds the family finds both. */
+		/* Committed before their family: a reader that finds the family finds both. */
 		members_at += at;
 		n->other = slot + 1;
 		n->removed = slot + 2;
@@ -381,7 +191,7 @@ static int name_make_slot(struct space *space, const struct config *config, cons
 
 /* Is the base name free for this claim, or used with the same type and help? */
 static int base_check(const struct space *space, const struct claim *c, uint32_t *ret_slot,
-		      char *why)
+		      struct why *why)
 {
 	const char *brace = memchr(c->name, '{', c->name_len);
 	uint32_t len = brace ? (uint32_t)(brace - c->name) : c->name_len;
@@ -391,60 +201,60 @@ static int base_check(const struct space *space, const struct claim *c, uint32_t
 		uint64_t name = shm_count_read(&space_slot(space, slot)->name);
 
 		if (name_type(name) != c->type || type_is_family(c->type) ||
-		    !help_is(space, dir_name(space->d, name), c))
-			return conflict(space, c, slot, why);
+		    !claim_has_help(&space->view, c, slot))
+			return claim_conflict(&space->view, c, slot, why);
 	}
 	*ret_slot = slot;
 	return 0;
 }
 
-/* The rules and the quotas for a claim that is new; then it is made. */
-static int claim_make(struct space *space, struct quota *q, const struct claim *c,
-		      uint32_t *ret_slot, char *why)
+/* Does the claim keep the rules of names? */
+static int rules_check(const struct space *space, const struct claim *c, struct why *why)
 {
-	uint32_t base_slot;
 	int err;
 
 	if (type_is_member(c->type))
-		err = name_check_value(space_name(space, c->family)->key_kind, c->name,
-				       c->name_len, why, REGISTER_WHY_MAX);
-	else
-		err = name_check(c->type, c->name, c->name_len, c->help, c->help_len, c->label,
-				 c->label_len, why, REGISTER_WHY_MAX);
-	if (err)
-		return err;
-	if (type_is_family(c->type) && c->key_kind != SHM_KEY_TEXT && c->key_kind != SHM_KEY_U64) {
-		snprintf(why, REGISTER_WHY_MAX, "no such kind of key: %u", c->key_kind);
-		return -EINVAL;
-	}
-	if (!type_is_member(c->type)) {
+		return name_check_value(space_name(space, c->family)->key_kind, c->name,
+					c->name_len, why->reason, WHY_MAX);
+	err = name_check(c->type, c->name, c->name_len, c->help, c->help_len, c->label,
+			 c->label_len, why->reason, WHY_MAX);
+	if (!err && type_is_family(c->type) && c->key_kind != SHM_KEY_TEXT &&
+	    c->key_kind != SHM_KEY_U64)
+		err = why_set(why, -EINVAL, "no such kind of key: %u", c->key_kind);
+	return err;
+}
+
+/* The rules and the quotas for a claim that is new; then it is made. */
+static int register_new(struct space *space, struct quota *q, const struct claim *c,
+			uint32_t *ret_slot, struct why *why)
+{
+	uint32_t base_slot = SHM_SLOT_NONE;
+	int err = rules_check(space, c, why);
+
+	if (!err && !type_is_member(c->type))
 		err = base_check(space, c, &base_slot, why);
-		if (err)
-			return err;
-	}
-	err = quota_check(space, q, c, why);
+	if (!err)
+		err = quota_check(space, q, c, why);
 	if (err)
 		return err;
-	if (type_is_member(c->type))
-		return member_make(space, q->config, c, ret_slot);
-	return name_make_slot(space, q->config, c, base_slot, ret_slot);
+	err = type_is_member(c->type) ? member_make(space, q->config, c, ret_slot) :
+					name_make_slot(space, q->config, c, base_slot, ret_slot);
+	return err == -ENOMEM ? why_set(why, err, "the daemon has no memory for it") : err;
 }
 
 void register_claim(struct space *space, struct quota *q, const struct claim *c,
-		    struct wire_result *ret, char *why)
+		    struct wire_result *ret, struct why *why)
 {
 	uint32_t slot;
 	int err;
 
-	why[0] = '\0';
-	if (register_find(space, c, ret, why) == 0) {
-		err = claim_make(space, q, c, &slot, why);
-		if (err == -ENOMEM && !why[0])
-			snprintf(why, REGISTER_WHY_MAX, "the daemon has no memory for it");
+	why->reason[0] = why->fix[0] = '\0';
+	if (claim_find(&space->view, c, claim_by_index, ret, why) == 0) {
+		err = register_new(space, q, c, &slot, why);
 		if (err)
 			slot = type_is_member(c->type) ? space_name(space, c->family)->other :
-							 overflow_of(c->type);
-		result_set(slot, generation_of(space, slot), err, ret);
+							 claim_overflow(c->type);
+		claim_result(&space->view, slot, err, ret);
 	}
 	if (ret->err)
 		shm_count_set(&space->d->refusals, shm_count_read(&space->d->refusals) + 1);
@@ -452,22 +262,19 @@ void register_claim(struct space *space, struct quota *q, const struct claim *c,
 
 int register_own(struct space *space, const struct claim *c, uint32_t *ret_slot)
 {
-	uint32_t owner = type_is_member(c->type) ? c->family : 0, base_slot, slot, generation;
-	char why[REGISTER_WHY_MAX];
+	uint32_t owner = type_is_member(c->type) ? c->family : 0, base_slot, generation;
+	uint32_t slot = claim_by_index(&space->view, c, owner, &generation);
 	int err;
 
-	slot = slot_find(space, c, owner, dir_hash(space->d, owner, c->name, c->name_len),
-			 &generation);
 	if (slot != SHM_SLOT_NONE) {
-		if (space_origin(space, slot) != c->origin)
-			return -EEXIST;
-		if (!owner && !name_is_as_claimed(space, c, slot))
+		if (space_origin(space, slot) != c->origin ||
+		    (!owner && !claim_is_met(&space->view, c, slot)))
 			return -EEXIST;
 		*ret_slot = slot;
 		return 0;
 	}
 	if (owner)
 		return member_make(space, NULL, c, ret_slot);
-	err = base_check(space, c, &base_slot, why);
+	err = base_check(space, c, &base_slot, NULL);
 	return err ? err : name_make_slot(space, NULL, c, base_slot, ret_slot);
 }

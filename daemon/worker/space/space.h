@@ -204,21 +204,7 @@ static inline const struct name_shm *space_name(const struct space *space, uint3
 /* Who registered a name, or the family of a member: enum shm_origin. */
 static inline uint8_t space_origin(const struct space *space, uint32_t slot)
 {
-	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
-
-	if (name_is_member(name))
-		return space_name(space, dir_member(space->d, name)->family)->origin;
-	return dir_name(space->d, name)->origin;
-}
-
-static inline bool type_is_member(uint8_t type)
-{
-	return type == SHM_MEMBER || type == SHM_LEVEL_MEMBER;
-}
-
-static inline bool type_is_family(uint8_t type)
-{
-	return type == SHM_FAMILY || type == SHM_LEVEL_FAMILY;
+	return view_origin(&space->view, slot);
 }
 
 static inline uint32_t space_slots_nr(const struct space *space)

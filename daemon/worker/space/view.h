@@ -2,7 +2,7 @@
  * What another thread than the fold's may read of a namespace. Owns nothing: space.c fills a
  * struct space_view before any other thread knows of the space, and the fold thread publishes all
  * that changes in D and T, which every thread reads as a client does. Control includes this and not
- * space.h; the functions in it that run on the fold thread (serve.c) include space.h.
+ * space.h; its functions that run on the fold thread (serve.c) include space.h.
  *
  *   field           written by                  ordering
  *   all of a view   space_open, once            control gets the space from fold_start or from an
@@ -19,6 +19,7 @@
 #ifndef SPACE_VIEW_H
 #define SPACE_VIEW_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "daemon/link/link.h"
@@ -37,7 +38,26 @@ struct space_view {
 	const char *s;
 };
 
-/* Any thread. */
 const struct space_view *space_view(const struct space *space);
+
+static inline bool type_is_member(uint8_t type)
+{
+	return type == SHM_MEMBER || type == SHM_LEVEL_MEMBER;
+}
+
+static inline bool type_is_family(uint8_t type)
+{
+	return type == SHM_FAMILY || type == SHM_LEVEL_FAMILY;
+}
+
+/* Who registered a name, or the family of a member: enum shm_origin. */
+static inline uint8_t view_origin(const struct space_view *v, uint32_t slot)
+{
+	uint64_t name = shm_count_read(&dir_slot(v->d, slot)->name);
+
+	if (name_is_member(name))
+		name = shm_count_read(&dir_slot(v->d, dir_member(v->d, name)->family)->name);
+	return dir_name(v->d, name)->origin;
+}
 
 #endif
