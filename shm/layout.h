@@ -80,8 +80,19 @@ enum shm_slot_flags { /* the flags of slot_shm.state */
 	SHM_F_KERNEL = 1 << 2,	 /* a part is counted by a BPF map */
 	SHM_F_MAP = 1 << 3,	 /* which of two maps (PROTOCOL 6) */
 	SHM_F_REMOVING = 1 << 4,
-	SHM_F_PIN_HOT = 1 << 5,
-	SHM_F_PIN_COLD = 1 << 6,
+	SHM_F_PIN = 3 << 5,	 /* an operator's pin: enum shm_hot_rule << SHM_F_PIN_SHIFT */
+};
+#define SHM_F_PIN_SHIFT 5
+
+/*
+ * Shall a counter have a row? The one numbering of that: an operator's pin in the flags of a state,
+ * [counter GLOB] hot = in the configuration, and both in what `talea explain` asks for on the wire.
+ */
+enum shm_hot_rule {
+	SHM_HOT_AUTO = 0, /* its rate decides */
+	SHM_HOT_YES = 1,
+	SHM_HOT_NO = 2,
+	SHM_HOT_UNSET = 3, /* in the configuration alone: this section does not say */
 };
 
 /*
@@ -107,6 +118,10 @@ static inline uint64_t slot_route(uint32_t generation, uint32_t row)
 }
 static inline uint32_t state_version(uint64_t state) { return (uint32_t)(state >> 40); }
 static inline uint8_t state_flags(uint64_t state) { return (uint8_t)(state >> 32); }
+static inline uint32_t state_pin(uint64_t state)
+{
+	return (state_flags(state) & SHM_F_PIN) >> SHM_F_PIN_SHIFT; /* enum shm_hot_rule */
+}
 static inline uint64_t state_make(uint32_t version, uint8_t flags, uint32_t row)
 {
 	return (uint64_t)(version & 0xffffffu) << 40 | (uint64_t)flags << 32 | row;

@@ -86,7 +86,7 @@ static int check_probe(const struct wire_probe *p)
 
 static int check_explain(const struct wire_explain *e)
 {
-	return e->heat <= WIRE_RETIRING && e->pin <= WIRE_RULE_NO && e->rule <= WIRE_RULE_NO &&
+	return e->heat <= WIRE_RETIRING && e->pin <= SHM_HOT_NO && e->rule <= SHM_HOT_NO &&
 			       e->slot < SHM_SLOTS_MAX
 		       ? 0
 		       : -EPROTO;

@@ -107,7 +107,6 @@ struct wire_client {
 
 /* WIRE_EXPLAIN: one record; -ENOENT by WIRE_ERROR when there is no such counter. */
 enum wire_heat { WIRE_COLD = 0, WIRE_PROMOTING = 1, WIRE_HOT = 2, WIRE_RETIRING = 3 };
-enum wire_hot_rule { WIRE_RULE_AUTO = 0, WIRE_RULE_YES = 1, WIRE_RULE_NO = 2 };
 struct wire_explain {
 	uint32_t slot, generation;
 	uint32_t heat; /* enum wire_heat */
@@ -120,8 +119,8 @@ struct wire_explain {
 	float imbalance;   /* busiest lane over the mean of lanes written; 0: no row, or no adds */
 	uint32_t lanes_nr; /* lanes written in that second */
 	uint32_t row;	   /* its number, or SHM_ROW_NONE */
-	uint32_t pin;	   /* enum wire_hot_rule: an operator's pin */
-	uint32_t rule;	   /* enum wire_hot_rule: the configuration's */
+	uint32_t pin;	   /* enum shm_hot_rule: an operator's pin */
+	uint32_t rule;	   /* enum shm_hot_rule: the configuration's */
 	uint32_t can_have_row; /* 0: counters of this kind never get one */
 	uint32_t is_suspect;
 	int64_t frozen, summed; /* what is shown and what the cells say; equal unless suspect */

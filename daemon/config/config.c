@@ -128,6 +128,7 @@ static void section_counter(struct config_reader *r, const char *glob)
 	}
 	if (i == c->rules_nr) {
 		strcpy(c->rules[i].glob, glob);
+		c->rules[i].hot = SHM_HOT_UNSET;
 		c->rules[i].ttl_s = CONFIG_TTL_UNSET;
 		c->rules_nr++;
 	}

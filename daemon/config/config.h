@@ -43,12 +43,11 @@ struct config_namespace {
 };
 
 /* [counter GLOB], as names.h has globs. For each key the last rule that matches and sets it wins. */
-enum config_hot { CONFIG_HOT_UNSET = 0, CONFIG_HOT_AUTO, CONFIG_HOT_YES, CONFIG_HOT_NO };
 #define CONFIG_TTL_UNSET UINT64_MAX
 struct config_rule {
 	char glob[CONFIG_GLOB_MAX];
 	uint32_t labels_max; /* 0: unset */
-	uint32_t hot;	     /* enum config_hot */
+	uint32_t hot;	     /* enum shm_hot_rule */
 	uint64_t ttl_s;	     /* of members of families; 0: they stay; or CONFIG_TTL_UNSET */
 };
 
@@ -77,7 +76,7 @@ struct config {
 /* How many keys a family may have; `name` is its canonical name. */
 uint32_t config_labels_max(const struct config *c, const char *name);
 
-/* For a display name: may the counter have a row (enum wire_hot_rule), and how many seconds may a
+/* For a display name: may the counter have a row (enum shm_hot_rule), and how many seconds may a
  * member be idle (0: it stays). */
 uint32_t config_hot(const struct config *c, const char *display_name);
 uint32_t config_ttl_s(const struct config *c, const char *display_name);

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "names.h"
-#include "wire_admin.h"
 
 /* A rule that does not set the key is skipped before its glob is tried: globs are what costs. */
 uint32_t config_labels_max(const struct config *c, const char *name)
@@ -20,16 +19,11 @@ uint32_t config_labels_max(const struct config *c, const char *name)
 
 uint32_t config_hot(const struct config *c, const char *display_name)
 {
-	static const uint32_t rules[] = {
-		[CONFIG_HOT_AUTO] = WIRE_RULE_AUTO,
-		[CONFIG_HOT_YES] = WIRE_RULE_YES,
-		[CONFIG_HOT_NO] = WIRE_RULE_NO,
-	};
-
 	for (uint32_t i = c->rules_nr; i-- > 0;)
-		if (c->rules[i].hot && name_match(c->rules[i].glob, display_name))
-			return rules[c->rules[i].hot];
-	return WIRE_RULE_AUTO;
+		if (c->rules[i].hot != SHM_HOT_UNSET &&
+		    name_match(c->rules[i].glob, display_name))
+			return c->rules[i].hot;
+	return SHM_HOT_AUTO;
 }
 
 uint32_t config_ttl_s(const struct config *c, const char *display_name)

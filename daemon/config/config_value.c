@@ -98,7 +98,7 @@ static void show_ttl(const struct config_key *key, const void *section, char *bu
 		show_ns(v * NS_PER_S, buf, size);
 }
 
-/* One of the key's words: the value is the word's place. Place 0 may be "": not set. */
+/* One of the key's words: the value is the word's place. A place may be "": not set. */
 static int parse_choice(const struct config_key *key, void *section, const char *text,
 			struct why *why)
 {
@@ -362,8 +362,8 @@ static void show_ids(const struct config_key *key, const void *section, char *bu
 
 static const char *const bpf_words[] = { "off", "auto", NULL };
 static const char *const pin_words[] = { "no", "auto", NULL };
-static const char *const hot_words[] = { [CONFIG_HOT_UNSET] = "", [CONFIG_HOT_AUTO] = "auto",
-					 [CONFIG_HOT_YES] = "yes", [CONFIG_HOT_NO] = "no", NULL };
+static const char *const hot_words[] = { [SHM_HOT_AUTO] = "auto", [SHM_HOT_YES] = "yes",
+					 [SHM_HOT_NO] = "no", [SHM_HOT_UNSET] = "", NULL };
 
 const struct config_key config_keys[CONFIG_SECTIONS_NR][CONFIG_KEYS_MAX] = {
 	[CONFIG_DAEMON] = {

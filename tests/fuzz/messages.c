@@ -96,7 +96,7 @@ static size_t take(struct input *in, void *to, size_t bytes)
 
 /* --- the namespace ---------------------------------------------------------------------------- */
 
-static void rule(const char *glob, enum config_hot hot, uint64_t ttl_s, uint32_t labels_max)
+static void rule(const char *glob, enum shm_hot_rule hot, uint64_t ttl_s, uint32_t labels_max)
 {
 	struct config_rule *r = &config.rules[config.rules_nr++];
 
@@ -120,10 +120,10 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	config.namespaces[0] = (struct config_namespace){
 		.name = "default", .counters_max = 64, .counters_max_per_uid = 40, .rows_max = ROWS,
 	};
-	rule("hot_*", CONFIG_HOT_YES, CONFIG_TTL_UNSET, 0);
-	rule("idle_*", CONFIG_HOT_UNSET, 2, 0);
-	rule("few_*", CONFIG_HOT_UNSET, CONFIG_TTL_UNSET, 3);
-	rule("*{k=\"cold*\"}", CONFIG_HOT_NO, CONFIG_TTL_UNSET, 0);
+	rule("hot_*", SHM_HOT_YES, CONFIG_TTL_UNSET, 0);
+	rule("idle_*", SHM_HOT_UNSET, 2, 0);
+	rule("few_*", SHM_HOT_UNSET, CONFIG_TTL_UNSET, 3);
+	rule("*{k=\"cold*\"}", SHM_HOT_NO, CONFIG_TTL_UNSET, 0);
 	message_buf = malloc(WIRE_MAX);
 	reply_buf = malloc(WIRE_MAX);
 	fuzz_check(message_buf && reply_buf);

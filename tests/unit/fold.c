@@ -44,7 +44,7 @@ static int set_up(void **state)
 	inside_start(&in, 10000);
 	in.config.rules_nr = 1;
 	strcpy(rule->glob, "hot_*");
-	rule->hot = CONFIG_HOT_YES;
+	rule->hot = SHM_HOT_YES;
 	rule->ttl_s = CONFIG_TTL_UNSET;
 	return 0;
 }

@@ -39,7 +39,7 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static void rule(const char *glob, enum config_hot hot)
+static void rule(const char *glob, enum shm_hot_rule hot)
 {
 	struct config_rule *r = &in.config.rules[in.config.rules_nr++];
 
@@ -66,7 +66,7 @@ static uint32_t heat_of(uint32_t slot)
 	return e.heat;
 }
 
-static void pin(uint32_t slot, enum wire_hot_rule how)
+static void pin(uint32_t slot, enum shm_hot_rule how)
 {
 	struct why why;
 
@@ -138,16 +138,16 @@ static void while_it_retires_a_row_is_summed_and_may_be_kept(void **state)
 	uint32_t slot = inside_make(&in, SHM_COUNTER, "hot_total"), row;
 
 	(void)state;
-	pin(slot, WIRE_RULE_YES);
+	pin(slot, SHM_HOT_YES);
 	inside_add_row(&in, slot, 0, 7);
 	row = slot_row(space_slot(in.space, slot)->route);
-	pin(slot, WIRE_RULE_NO);
+	pin(slot, SHM_HOT_NO);
 	assert_int_equal(heat_of(slot), WIRE_RETIRING);
 	/* A section that began before: it still may commit. */
 	shm_count_add((uint64_t *)(in.shards + shards_lane(1) + row), 1);
 	inside_fold(&in, FOLD_NS);
 	assert_int_equal(inside_total(&in, slot), 8);
-	pin(slot, WIRE_RULE_YES);
+	pin(slot, SHM_HOT_YES);
 	assert_int_equal(heat_of(slot), WIRE_HOT);
 	inside_grace(&in);
 	assert_int_equal(heat_of(slot), WIRE_HOT);
@@ -160,7 +160,7 @@ static void a_grace_for_an_earlier_retirement_does_not_end_a_later_one(void **st
 	uint32_t seq;
 
 	(void)state;
-	pin(slot, WIRE_RULE_YES);
+	pin(slot, SHM_HOT_YES);
 	seq = rows_retire(in.space, slot);
 	rows_cancel(in.space, slot);
 	assert_int_not_equal(rows_retire(in.space, slot), seq);
@@ -249,8 +249,8 @@ static void configuration_and_pins_come_before_rates(void **state)
 	uint32_t yes, no, pinned;
 
 	(void)state;
-	rule("yes_*", CONFIG_HOT_YES);
-	rule("no_*", CONFIG_HOT_NO);
+	rule("yes_*", SHM_HOT_YES);
+	rule("no_*", SHM_HOT_NO);
 	yes = inside_make(&in, SHM_COUNTER, "yes_total");
 	no = inside_make(&in, SHM_COUNTER, "no_total");
 	pinned = inside_make(&in, SHM_COUNTER, "no_but_pinned_total");
@@ -259,9 +259,9 @@ static void configuration_and_pins_come_before_rates(void **state)
 	heat_up(no, 10 * HOT_ADDS);
 	inside_fold(&in, FOLD_NS);
 	assert_int_equal(heat_of(no), WIRE_COLD);
-	pin(pinned, WIRE_RULE_YES);
+	pin(pinned, SHM_HOT_YES);
 	assert_int_equal(heat_of(pinned), WIRE_HOT);
-	pin(pinned, WIRE_RULE_AUTO);
+	pin(pinned, SHM_HOT_AUTO);
 	assert_int_equal(heat_of(pinned), WIRE_RETIRING);
 	for (unsigned int s = 0; s < 2 * HEAT_QUIET_S; s++)
 		inside_second(&in);
@@ -274,11 +274,11 @@ static void new_rules_reach_counters_that_are_there(void **state)
 
 	(void)state;
 	inside_fold(&in, FOLD_NS);
-	rule("later_*", CONFIG_HOT_YES);
+	rule("later_*", SHM_HOT_YES);
 	space_configure(in.space, &in.config);
 	inside_fold(&in, FOLD_NS);
 	assert_int_equal(heat_of(slot), WIRE_HOT);
-	in.config.rules[0].hot = CONFIG_HOT_NO;
+	in.config.rules[0].hot = SHM_HOT_NO;
 	space_configure(in.space, &in.config);
 	inside_fold(&in, FOLD_NS);
 	assert_int_equal(heat_of(slot), WIRE_RETIRING);
@@ -308,14 +308,14 @@ static void without_a_good_self_test_only_rows_that_were_never_owned_are_given(v
 
 	(void)state;
 	shm_set32(&in.space->d->promotion, SHM_REUSE_OFF);
-	pin(one, WIRE_RULE_YES);
+	pin(one, SHM_HOT_YES);
 	row = rows_of_slot(in.space, one);
-	pin(one, WIRE_RULE_NO);
+	pin(one, SHM_HOT_NO);
 	inside_grace(&in);
-	pin(two, WIRE_RULE_YES);
+	pin(two, SHM_HOT_YES);
 	assert_int_not_equal(rows_of_slot(in.space, two), row);
 	shm_set32(&in.space->d->promotion, SHM_ROWS_OFF | SHM_REUSE_OFF);
-	pin(one, WIRE_RULE_YES);
+	pin(one, SHM_HOT_YES);
 	assert_int_equal(heat_of(one), WIRE_PROMOTING);
 	shm_set32(&in.space->d->promotion, 0);
 	registry_read_begin();
@@ -331,11 +331,11 @@ static void a_new_worker_finds_rows_pins_and_unfinished_retirements(void **state
 	uint32_t leaving = inside_make(&in, SHM_COUNTER, "leaving_total");
 
 	(void)state;
-	pin(hot, WIRE_RULE_YES);
-	pin(leaving, WIRE_RULE_YES);
+	pin(hot, SHM_HOT_YES);
+	pin(leaving, SHM_HOT_YES);
 	inside_add_row(&in, hot, 0, 3);
 	inside_add_row(&in, leaving, 0, 4);
-	pin(leaving, WIRE_RULE_NO);
+	pin(leaving, SHM_HOT_NO);
 	inside_restart(&in);
 	assert_int_equal(heat_of(hot), WIRE_HOT);
 	assert_int_equal(heat_of(leaving), WIRE_RETIRING);
@@ -356,7 +356,7 @@ static void history_tells_what_happened_and_why(void **state)
 	(void)state;
 	inside_fold(&in, FOLD_NS);
 	heat_up(slot, HOT_ADDS);
-	pin(slot, WIRE_RULE_NO);
+	pin(slot, SHM_HOT_NO);
 	inside_grace(&in);
 	nr = changes_copy(in.space->t, 0, changes, 16, &first);
 	assert_int_equal(first, 0);
@@ -486,10 +486,10 @@ static void so_is_a_free_row_that_changes(void **state)
 	uint32_t two = inside_make(&in, SHM_COUNTER, "two_total");
 
 	(void)state;
-	pin(one, WIRE_RULE_YES);
+	pin(one, SHM_HOT_YES);
 	inside_add_row(&in, one, 0, 9);
 	row = slot_row(space_slot(in.space, one)->route);
-	pin(one, WIRE_RULE_NO);
+	pin(one, SHM_HOT_NO);
 	inside_grace(&in);
 	inside_second(&in);
 	assert_int_equal(in.space->t->strays_nr, 0);
@@ -497,7 +497,7 @@ static void so_is_a_free_row_that_changes(void **state)
 	inside_second(&in);
 	inside_second(&in);
 	assert_int_equal(in.space->t->strays_nr, 1);
-	pin(two, WIRE_RULE_YES);
+	pin(two, SHM_HOT_YES);
 	inside_add_row(&in, two, 1, 4);
 	inside_fold(&in, FOLD_NS);
 	assert_int_equal(inside_total(&in, two), 4);

@@ -184,7 +184,7 @@ static void answers_with_more_than_they_hold_are_refused(void **state)
 	e->heat = WIRE_RETIRING + 1;
 	assert_int_equal(check(), -EPROTO);
 	e = make_records(WIRE_EXPLAIN, 1, 0, sizeof(*e));
-	e->pin = WIRE_RULE_NO + 1;
+	e->pin = SHM_HOT_NO + 1;
 	assert_int_equal(check(), -EPROTO);
 }
 

@@ -28,9 +28,9 @@ static const char *const heats[] = { [WIRE_COLD] = "cold",
 				     [WIRE_PROMOTING] = "promoting",
 				     [WIRE_HOT] = "hot",
 				     [WIRE_RETIRING] = "retiring" };
-static const char *const rules[] = { [WIRE_RULE_AUTO] = "auto",
-				     [WIRE_RULE_YES] = "hot",
-				     [WIRE_RULE_NO] = "cold" };
+static const char *const rules[] = { [SHM_HOT_AUTO] = "auto",
+				     [SHM_HOT_YES] = "hot",
+				     [SHM_HOT_NO] = "cold" };
 
 /* --- who counts it -------------------------------------------------------------------------- */
 
@@ -191,9 +191,9 @@ static void print_next(const struct wire_explain *e)
 	if (!e->can_have_row)
 		show_line("next", "it never gets a row: the kernel's counters have lanes of their own, "
 				  "families and what was removed need none");
-	else if (e->pin != WIRE_RULE_AUTO)
+	else if (e->pin != SHM_HOT_AUTO)
 		show_line("next", "pinned %s: so it stays until talea unpin", rules[e->pin]);
-	else if (e->rule != WIRE_RULE_AUTO)
+	else if (e->rule != SHM_HOT_AUTO)
 		show_line("next", "the configuration keeps it %s; talea pin comes before it",
 			  rules[e->rule]);
 	else if (e->heat == WIRE_HOT)

@@ -149,11 +149,11 @@ static int change_one(struct client_request *r, const struct config *config, uin
 
 	switch (m->op) {
 	case WIRE_PIN_HOT:
-		return heat_pin(r->space, config, slot, WIRE_RULE_YES, r->uid, why);
+		return heat_pin(r->space, config, slot, SHM_HOT_YES, r->uid, why);
 	case WIRE_PIN_COLD:
-		return heat_pin(r->space, config, slot, WIRE_RULE_NO, r->uid, why);
+		return heat_pin(r->space, config, slot, SHM_HOT_NO, r->uid, why);
 	case WIRE_UNPIN:
-		return heat_pin(r->space, config, slot, WIRE_RULE_AUTO, r->uid, why);
+		return heat_pin(r->space, config, slot, SHM_HOT_AUTO, r->uid, why);
 	case WIRE_FORGET:
 		return forget_one(r, slot, why);
 	}

@@ -69,29 +69,21 @@ bool heat_can_have_row(const struct space *space, uint32_t slot)
 	return false;
 }
 
-static enum wire_hot_rule pin_of(const struct space *space, uint32_t slot)
-{
-	uint8_t flags = space_flags(space, slot);
-
-	return flags & SHM_F_PIN_HOT ? WIRE_RULE_YES : flags & SHM_F_PIN_COLD ? WIRE_RULE_NO :
-										 WIRE_RULE_AUTO;
-}
-
 /* The configuration's rule. It is kept for slots that are checked all the time: to match a name
  * with all rules takes as long as to fold thousands of slots. */
-static enum wire_hot_rule rule_of(const struct space *space, const struct config *config,
+static enum shm_hot_rule rule_of(const struct space *space, const struct config *config,
 				  uint32_t slot)
 {
 	struct heat *h = &space->heat.by_slot[slot];
 	char name[NAME_DISPLAY_MAX];
-	enum wire_hot_rule rule;
+	enum shm_hot_rule rule;
 
 	if (!config || !config->rules_nr)
-		return WIRE_RULE_AUTO;
+		return SHM_HOT_AUTO;
 	if (h->rule >> 2 == space->heat.rules_seq)
 		return h->rule & 3;
 	if (name_display(space->d, slot, name, sizeof(name)) < 0)
-		return WIRE_RULE_AUTO;
+		return SHM_HOT_AUTO;
 	rule = config_hot(config, name);
 	if (h->since_real_ns || h->is_offered || rows_of_slot(space, slot) != SHM_ROW_NONE)
 		h->rule = (uint16_t)(space->heat.rules_seq << 2 | rule);
@@ -99,10 +91,10 @@ static enum wire_hot_rule rule_of(const struct space *space, const struct config
 }
 
 /* A pin comes before the configuration. */
-static enum wire_hot_rule rule_in_force(const struct space *space, const struct config *config,
-			       uint32_t slot, enum shm_why *ret_why)
+static enum shm_hot_rule rule_in_force(const struct space *space, const struct config *config,
+				       uint32_t slot, enum shm_why *ret_why)
 {
-	enum wire_hot_rule pin = pin_of(space, slot);
+	enum shm_hot_rule pin = state_pin(shm_count_read(&space_slot(space, slot)->state));
 
 	*ret_why = pin ? SHM_WHY_PIN : SHM_WHY_CONFIG;
 	return pin ? pin : rule_of(space, config, slot);
@@ -213,10 +205,10 @@ static void rule_apply(struct space *space, const struct config *config, uint32_
 	enum shm_why why;
 
 	switch (rule_in_force(space, config, slot, &why)) {
-	case WIRE_RULE_YES:
+	case SHM_HOT_YES:
 		heat_promote(space, slot, why, NAN, uid);
 		break;
-	case WIRE_RULE_NO:
+	case SHM_HOT_NO:
 		heat_retire(space, slot, why, NAN, uid);
 		break;
 	default:
@@ -249,7 +241,7 @@ void heat_fold(struct space *space, const struct config *config, uint64_t interv
 		if (rate < HEAT_UP || !heat_can_have_row(space, c->slot))
 			continue;
 		heat->by_slot[c->slot].is_offered = true;
-		if (rule_in_force(space, config, c->slot, &why) == WIRE_RULE_NO)
+		if (rule_in_force(space, config, c->slot, &why) == SHM_HOT_NO)
 			continue;
 		heat_promote(space, c->slot, SHM_WHY_RATE, rate, 0);
 	}
@@ -268,7 +260,7 @@ void heat_registered(struct space *space, const struct config *config, uint32_t 
 	if (h->since_real_ns || h->is_offered || h->rule) /* of the member that had it before */
 		*h = (struct heat){ 0 };
 	if (heat_can_have_row(space, slot) &&
-	    rule_in_force(space, config, slot, &why) == WIRE_RULE_YES)
+	    rule_in_force(space, config, slot, &why) == SHM_HOT_YES)
 		heat_promote(space, slot, why, NAN, 0);
 }
 
@@ -295,7 +287,7 @@ static void row_second(struct space *space, const struct config *config, uint32_
 	}
 	r->quiet_s = (double)r->rate.per_s < HEAT_DOWN ? r->quiet_s + 1 : 0;
 	if (space->rows.list[row].is_retiring || r->quiet_s < HEAT_QUIET_S ||
-	    rule_in_force(space, config, slot, &why) == WIRE_RULE_YES)
+	    rule_in_force(space, config, slot, &why) == SHM_HOT_YES)
 		return;
 	heat_retire(space, slot, SHM_WHY_RATE, (double)r->rate.per_s, 0);
 }
@@ -309,25 +301,25 @@ static void waiting_second(struct space *space, const struct config *config, dou
 		struct waiting w = space->heat.waiting[i];
 		struct heat *h = &space->heat.by_slot[w.slot];
 		enum shm_why why;
-		enum wire_hot_rule rule;
+		enum shm_hot_rule rule;
 
 		if (h->heat != WIRE_PROMOTING)
 			continue;
 		rate_tick(&w.rate, space_total(space, w.slot), seconds);
 		rule = heat_can_have_row(space, w.slot) ? rule_in_force(space, config, w.slot, &why) :
-							  WIRE_RULE_NO;
-		if (rule == WIRE_RULE_YES && !row_give(space, w.slot)) {
+							  SHM_HOT_NO;
+		if (rule == SHM_HOT_YES && !row_give(space, w.slot)) {
 			heat_set(space, w.slot, WIRE_HOT, why, (double)w.rate.per_s,
 				 rows_of_slot(space, w.slot), 0);
 			continue;
 		}
-		if (rule == WIRE_RULE_NO ||
-		    (rule == WIRE_RULE_AUTO && !h->is_offered && (double)w.rate.per_s < HEAT_UP / 2)) {
+		if (rule == SHM_HOT_NO ||
+		    (rule == SHM_HOT_AUTO && !h->is_offered && (double)w.rate.per_s < HEAT_UP / 2)) {
 			heat_set(space, w.slot, WIRE_COLD, SHM_WHY_RATE, (double)w.rate.per_s,
 				 SHM_ROW_NONE, 0);
 			continue;
 		}
-		if (rule == WIRE_RULE_YES)
+		if (rule == SHM_HOT_YES)
 			w.rate.per_s = INFINITY;
 		h->is_offered = false;
 		space->heat.waiting[kept++] = w;
@@ -367,7 +359,7 @@ static struct victim *victims_find(struct space *space, const struct config *con
 		float per_s = space->heat.by_row[row].rate.per_s;
 
 		if (r->slot != ROW_FREE && !r->is_retiring && !isnan(per_s) &&
-		    rule_in_force(space, config, r->slot, &why) != WIRE_RULE_YES)
+		    rule_in_force(space, config, r->slot, &why) != SHM_HOT_YES)
 			v[(*ret_nr)++] = (struct victim){ per_s, row };
 	}
 	if (v)
@@ -427,7 +419,7 @@ void heat_allowed(struct space *space, const struct config *config)
 
 		if (space->heat.by_slot[slot].heat == WIRE_PROMOTING &&
 		    heat_can_have_row(space, slot) &&
-		    rule_in_force(space, config, slot, &why) == WIRE_RULE_YES &&
+		    rule_in_force(space, config, slot, &why) == SHM_HOT_YES &&
 		    !row_give(space, slot))
 			heat_set(space, slot, WIRE_HOT, why, NAN, rows_of_slot(space, slot), 0);
 	}
@@ -436,30 +428,26 @@ void heat_allowed(struct space *space, const struct config *config)
 /* --- operators -------------------------------------------------------------------------------- */
 
 int heat_pin(struct space *space, const struct config *config, uint32_t slot,
-	     enum wire_hot_rule pin, uint32_t uid, struct why *why)
+	     enum shm_hot_rule pin, uint32_t uid, struct why *why)
 {
-	static const uint8_t flags_of[] = {
-		[WIRE_RULE_AUTO] = 0, [WIRE_RULE_YES] = SHM_F_PIN_HOT,
-		[WIRE_RULE_NO] = SHM_F_PIN_COLD,
-	};
 	static const uint8_t kinds[] = {
-		[WIRE_RULE_AUTO] = SHM_CHANGE_UNPINNED, [WIRE_RULE_YES] = SHM_CHANGE_PINNED_HOT,
-		[WIRE_RULE_NO] = SHM_CHANGE_PINNED_COLD,
+		[SHM_HOT_AUTO] = SHM_CHANGE_UNPINNED, [SHM_HOT_YES] = SHM_CHANGE_PINNED_HOT,
+		[SHM_HOT_NO] = SHM_CHANGE_PINNED_COLD,
 	};
 	struct slot_shm *s = space_slot(space, slot);
 	uint64_t state = shm_count_read(&s->state);
-	uint8_t flags = state_flags(state) & (uint8_t)~(SHM_F_PIN_HOT | SHM_F_PIN_COLD);
+	uint8_t flags = state_flags(state) & (uint8_t)~SHM_F_PIN;
 	const struct change_shm change = { .slot = slot, .uid = uid, .kind = kinds[pin],
 					   .why = SHM_WHY_PIN, .row = rows_of_slot(space, slot) };
 
 	if (!heat_can_have_row(space, slot))
 		return why_set(why, -EINVAL, "it is of a kind that never gets a row: only what "
 			       "programs add to can be hot");
-	if (pin_of(space, slot) == pin)
+	if (state_pin(state) == pin)
 		return 0;
 	/* Neither base nor row changes: the version stays. */
-	shm_publish(&s->state, state_make(state_version(state), flags | flags_of[pin],
-					  slot_row(state)));
+	flags |= (uint8_t)(pin << SHM_F_PIN_SHIFT);
+	shm_publish(&s->state, state_make(state_version(state), flags, slot_row(state)));
 	changes_put(space, &change);
 	rule_apply(space, config, slot, uid);
 	return 0;
@@ -484,7 +472,7 @@ void heat_explain(const struct space *space, const struct config *config, uint32
 		ret->rate_before = ret->rate_after = NAN;
 	}
 	ret->row = row;
-	ret->pin = pin_of(space, slot);
+	ret->pin = state_pin(shm_count_read(&space_slot(space, slot)->state));
 	ret->rule = rule_of(space, config, slot);
 	ret->can_have_row = heat_can_have_row(space, slot);
 	ret->rate_up = (float)HEAT_UP;

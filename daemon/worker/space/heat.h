@@ -25,7 +25,7 @@ struct heat {
 	bool is_after_due : 1;
 	bool is_offered : 1; /* hot, and without a row, since the last tick of those that wait */
 	uint8_t why;	     /* enum shm_why */
-	uint16_t rule;	     /* of the configuration: rules_seq:14 | wire_hot_rule:2; 0: not known */
+	uint16_t rule;	     /* of the configuration: rules_seq:14 | shm_hot_rule:2; 0: not known */
 };
 
 /* How much a row is used, by the row's number. */
@@ -66,7 +66,7 @@ void heat_reconfigure(struct space *space);
 
 /* An operator's pin. 0, or -EINVAL for a slot that never gets a row. */
 int heat_pin(struct space *space, const struct config *config, uint32_t slot,
-	     enum wire_hot_rule pin, uint32_t uid, struct why *why);
+	     enum shm_hot_rule pin, uint32_t uid, struct why *why);
 
 /* rows_retire returned seq: after the next grace period the row is freed and the slot is cold. */
 void heat_defer_retirement(struct space *space, uint32_t slot, uint32_t seq);
