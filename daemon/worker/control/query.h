@@ -18,7 +18,7 @@ int query_answer(const struct control *c, const struct connection *conn, const s
 /* The record of the probe with this id. */
 void query_probe(const struct control *c, uint32_t id, struct wire_probe *ret);
 
-/* The record of a probe that is not of the pack, as far as live says it. */
+/* The record of a probe, as far as live says it. */
 void query_live(const struct probe_live *live, struct wire_probe *ret);
 
 #endif

@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "daemon/link/log.h"
 #include "daemon/worker/space/heat.h"
@@ -14,6 +13,7 @@
 #include "daemon/worker/space/register.h"
 #include "daemon/worker/space/remove.h"
 #include "daemon/worker/space/suspect.h"
+#include "shm/base/clock.h"
 #include "shm/names.h"
 
 _Static_assert(WIRE_NAME_MAX == NAME_DISPLAY_MAX, "the wire knows how long a name may be");
@@ -221,12 +221,9 @@ static void explain_rate(const struct space *space, struct wire_explain *e)
 
 static uint32_t idle_s(const struct space *space, uint32_t slot)
 {
-	struct timespec now;
-
 	if (!space->rates.changed_s[slot])
 		return UINT32_MAX;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint32_t)now.tv_sec - space->rates.changed_s[slot];
+	return (uint32_t)(mono_ns() / NS_PER_S) - space->rates.changed_s[slot];
 }
 
 static void explain(const struct space *space, const struct config *config, const char *name,
@@ -248,10 +245,8 @@ static void explain(const struct space *space, const struct config *config, cons
 static size_t lanes(const struct space *space, uint32_t row, struct wire_lanes *l)
 {
 	uint32_t cpus_nr = shm_read32(&space->d->cpus_nr);
-	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	l->mono_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	l->mono_ns = mono_ns();
 	l->cold = shm_count_read((const uint64_t *)(space->s + shards_cold(l->slot)));
 	l->row = row;
 	l->cpus_nr = row == SHM_ROW_NONE ? 0 : cpus_nr;

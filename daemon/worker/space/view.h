@@ -14,7 +14,7 @@
  *   s               clients                     u64 values alone, read with shm_count_read
  *   registry        the fold thread             RCU: inside registry_read_begin
  *
- * A view is there as long as its space: from space_open until fold_fini, when control has ended.
+ * A view is there as long as its space: from space_open until fold_close, when control has ended.
  */
 #ifndef SPACE_VIEW_H
 #define SPACE_VIEW_H
