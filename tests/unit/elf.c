@@ -18,8 +18,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/keeper/probe/declared.h"
 #include "daemon/keeper/probe/symbols/elf.h"
+#include "daemon/keeper/probe/symbols/usdt.h"
 #include "tests/lib/usdt.h"
 
 #define SELF "/proc/self/exe"

@@ -1,12 +1,12 @@
 /*
  * A cgroup's path by its id, and back. The id that programs see is the inode number of the cgroup's
- * folder in the cgroup2 file system, also where older hierarchies are mounted beside it; to the
- * kernel it is a file handle too, which takes CAP_DAC_READ_SEARCH. Without that all folders are
- * listed, anew when an id is asked for that the list does not have. Owns that list; the keeper's one
- * thread alone calls.
+ * folder in the cgroup2 file system, also where older hierarchies are mounted beside it. The kernel
+ * takes the id as a file handle too, from a process that has CAP_DAC_READ_SEARCH. Without that right
+ * this file lists all folders, and lists them again when a caller asks for an id that is not in the
+ * folders. It owns the folders. The keeper's one thread alone calls it.
  *
- * "It is gone" is said only of what is known to be: not where no cgroup2 is mounted, where the mount
- * is a part of it (as in a container), or where a folder could not be looked into.
+ * A cgroup is "gone" only where that is certain: not where no cgroup2 is mounted, not where the mount
+ * shows a part of the hierarchy (as in a container), and not where a folder could not be read.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -19,15 +19,16 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/keeper/probe/probe.h"
+#include "shm/base/array.h"
+#include "shm/base/clock.h"
 
 #define FOLDERS_MAX   (64u * 1024)
 #define DEPTH_MAX     32u
-#define FRESH_NS      20000000u /* what a list younger than this has not is gone */
-#define REST_FACTOR   20u	/* so much longer than making it took it is not made anew */
+#define FRESH_NS      (20 * NS_PER_MS) /* an id that a younger list lacks is gone */
+#define REST_FACTOR   20u	/* a list rests so many times as long as it took to make */
 #define ROOT_INO      1u	/* of the whole hierarchy; a part of it begins at another */
 #define HANDLE_KERNFS 0xfe	/* the kernel's FILEID_KERNFS: the handle is the id */
 
@@ -37,21 +38,13 @@ struct folder {
 };
 
 static struct {
-	struct folder *folders; /* by id */
-	uint32_t nr, room;
-	bool is_whole; /* what is not in it is nowhere */
+	struct folder *all; /* sorted by id */
+	uint32_t nr, max;
+	bool is_whole; /* an id that is not in it has no cgroup */
 	uint64_t made_ns, took_ns;
-} list;
+} folders;
 
-static char mount[2048]; /* where cgroup2 was mounted at the last look */
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
+static char mount[2048]; /* where mount_find found cgroup2 last */
 
 /* --- the mount -------------------------------------------------------------------------------- */
 
@@ -62,7 +55,7 @@ static bool is_cgroup2(const char *path)
 	return path[0] && !statfs(path, &fs) && fs.f_type == CGROUP2_SUPER_MAGIC;
 }
 
-/* Of several the first; a mount point with a blank in it is written \040 and not looked for. */
+/* Finds the first of several; ignores a mount point with a blank, which the file writes as \040. */
 static int mount_find(void)
 {
 	char line[4096], point[sizeof(mount)];
@@ -90,7 +83,7 @@ static int mount_open(void)
 
 /* --- by its handle ---------------------------------------------------------------------------- */
 
-/* The folder (O_PATH) of an id, wherever in the hierarchy; -ESTALE: it is gone. */
+/* Opens the folder (O_PATH) of an id, anywhere in the hierarchy; -ESTALE: it is gone. */
 static int handle_open(uint64_t id)
 {
 	union {
@@ -109,8 +102,8 @@ static int handle_open(uint64_t id)
 	return fd;
 }
 
-/* A folder's path below the mount; -EXDEV: it is not there, but in another part of the hierarchy. */
-static int path_of(int fd, char *buf, size_t size)
+/* Writes a folder's path below the mount; -EXDEV: the folder is in another part of the hierarchy. */
+static int folder_path(int fd, char *buf, size_t size)
 {
 	char link[40], path[PATH_MAX];
 	size_t length = strlen(mount);
@@ -134,44 +127,40 @@ static int path_by_handle(uint64_t id, char *buf, size_t size)
 
 	if (fd < 0)
 		return fd == -ESTALE ? -ENOENT : fd;
-	err = path_of(fd, buf, size);
+	err = folder_path(fd, buf, size);
 	close(fd);
 	return err;
 }
 
 /* --- by the list ------------------------------------------------------------------------------ */
 
-static void list_drop(void)
+static void folders_free(void)
 {
-	while (list.nr)
-		free(list.folders[--list.nr].path);
+	while (folders.nr)
+		free(folders.all[--folders.nr].path);
 }
 
-static int list_put(uint64_t id, const char *path)
+static int folders_put(uint64_t id, const char *path)
 {
-	struct folder *more;
+	struct folder *f;
 
-	if (list.nr == FOLDERS_MAX)
+	if (folders.nr == FOLDERS_MAX)
 		return -E2BIG;
-	if (list.nr == list.room) {
-		uint32_t room = list.room ? 2 * list.room : 256;
-
-		more = realloc(list.folders, room * sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		list.folders = more;
-		list.room = room;
-	}
-	list.folders[list.nr].id = id;
-	list.folders[list.nr].path = strdup(path);
-	return list.folders[list.nr].path ? (list.nr++, 0) : -ENOMEM;
+	if (array_reserve(&folders.all, folders.nr + 1, &folders.max))
+		return -ENOMEM;
+	f = &folders.all[folders.nr];
+	*f = (struct folder){ id, strdup(path) };
+	if (!f->path)
+		return -ENOMEM;
+	folders.nr++;
+	return 0;
 }
 
-static int walk(int fd, char *path, size_t length, size_t size, unsigned int depth);
+static int folders_walk(int fd, char *path, size_t length, size_t size, unsigned int depth);
 
-/* The number in a folder's entry is its inode's: nothing is looked at twice. One that goes away just
- * now is as good as gone. */
-static int walk_below(int fd, const struct dirent *e, char *path, size_t length, size_t size,
+/* The number in a folder's entry is its inode's, so this needs no second system call. A folder that
+ * ends meanwhile counts as gone. */
+static int folders_walk_entry(int fd, const struct dirent *e, char *path, size_t length, size_t size,
 		      unsigned int depth)
 {
 	size_t name = strlen(e->d_name);
@@ -181,17 +170,17 @@ static int walk_below(int fd, const struct dirent *e, char *path, size_t length,
 		return -ENAMETOOLONG;
 	path[length] = '/';
 	memcpy(path + length + 1, e->d_name, name + 1);
-	err = list_put(e->d_ino, path);
+	err = folders_put(e->d_ino, path);
 	if (err)
 		return err;
 	below = openat(fd, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (below < 0)
 		return errno == ENOENT || errno == ENODEV ? 0 : -errno;
-	return walk(below, path, length + 1 + name, size, depth + 1);
+	return folders_walk(below, path, length + 1 + name, size, depth + 1);
 }
 
-/* Takes the descriptor. What it cannot look into it leaves out; the first error is told. */
-static int walk(int fd, char *path, size_t length, size_t size, unsigned int depth)
+/* Closes fd. Leaves out the folders that it cannot read, and returns the first error. */
+static int folders_walk(int fd, char *path, size_t length, size_t size, unsigned int depth)
 {
 	DIR *dir = fdopendir(fd);
 	const struct dirent *e;
@@ -205,7 +194,7 @@ static int walk(int fd, char *path, size_t length, size_t size, unsigned int dep
 	while (errno = 0, e = readdir(dir)) {
 		if (e->d_type != DT_DIR || !strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
 			continue;
-		got = walk_below(dirfd(dir), e, path, length, size, depth);
+		got = folders_walk_entry(dirfd(dir), e, path, length, size, depth);
 		err = err ? err : got;
 		if (got == -E2BIG || got == -ENOMEM)
 			break;
@@ -216,14 +205,14 @@ static int walk(int fd, char *path, size_t length, size_t size, unsigned int dep
 	return err;
 }
 
-static int by_id(const void *a, const void *b)
+static int folder_order(const void *a, const void *b)
 {
 	const struct folder *x = a, *y = b;
 
 	return (x->id > y->id) - (x->id < y->id);
 }
 
-static void list_fill(void)
+static void folders_fill(void)
 {
 	char path[1024] = "";
 	struct stat st;
@@ -231,35 +220,35 @@ static void list_fill(void)
 
 	if (fd < 0)
 		return;
-	err = fstat(fd, &st) ? -errno : list_put(st.st_ino, "/");
+	err = fstat(fd, &st) ? -errno : folders_put(st.st_ino, "/");
 	if (err) {
 		close(fd);
 		return;
 	}
-	err = walk(fd, path, 0, sizeof(path), 0);
-	list.is_whole = !err && st.st_ino == ROOT_INO;
-	qsort(list.folders, list.nr, sizeof(*list.folders), by_id);
+	err = folders_walk(fd, path, 0, sizeof(path), 0);
+	folders.is_whole = !err && st.st_ino == ROOT_INO;
+	qsort(folders.all, folders.nr, sizeof(*folders.all), folder_order);
 }
 
-static void list_make(void)
+static void folders_make(void)
 {
-	uint64_t begin_ns = now_ns();
+	uint64_t begin_ns = mono_ns();
 
-	list_drop();
-	list.is_whole = false;
-	list_fill();
-	list.made_ns = now_ns();
-	list.took_ns = list.made_ns - begin_ns;
+	folders_free();
+	folders.is_whole = false;
+	folders_fill();
+	folders.made_ns = mono_ns();
+	folders.took_ns = folders.made_ns - begin_ns;
 }
 
-static const struct folder *list_find(uint64_t id)
+static const struct folder *folders_find(uint64_t id)
 {
 	const struct folder key = { .id = id };
 
-	return list.nr ? bsearch(&key, list.folders, list.nr, sizeof(key), by_id) : NULL;
+	return folders.nr ? bsearch(&key, folders.all, folders.nr, sizeof(key), folder_order) : NULL;
 }
 
-/* Is the folder still the one that it was when the list was made? */
+/* Is the folder still the one that the list has? */
 static bool is_still(const struct folder *f)
 {
 	char path[PATH_MAX];
@@ -271,24 +260,24 @@ static bool is_still(const struct folder *f)
 
 static int path_by_list(uint64_t id, char *buf, size_t size)
 {
-	const struct folder *f = list_find(id);
-	uint64_t age_ns = now_ns() - list.made_ns;
+	const struct folder *f = folders_find(id);
+	uint64_t age_ns = mono_ns() - folders.made_ns;
 
 	if (f && !is_still(f))
 		f = NULL;
-	if (!f && (!list.made_ns || (age_ns > FRESH_NS && age_ns > REST_FACTOR * list.took_ns))) {
-		list_make();
-		age_ns = now_ns() - list.made_ns;
-		f = list_find(id);
+	if (!f && (!folders.made_ns || (age_ns > FRESH_NS && age_ns > REST_FACTOR * folders.took_ns))) {
+		folders_make();
+		age_ns = mono_ns() - folders.made_ns;
+		f = folders_find(id);
 	}
 	if (!f)
-		return !list.is_whole ? -EXDEV : age_ns > FRESH_NS ? -EAGAIN : -ENOENT;
+		return !folders.is_whole ? -EXDEV : age_ns > FRESH_NS ? -EAGAIN : -ENOENT;
 	if ((size_t)snprintf(buf, size, "%s", f->path) >= size)
 		return -ENAMETOOLONG;
 	return 0;
 }
 
-/* --- asking ----------------------------------------------------------------------------------- */
+/* --- by id, by path --------------------------------------------------------------------------- */
 
 int cgroup_path(uint64_t id, char *buf, size_t size)
 {
@@ -297,7 +286,7 @@ int cgroup_path(uint64_t id, char *buf, size_t size)
 	if (err)
 		return err;
 	err = path_by_handle(id, buf, size);
-	/* Without the right to, or a kernel that knows no such handles. */
+	/* This process has no right to open handles, or the kernel does not support them. */
 	if (err == -EPERM || err == -EOPNOTSUPP || err == -ENOSYS || err == -EINVAL)
 		err = path_by_list(id, buf, size);
 	return err;

@@ -1,7 +1,7 @@
 /*
- * What probes cost, while the kernel's statistics of programs are on: for a window that somebody asked
- * for, and off otherwise, because they cost every program of the host. Owns nothing; called by the
- * keeper (requests.c).
+ * What probes cost, measured while the kernel's statistics of programs are on. They are on for the
+ * window that an operator asks for, and off otherwise, because they slow down every program of the
+ * host. Owns nothing; called by the keeper (requests.c).
  */
 #include <bpf/bpf.h>
 #include <string.h>
@@ -40,7 +40,7 @@ void cost_end(int fd, const struct probe_live *probes, const struct probe_cost *
 	cost_read(probes, ret);
 	close(fd);
 	for (uint32_t id = 0; id < PROBES_MAX; id++) {
-		/* One that came meanwhile, or was replaced, began at 0. */
+		/* A probe that was attached or replaced meanwhile began at 0. */
 		bool is_same = ret[id].runs >= before[id].runs && ret[id].ns >= before[id].ns;
 
 		ret[id].runs -= is_same ? before[id].runs : 0;

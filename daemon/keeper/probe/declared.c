@@ -14,8 +14,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "daemon/keeper/probe/declared.h"
 #include "daemon/keeper/probe/symbols/elf.h"
+#include "daemon/keeper/probe/symbols/prototype.h"
+#include "daemon/keeper/probe/symbols/usdt.h"
 #include "daemon/keeper/probe/load.h"
 
 /* These want to know what the constants are. */
@@ -153,12 +154,12 @@ static int sites_find(struct load *l, struct sites *ret)
 struct constants {
 	struct load *l;
 	struct declared *to;
-	const struct declared_prototype *proto; /* NULL: nothing is known of the arguments */
+	const struct prototype *proto; /* NULL: nothing is known of the arguments */
 	struct talea_counter_def *def;
 };
 
 /* Value number `nr` of the event; what has no type is a word without a sign. */
-static int value_encode(struct constants *c, uint32_t field, uint32_t nr, struct declared_value v,
+static int value_encode(struct constants *c, uint32_t field, uint32_t nr, struct prototype_value v,
 			uint32_t *ret)
 {
 	const char *target = c->l->spec->target;
@@ -171,7 +172,7 @@ static int value_encode(struct constants *c, uint32_t field, uint32_t nr, struct
 	return 0;
 }
 
-static int argument_encode(struct constants *c, uint32_t arg, struct declared_value *v,
+static int argument_encode(struct constants *c, uint32_t arg, struct prototype_value *v,
 			   uint32_t *ret)
 {
 	const struct probe_spec *spec = c->l->spec;
@@ -188,7 +189,7 @@ static int argument_encode(struct constants *c, uint32_t arg, struct declared_va
 }
 
 /* The result of the function, or of the system call that sys_exit tells. */
-static int result_encode(struct constants *c, uint32_t field, struct declared_value *v,
+static int result_encode(struct constants *c, uint32_t field, struct prototype_value *v,
 			 uint32_t *ret)
 {
 	const struct probe_spec *spec = c->l->spec;
@@ -209,7 +210,7 @@ static int result_encode(struct constants *c, uint32_t field, struct declared_va
 	return value_encode(c, field, nr, *v, ret);
 }
 
-static int operand_encode(struct constants *c, const struct spec_operand *o, struct declared_value *v,
+static int operand_encode(struct constants *c, const struct spec_operand *o, struct prototype_value *v,
 			  uint32_t *ret)
 {
 	static const uint8_t fields[SPEC_FIELDS_NR] = {
@@ -219,7 +220,7 @@ static int operand_encode(struct constants *c, const struct spec_operand *o, str
 		[SPEC_CGROUP] = DECLARED_CGROUP,
 	};
 
-	*v = (struct declared_value){ .bytes = 8 };
+	*v = (struct prototype_value){ .bytes = 8 };
 	switch (o->field) {
 	case SPEC_ARG:
 		return argument_encode(c, o->arg, v, ret);
@@ -239,7 +240,7 @@ static int keys_encode(struct constants *c)
 	c->to->keys_nr = spec->keys_nr;
 	for (uint32_t i = 0; i < spec->keys_nr; i++) {
 		struct talea_key_def *key = &c->def->keys[i];
-		struct declared_value v;
+		struct prototype_value v;
 		int err = operand_encode(c, &spec->keys[i], &v, &c->to->keys[i]);
 
 		if (err)
@@ -258,7 +259,7 @@ static int filter_encode(struct constants *c, const struct spec_filter *f,
 		[SPEC_LE] = DECLARED_LE, [SPEC_GT] = DECLARED_GT, [SPEC_GE] = DECLARED_GE,
 		[SPEC_AND] = DECLARED_AND,
 	};
-	struct declared_value v;
+	struct prototype_value v;
 	uint64_t id;
 	int err = operand_encode(c, &f->what, &v, &ret->what);
 
@@ -278,7 +279,7 @@ static int filter_encode(struct constants *c, const struct spec_filter *f,
 
 static int amount_encode(struct constants *c)
 {
-	struct declared_value v;
+	struct prototype_value v;
 	int err = operand_encode(c, &c->l->spec->amount, &v, &c->to->amount);
 
 	if (!err && v.is_pointer)
@@ -329,7 +330,7 @@ static int usdt_encode(struct constants *c)
 /* --- opening ---------------------------------------------------------------------------------- */
 
 /* A kernel event's types. That there is none is said here, before the verifier says less. */
-static int prototype_get(struct load *l, struct declared_prototype *ret, bool *ret_is_known)
+static int prototype_get(struct load *l, struct prototype *ret, bool *ret_is_known)
 {
 	bool is_function = l->spec->event >= SPEC_FENTRY;
 	const char *what = is_function ? "kernel function" : "tracepoint";
@@ -339,7 +340,7 @@ static int prototype_get(struct load *l, struct declared_prototype *ret, bool *r
 	*ret_is_known = false;
 	if (!is_kernel_event(l->spec->event))
 		return 0;
-	err = declared_prototype(l->spec->event, l->spec->target, ret);
+	err = prototype_find(l->spec->target, is_function, ret);
 	*ret_is_known = !err;
 	/* Without any type information a raw tracepoint still works, its arguments as words. */
 	if (!err || (err == -ENODATA && l->spec->event == SPEC_RAW_TP))
@@ -356,7 +357,7 @@ static int prototype_get(struct load *l, struct declared_prototype *ret, bool *r
 static int constants_set(struct load *l)
 {
 	struct bpf_map *map = bpf_object__find_map_by_name(l->obj, ".rodata");
-	struct declared_prototype proto;
+	struct prototype proto;
 	struct declared constants;
 	struct constants c = { .l = l, .def = &l->live->sources[0].def, .to = &constants };
 	bool is_known;

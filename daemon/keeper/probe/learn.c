@@ -1,7 +1,7 @@
 /*
- * Reads from the running kernel what the keys of probes are called: enumerators of its type
- * information, devices of /sys/kernel/irq. Owns nothing: the names go to daemon/spec/probe_names.c.
- * Called by attach.c for a probe that was attached. What cannot be read is shown by its number.
+ * Reads the names of probes' keys from the running kernel: enumerators of its type information and
+ * devices of /sys/kernel/irq. Owns nothing: daemon/spec/probe_names.c keeps the names. attach.c calls
+ * this for a probe that it has attached. A key whose name cannot be read is shown by its number.
  */
 #include <bpf/btf.h>
 #include <ctype.h>
@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "daemon/keeper/probe/learn.h"
-#include "daemon/spec/probe_names.h"
 #include "daemon/keeper/probe/symbols/types.h"
+#include "daemon/spec/probe_names.h"
 
 /* --- enumerators ------------------------------------------------------------------------------ */
 
@@ -41,7 +41,7 @@ static const struct btf_type *enum_with(const struct btf *btf, const char *membe
 	return NULL;
 }
 
-/* Puts an enumerator's name without what all of them have in common. */
+/* Puts an enumerator's name without the prefix and suffix that all of them have. */
 static void name_put(struct probe_names *n, const struct probe_enum *e, int32_t value,
 		     const char *name)
 {
@@ -76,8 +76,8 @@ static void enums_learn(const struct btf *btf, enum probe_id id, struct probe_na
 	probe_names_set(id, n);
 }
 
-/* One reading serves all probes: it takes longer than all that is done with it. */
-static void all_enums_learn(struct probe_names *n)
+/* Reads the types once for all probes: reading takes longer than all that follows. */
+static void enums_learn_all(struct probe_names *n)
 {
 	static bool is_done;
 	struct btf *btf = is_done ? NULL : btf__parse(TYPES_KERNEL, NULL);
@@ -126,7 +126,7 @@ void probe_learn(enum probe_id id)
 	struct probe_names *n = malloc(sizeof(*n));
 
 	if (n && probe_types[id].enums[0].member)
-		all_enums_learn(n);
+		enums_learn_all(n);
 	if (n && probe_types[id].has_irq_names)
 		irqs_learn(id, n);
 	free(n);

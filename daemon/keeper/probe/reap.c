@@ -1,10 +1,10 @@
 /*
- * Keys whose owner is gone: a process, a thread or a cgroup that has ended leaves its key behind,
- * and the map has room for so many only. What the key held goes into the ledger beside the map
- * (struct probe_ledger), which is the kernel's memory as the map is: pinned with it, it survives
- * all of talead, and the sum of keys and ledger is the same before and after, whatever instruction
- * a keeper dies at. Owns what it saw at the look before; the keeper's one thread alone calls, once
- * a second.
+ * Frees the keys whose owner is gone: a process, a thread or a cgroup that ends leaves its key
+ * behind, and a map has a limited number of keys. The value of a freed key goes into the ledger
+ * beside the map (struct probe_ledger). The ledger is the kernel's memory, as the map is: it is
+ * pinned with the map and survives every talead. The sum of keys and ledger is the same before and
+ * after, at whatever instruction a keeper dies. This file owns what the previous scan found dead.
+ * The keeper's one thread alone calls it, once a second.
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -14,49 +14,42 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include "daemon/keeper/probe/probe.h"
 #include "daemon/keeper/probe/reap.h"
+#include "shm/base/array.h"
+#include "shm/base/clock.h"
 
 #define BATCH_NR     256u
-#define WORK_NS	     8000000u    /* a call */
-#define BETWEEN_NS   1000000000u /* two looks */
-#define SEEN_MAX     (1u << 20)
+#define WORK_NS	     (8 * NS_PER_MS) /* a call */
+#define BETWEEN_NS   NS_PER_S	     /* two scans */
+#define DEAD_MAX     (1u << 20)
 #define CGROUP_NONE  UINT64_MAX /* no cgroup has this number */
 #define PID_INIT_INO 0xeffffffcu /* the kernel's number of the first pid namespace */
 
-/* Hashes of keys: enough to know one again. */
-struct seen {
+/* Hashes of dead keys: enough to recognise a key. */
+struct dead_keys {
 	uint64_t *hashes;
-	uint32_t nr, room;
+	uint32_t nr, max;
 };
 
-/* A look at all keys of a map, in as many calls as it takes. */
-struct look {
+/* A scan of all keys of a map, in as many calls as it takes. */
+struct reap_scan {
 	uint32_t map_id;
 	bool is_begun;
-	uint64_t ended_ns; /* of the look before */
+	uint64_t ended_ns; /* when the previous scan ended */
 	unsigned char cursor[TALEA_KEY_BYTES < 8 ? 8 : TALEA_KEY_BYTES];
-	struct seen before, now; /* dead at the look before; at this one, so far. `before` is sorted */
+	struct dead_keys before, now; /* of the previous scan, sorted; of this one, so far */
 };
 
-static struct look looks[PROBES_MAX][PROBE_SOURCES_MAX];
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
+static struct reap_scan scans[PROBES_MAX][PROBE_SOURCES_MAX];
 
 /* --- who is gone ------------------------------------------------------------------------------ */
 
-/* Programs see the numbers of the first pid namespace: elsewhere they are other processes'. */
+/* Programs see the numbers of the first pid namespace. In another one they name other processes. */
 static bool can_tell_tasks(void)
 {
 	struct stat st;
@@ -65,9 +58,9 @@ static bool can_tell_tasks(void)
 }
 
 /*
- * Works for threads too: the kernel finds any task by its number. A zombie is not gone. The last
- * steps of an exit, in which a task still counts, are over when the second look comes. 0 is the
- * idle task.
+ * This works for threads too: the kernel finds any task by its number. A zombie is not gone. A task
+ * still counts in the last steps of its exit, but these are over when the second scan comes. 0 is
+ * the idle task.
  */
 static bool task_is_gone(uint64_t id)
 {
@@ -109,7 +102,7 @@ static bool has_tasks(const struct talea_counter_def *def)
 	return has_kind(def, TALEA_KEY_PID) || has_kind(def, TALEA_KEY_TGID);
 }
 
-/* --- what was seen ---------------------------------------------------------------------------- */
+/* --- the scan before -------------------------------------------------------------------------- */
 
 static int by_hash(const void *a, const void *b)
 {
@@ -118,38 +111,29 @@ static int by_hash(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static bool seen_has(const struct seen *s, uint64_t hash)
+static bool dead_keys_have(const struct dead_keys *s, uint64_t hash)
 {
 	return s->nr && bsearch(&hash, s->hashes, s->nr, sizeof(hash), by_hash);
 }
 
-/* One that is not noted is looked at twice more: no harm. */
-static void seen_put(struct seen *s, uint64_t hash)
+/* A key that finds no room here waits for two more scans, which does no harm. */
+static void dead_keys_put(struct dead_keys *s, uint64_t hash)
 {
-	uint32_t room = s->room ? 2 * s->room : 64;
-	uint64_t *more;
-
-	if (s->nr == s->room) {
-		more = room > SEEN_MAX ? NULL : realloc(s->hashes, room * sizeof(*more));
-		if (!more)
-			return;
-		s->hashes = more;
-		s->room = room;
-	}
-	s->hashes[s->nr++] = hash;
+	if (s->nr < DEAD_MAX && !array_reserve(&s->hashes, s->nr + 1, &s->max))
+		s->hashes[s->nr++] = hash;
 }
 
-/* Begins again, as after another map came or something failed. */
-static void look_reset(struct look *l, uint32_t map_id)
+/* Begins again, after another map came or after an error. */
+static void scan_reset(struct reap_scan *l, uint32_t map_id)
 {
 	free(l->before.hashes);
 	free(l->now.hashes);
-	*l = (struct look){ .map_id = map_id };
+	*l = (struct reap_scan){ .map_id = map_id };
 }
 
-static void look_end(struct look *l)
+static void scan_end(struct reap_scan *l)
 {
-	struct seen before = l->before;
+	struct dead_keys before = l->before;
 
 	l->before = l->now;
 	if (l->before.nr)
@@ -157,7 +141,7 @@ static void look_end(struct look *l)
 	l->now = before;
 	l->now.nr = 0;
 	l->is_begun = false;
-	l->ended_ns = now_ns();
+	l->ended_ns = mono_ns();
 }
 
 /* --- freeing ---------------------------------------------------------------------------------- */
@@ -169,7 +153,7 @@ static int ledger_read(const struct probe_source *s, struct probe_ledger *ret)
 	return bpf_map_lookup_elem(s->ledger_fd, &zero, ret);
 }
 
-/* One system call: a keeper killed around it has done it or not. */
+/* One system call: a keeper that is killed has done all of it or nothing. */
 static int ledger_write(const struct probe_source *s, const struct probe_ledger *l)
 {
 	uint32_t zero = 0;
@@ -192,7 +176,7 @@ static uint64_t *values_room(int *ret_cpus)
 	return *ret_cpus > 0 ? calloc((size_t)*ret_cpus, sizeof(uint64_t)) : NULL;
 }
 
-static int book(const struct probe_source *s, struct probe_ledger *l, uint64_t held)
+static int ledger_add(const struct probe_source *s, struct probe_ledger *l, uint64_t held)
 {
 	l->folded += held;
 	l->freed_nr++;
@@ -219,17 +203,17 @@ int reap_finish(const struct probe_source *s, struct probe_ledger *l)
 		return -ENOMEM;
 	err = bpf_map_lookup_and_delete_elem(s->keys_fd, l->key, values);
 	if (!err)
-		err = book(s, l, sum(values, cpus));
+		err = ledger_add(s, l, sum(values, cpus));
 	free(values);
 	return err;
 }
 
 /*
- * A key that is there with no less than was noted was not deleted: it stays, for a later look to
- * judge, because it may be of somebody new who lives. Absent, or there with less, it was, and is
- * not booked: what it held was noted, because nobody adds to a dead key. (If a new owner came to
- * hold as much before the replay, the noted sum is lost: that takes a kill in the microseconds
- * between two system calls, a number given out again, and as many events.)
+ * A key that is there with no less than the note says was not deleted: it stays, and a later scan
+ * judges it, because it may belong to a new owner that lives. A key that is absent, or there with
+ * less, was deleted but its value was not added: the note has the value, because no task adds to a
+ * dead key. (If a new owner counts as much before the replay, the noted sum is lost. That takes a
+ * kill in the microseconds between two system calls, a reused number, and as many events.)
  */
 int reap_replay(const struct probe_source *s, struct probe_ledger *l)
 {
@@ -240,7 +224,7 @@ int reap_replay(const struct probe_source *s, struct probe_ledger *l)
 		return -ENOMEM;
 	err = bpf_map_lookup_elem(s->keys_fd, l->key, values);
 	if (err == -ENOENT || (!err && sum(values, cpus) < l->value)) {
-		err = book(s, l, l->value);
+		err = ledger_add(s, l, l->value);
 	} else if (!err) {
 		l->seq++;
 		err = ledger_write(s, l);
@@ -254,7 +238,7 @@ static int key_free(const struct probe_source *s, const void *key, uint64_t valu
 	struct probe_ledger l;
 	int err = ledger_read(s, &l);
 
-	/* The delete before this one failed: nothing is noted over it. */
+	/* The previous delete failed: finish that note before it is overwritten. */
 	if (!err && l.seq & 1)
 		err = reap_replay(s, &l);
 	if (!err)
@@ -262,7 +246,7 @@ static int key_free(const struct probe_source *s, const void *key, uint64_t valu
 	return err ? err : reap_finish(s, &l);
 }
 
-/* --- a look ----------------------------------------------------------------------------------- */
+/* --- a scan ----------------------------------------------------------------------------------- */
 
 struct batch {
 	unsigned char *keys;
@@ -281,8 +265,8 @@ static int batch_room(struct batch *b, uint32_t room)
 	return b->keys && b->values ? 0 : -ENOMEM;
 }
 
-/* The next keys of the map: 0, 1 with the last ones, or -errno. */
-static int batch_next(const struct probe_source *s, struct look *l, struct batch *b)
+/* Reads the next keys of the map: 0; 1 with the last ones; or -errno. */
+static int batch_next(const struct probe_source *s, struct reap_scan *l, struct batch *b)
 {
 	for (;;) {
 		int err;
@@ -290,7 +274,7 @@ static int batch_next(const struct probe_source *s, struct look *l, struct batch
 		b->nr = b->room;
 		err = bpf_map_lookup_batch(s->keys_fd, l->is_begun ? l->cursor : NULL, l->cursor,
 					   b->keys, b->values, &b->nr, NULL);
-		if (err == -ENOSPC && b->room < s->keys_max) { /* a bucket has more */
+		if (err == -ENOSPC && b->room < s->keys_max) { /* a bucket has more keys than fit */
 			err = batch_room(b, 2 * b->room);
 			if (err)
 				return err;
@@ -303,7 +287,7 @@ static int batch_next(const struct probe_source *s, struct look *l, struct batch
 	}
 }
 
-static void batch_reap(const struct probe_source *s, struct look *l, const struct batch *b,
+static void batch_reap(const struct probe_source *s, struct reap_scan *l, const struct batch *b,
 		       bool tasks)
 {
 	uint32_t bytes = counter_key_bytes(&s->def);
@@ -315,41 +299,41 @@ static void batch_reap(const struct probe_source *s, struct look *l, const struc
 		if (!key_is_dead(&s->def, key, tasks))
 			continue;
 		hash = XXH3_64bits(key, bytes);
-		if (!seen_has(&l->before, hash) ||
+		if (!dead_keys_have(&l->before, hash) ||
 		    key_free(s, key, sum(b->values + (size_t)i * (size_t)b->cpus, b->cpus)))
-			seen_put(&l->now, hash);
+			dead_keys_put(&l->now, hash);
 	}
 }
 
-static void source_look(const struct probe_source *s, struct look *l, bool tasks, uint64_t end_ns)
+static void keys_scan(const struct probe_source *s, struct reap_scan *l, bool tasks, uint64_t end_ns)
 {
 	struct batch b = { .cpus = libbpf_num_possible_cpus() };
 	int got = b.cpus > 0 ? batch_room(&b, BATCH_NR) : -ENOMEM;
 
-	while (!got && now_ns() < end_ns) {
+	while (!got && mono_ns() < end_ns) {
 		got = batch_next(s, l, &b);
 		if (got >= 0)
 			batch_reap(s, l, &b, tasks);
 	}
 	if (got == 1)
-		look_end(l);
+		scan_end(l);
 	else if (got < 0)
-		look_reset(l, l->map_id);
+		scan_reset(l, l->map_id);
 	free(b.keys);
 	free(b.values);
 }
 
 void probe_reap(uint32_t place, struct probe_live *live)
 {
-	static uint32_t turn; /* another source first each time: one may take all of a call */
-	uint64_t begin_ns = now_ns();
+	static uint32_t turn; /* each call begins at another source: one may take all of a call */
+	uint64_t begin_ns = mono_ns();
 	bool tasks = can_tell_tasks();
 
 	turn++;
 	for (uint32_t nr = 0; nr < live->sources_nr; nr++) {
 		uint32_t i = (turn + nr) % live->sources_nr;
 		const struct probe_source *s = &live->sources[i];
-		struct look *look = &looks[place][i];
+		struct reap_scan *scan = &scans[place][i];
 		struct bpf_map_info info = { 0 };
 		uint32_t bytes = sizeof(info);
 		struct probe_ledger l;
@@ -360,10 +344,10 @@ void probe_reap(uint32_t place, struct probe_live *live)
 			continue;
 		if (!(tasks && has_tasks(&s->def)) && !has_kind(&s->def, TALEA_KEY_CGROUP))
 			continue;
-		if (look->map_id != info.id)
-			look_reset(look, info.id);
-		if (look->is_begun || !look->ended_ns || begin_ns - look->ended_ns >= BETWEEN_NS)
-			source_look(s, look, tasks, begin_ns + WORK_NS);
+		if (scan->map_id != info.id)
+			scan_reset(scan, info.id);
+		if (scan->is_begun || !scan->ended_ns || begin_ns - scan->ended_ns >= BETWEEN_NS)
+			keys_scan(s, scan, tasks, begin_ns + WORK_NS);
 	}
 }
 

@@ -1,6 +1,6 @@
 /*
- * Symbols and USDT notes of programs and libraries: see elf.h. Files are read, never mapped: one that
- * is cut short meanwhile is an error and no signal. Called by declared.c, object.c and available.c.
+ * Symbols and USDT notes of programs and libraries: see elf.h. It reads files and never maps them: a
+ * file that becomes shorter meanwhile is then an error and no signal.
  */
 #include "daemon/keeper/probe/symbols/elf.h"
 
@@ -18,7 +18,7 @@
 #define NOTE_OWNER  "stapsdt"
 #define HIDDEN	    0x8000 /* of .gnu.version: not the symbol's default version */
 #define SYMBOLS_MAX 4000000u
-/* The keeper's one thread reads, and holes cost a file nothing: no program comes near these. */
+/* The keeper's one thread reads, and a file may have large holes. No program comes near these. */
 #define SECTION_MAX  (256u << 20)
 #define SECTIONS_MAX (512u << 20) /* of all that is read of one */
 
@@ -44,8 +44,8 @@ static void file_close(struct file *f)
 }
 
 /*
- * Does it have more sections or segments than its header has room to say? Of linked files none has,
- * and libelf would take memory for each. Also not for it: files of procfs, which have no size.
+ * Does the file have more sections or segments than its header can say? No linked file has, and
+ * libelf would allocate memory for each. Files of procfs have no size; they are refused here too.
  */
 static bool is_overlong(int fd, const struct stat *st)
 {
@@ -88,7 +88,7 @@ out_close:
 	return err;
 }
 
-/* Where in the file lies what is loaded at an address? */
+/* Finds the offset in the file of what is loaded at an address. */
 static int offset_of(const struct file *f, uint64_t address, bool is_code, uint64_t *ret)
 {
 	for (size_t i = 0; i < f->headers_nr; i++) {
@@ -104,7 +104,7 @@ static int offset_of(const struct file *f, uint64_t address, bool is_code, uint6
 	return -ENOENT;
 }
 
-/* What is in a section; NULL when it is too large, or cut off. */
+/* Reads a section; NULL when it is too large, or cut off. */
 static Elf_Data *section_read(struct file *f, Elf_Scn *section, const GElf_Shdr *head)
 {
 	if (head->sh_type == SHT_NOBITS || head->sh_size > SECTION_MAX || head->sh_size > f->left)
@@ -114,8 +114,8 @@ static Elf_Data *section_read(struct file *f, Elf_Scn *section, const GElf_Shdr 
 }
 
 /*
- * Whoever made the file chose these bytes, and they are shown: names have no blanks and no colon, as in
- * the texts that name them, and all of it is printable ASCII.
+ * The author of the file chose these bytes, and talea shows them. So all of them are printable ASCII,
+ * and names have no blank and no colon, as in the texts that name them.
  */
 static bool is_plain(const char *s, bool is_name)
 {
@@ -133,7 +133,7 @@ struct symbols {
 	size_t nr;
 };
 
-/* Calls visit with each function that has a place in the file. Non-zero from it ends this. */
+/* Calls visit with each function that is in the file. A non-zero result of visit ends this. */
 static int table_each(const struct file *f, const struct symbols *t,
 		      int (*visit)(const char *name, const GElf_Sym *sym, bool is_hidden, void *arg),
 		      void *arg)
@@ -172,7 +172,7 @@ static Elf_Data *versions_find(struct file *f)
 	return NULL;
 }
 
-/* Is it one of texts? elf_strptr would read all of it, whatever its size. */
+/* Does the section hold texts? elf_strptr would read all of it, whatever its size. */
 static bool has_texts(struct file *f, size_t at)
 {
 	Elf_Scn *section = elf_getscn(f->elf, at);
@@ -182,7 +182,7 @@ static bool has_texts(struct file *f, size_t at)
 	       section_read(f, section, &head);
 }
 
-/* All tables of the file: what a stripped one still has is .dynsym. */
+/* Visits all tables of the file. A stripped file still has .dynsym. */
 static int tables_each(struct file *f,
 		       int (*visit)(const char *name, const GElf_Sym *sym, bool is_hidden, void *arg),
 		       void *arg)
@@ -207,17 +207,17 @@ static int tables_each(struct file *f,
 	return result;
 }
 
-/* The best one of that name: default version before an old one, global before local. */
-struct wanted {
+/* The best match: a default version before an old one, a global symbol before a local one. */
+struct symbol_match {
 	const char *symbol;
 	uint64_t address;
 	unsigned int rank; /* 0: none yet */
 	bool is_ifunc, is_ambiguous;
 };
 
-static int wanted_look(const char *name, const GElf_Sym *sym, bool is_hidden, void *arg)
+static int symbol_match_visit(const char *name, const GElf_Sym *sym, bool is_hidden, void *arg)
 {
-	struct wanted *w = arg;
+	struct symbol_match *w = arg;
 	size_t length = strlen(w->symbol);
 	unsigned int rank;
 
@@ -239,13 +239,13 @@ static int wanted_look(const char *name, const GElf_Sym *sym, bool is_hidden, vo
 
 int elf_symbol_offset(const char *path, const char *symbol, uint64_t *ret_offset)
 {
-	struct wanted w = { .symbol = symbol };
+	struct symbol_match w = { .symbol = symbol };
 	struct file f;
 	int err = file_open(path, &f);
 
 	if (err)
 		return err;
-	tables_each(&f, wanted_look, &w);
+	tables_each(&f, symbol_match_visit, &w);
 	if (!w.rank)
 		err = -ENOENT;
 	else if (w.is_ifunc)
@@ -295,7 +295,7 @@ int elf_symbols_each(const char *path, int (*visit)(const char *name, void *arg)
 
 /* --- USDT ------------------------------------------------------------------------------------- */
 
-/* Three addresses, then three texts: provider, name, arguments. -EINVAL where it is not so. */
+/* A note has three addresses, then three texts: provider, name, arguments. Else -EINVAL. */
 static int note_read(const struct file *f, const char *desc, size_t size, uint64_t base,
 		     struct elf_usdt *ret)
 {
@@ -324,7 +324,7 @@ static int note_read(const struct file *f, const char *desc, size_t size, uint64
 		desc += length + 1;
 		size -= length + 1;
 	}
-	/* prelink moves a file's addresses but not those in its notes. */
+	/* prelink moves the addresses of a file, but not those in its notes. */
 	moved = base && addresses[1] ? base - addresses[1] : 0;
 	err = offset_of(f, addresses[0] + moved, true, &ret->offset);
 	ret->semaphore_offset = 0;
@@ -356,7 +356,7 @@ static int notes_each(const struct file *f, Elf_Data *data, uint64_t base,
 	return 0;
 }
 
-/* The section of that name and kind; NULL: none. */
+/* Finds the section of that name and kind; NULL: none. */
 static Elf_Scn *section_find(struct file *f, const char *name, uint32_t type, GElf_Shdr *ret)
 {
 	Elf_Scn *section = NULL;

@@ -1,6 +1,7 @@
 /*
- * What lies in programs and libraries: symbols, USDT notes, and where a library is. Reads files that
- * anybody may have made: everything is bounded and checked. Owns nothing. For daemon/probe alone.
+ * Symbols and USDT notes of programs and libraries, and where a library is. Any user may have made
+ * these files, so every size and offset is bounded and checked. Owns nothing. For keeper/probe and
+ * keeper/doctor.
  */
 #ifndef PROBE_ELF_H
 #define PROBE_ELF_H
@@ -8,15 +9,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* As the dynamic linker finds it: a path as it is, else /etc/ld.so.cache and its default folders.
- * -ENOENT. */
+/* Finds a library as the dynamic linker does: a path stays as it is; a name is searched in
+ * /etc/ld.so.cache, then in the default folders. -ENOENT. */
 int elf_library_find(const char *name, char *path, size_t size);
 
-/* The place of a function in the file, for a uprobe. -ENOENT. */
+/* The function's offset in the file, for a uprobe. -ENOENT; -ENOTSUP: the program chooses it when it
+ * starts (an ifunc); -ENOTUNIQ: several functions have this name. */
 int elf_symbol_offset(const char *path, const char *symbol, uint64_t *ret_offset);
 
-/* Each function's name that a spec can have: printable, no blank, no colon. Non-zero from visit ends
- * it and is the result. */
+/* Visits each function's name that a spec can have: printable, no blank, no colon. A non-zero result
+ * of visit ends this and is returned. */
 int elf_symbols_each(const char *path, int (*visit)(const char *name, void *arg), void *arg);
 
 struct elf_usdt {
@@ -25,7 +27,7 @@ struct elf_usdt {
 	uint64_t offset, semaphore_offset; /* in the file; 0: no semaphore */
 };
 
-/* Each USDT whose names a spec can have; as above. */
+/* Visits each USDT whose names a spec can have; as above. */
 int elf_usdt_each(const char *path, int (*visit)(const struct elf_usdt *u, void *arg), void *arg);
 
 #endif

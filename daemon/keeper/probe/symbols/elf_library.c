@@ -1,7 +1,7 @@
 /*
- * Finding a library by its name where the dynamic linker would: /etc/ld.so.cache, which ldconfig makes,
- * then the default folders. LD_LIBRARY_PATH and what a program carries itself (RPATH) are not of this
- * process. Owns nothing; see elf.h.
+ * Finds a library by its name where the dynamic linker would: in /etc/ld.so.cache, which ldconfig
+ * makes, then in the default folders. It ignores LD_LIBRARY_PATH and the RPATH of programs, because
+ * other processes have others. Owns nothing; see elf.h.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -60,21 +60,21 @@ static void *cache_read(size_t *ret_bytes)
 	       (n = read(fd, bytes + have, (size_t)st.st_size - have)) > 0)
 		have += (size_t)n;
 	if (bytes)
-		bytes[have] = '\0'; /* each text ends inside of it */
+		bytes[have] = '\0'; /* so that each text ends in the buffer */
 	*ret_bytes = have;
 out_close:
 	close(fd);
 	return bytes;
 }
 
-static bool is_there(const char *path)
+static bool is_library(const char *path)
 {
 	struct stat st;
 
 	return !stat(path, &st) && S_ISREG(st.st_mode);
 }
 
-static int in_cache(const char *name, char *path, size_t size)
+static int cache_find(const char *name, char *path, size_t size)
 {
 	size_t bytes = 0;
 	char *cache = cache_read(&bytes);
@@ -89,7 +89,7 @@ static int in_cache(const char *name, char *path, size_t size)
 	for (uint32_t i = 0; err && i < head->entries_nr; i++, entry++) {
 		if (entry->flags != CACHE_FLAGS || entry->hwcap || entry->name >= bytes ||
 		    entry->path >= bytes || strcmp(cache + entry->name, name) ||
-		    !is_there(cache + entry->path))
+		    !is_library(cache + entry->path))
 			continue;
 		if (snprintf(path, size, "%s", cache + entry->path) < (int)size)
 			err = 0;
@@ -114,11 +114,11 @@ int elf_library_find(const char *name, char *path, size_t size)
 			return -ENOEXEC;
 		return snprintf(path, size, "%s", name) < (int)size ? 0 : -ENAMETOOLONG;
 	}
-	if (!in_cache(name, path, size))
+	if (!cache_find(name, path, size))
 		return 0;
 	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
 		if (snprintf(try, sizeof(try), "%s/%s", folders[i], name) < (int)sizeof(try) &&
-		    is_there(try))
+		    is_library(try))
 			return snprintf(path, size, "%s", try) < (int)size ? 0 : -ENAMETOOLONG;
 	return -ENOENT;
 }

@@ -1,6 +1,7 @@
 /*
- * Where a USDT keeps its arguments, from the text that the compiler left in its note: registers, memory
- * beside them, constants, as an assembler writes operands. Owns nothing. Called by declared.c.
+ * Where a USDT keeps its arguments, by the text that the compiler wrote into its note: registers,
+ * memory at a register's address, constants, in the syntax of an assembler. Owns nothing. Called by
+ * declared.c.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -8,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/keeper/probe/declared.h"
+#include "daemon/keeper/probe/symbols/usdt.h"
 
 #define NAME_MAX_BYTES 16
 
 #if defined(__x86_64__)
-/* Where the kernel's struct pt_regs has them. */
+/* The registers' offsets in the kernel's struct pt_regs. */
 static const struct {
 	const char *names[4]; /* of 8, 4, 2 and 1 byte */
 	uint16_t offset;
@@ -63,7 +64,7 @@ static int register_named(const char *name, uint16_t *ret)
 }
 #endif
 
-/* A register's name at *at, with or without %. */
+/* Reads a register's name at *at, with or without %. */
 static int take_register(const char **at, uint16_t *ret)
 {
 	char name[NAME_MAX_BYTES];
@@ -91,7 +92,7 @@ static int take_number(const char **at, __s64 *ret)
 	return 0;
 }
 
-/* "(%rbp)", "(%rbx,%rax,8)", what stands before it being read. */
+/* Reads "(%rbp)" or "(%rbx,%rax,8)"; the caller has read what stands before it. */
 static int take_memory(const char **at, struct declared_place *p)
 {
 	__s64 scale = 1;
@@ -117,7 +118,7 @@ static int take_memory(const char **at, struct declared_place *p)
 	return err || scale != 1 || *(*at)++ != ')' ? -EINVAL : 0;
 }
 
-/* "[sp, 16]", "[x0]" of arm64; blanks are gone already. */
+/* Reads "[sp,16]" or "[x0]" of arm64; the caller has removed the blanks. */
 static int take_brackets(const char **at, struct declared_place *p)
 {
 	int err;

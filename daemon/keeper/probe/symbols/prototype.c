@@ -1,25 +1,22 @@
-/*
- * Which arguments a tracepoint or a kernel function has, and how wide they are, from the kernel's type
- * information and that of its modules. Owns nothing. Called by declared.c.
- */
+/* Prototypes of tracepoints and kernel functions; see prototype.h. Called by declared.c. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/keeper/probe/declared.h"
+#include "daemon/keeper/probe/symbols/prototype.h"
 #include "daemon/keeper/probe/symbols/types.h"
 
-static struct declared_value value_of(const struct btf *btf, uint32_t id)
+static struct prototype_value prototype_value_of(const struct btf *btf, uint32_t id)
 {
 	const struct btf_type *t = btf__type_by_id(btf, id);
-	struct declared_value v = { 0 };
+	struct prototype_value v = { 0 };
 
 	while (t && (btf_is_mod(t) || btf_is_typedef(t)))
 		t = btf__type_by_id(btf, t->type);
 	if (!t)
 		return v;
 	if (btf_is_ptr(t)) {
-		v = (struct declared_value){ .bytes = 8, .is_pointer = 1 };
+		v = (struct prototype_value){ .bytes = 8, .is_pointer = 1 };
 	} else if (btf_is_int(t) && t->size <= 8) {
 		v.bytes = (uint8_t)t->size;
 		v.is_signed = btf_int_encoding(t) & BTF_INT_SIGNED ? 1 : 0;
@@ -30,10 +27,10 @@ static struct declared_value value_of(const struct btf *btf, uint32_t id)
 	return v;
 }
 
-/* The prototype that the event's name leads to; NULL when this BTF has no such name. */
-static const struct btf_type *prototype_find(const struct btf *btf, uint32_t event, const char *name)
+/* The type of the prototype; NULL when this BTF has no such name. */
+static const struct btf_type *prototype_type(const struct btf *btf, const char *name,
+					     bool is_function)
 {
-	bool is_function = event == SPEC_FENTRY || event == SPEC_FEXIT;
 	const struct btf_type *t;
 	char full[160];
 	int id;
@@ -47,48 +44,47 @@ static const struct btf_type *prototype_find(const struct btf *btf, uint32_t eve
 	return t && btf_is_func_proto(t) ? t : NULL;
 }
 
-static int prototype_read(const struct btf *btf, uint32_t event, const char *name,
-			  struct declared_prototype *ret)
+static int prototype_read(const struct btf *btf, const char *name, bool is_function,
+			  struct prototype *ret)
 {
-	const struct btf_type *proto = prototype_find(btf, event, name);
-	bool is_function = event == SPEC_FENTRY || event == SPEC_FEXIT;
+	const struct btf_type *proto = prototype_type(btf, name, is_function);
 	const struct btf_param *params;
 	uint32_t nr, first;
 
 	if (!proto)
 		return -ENOENT;
-	/* The first parameter of a tracepoint's is whoever listens, which programs are not given. */
+	/* A tracepoint's first parameter is the data of its listener; programs do not get it. */
 	params = btf_params(proto);
 	first = is_function ? 0 : 1;
 	nr = btf_vlen(proto) > first ? btf_vlen(proto) - first : 0;
 	memset(ret, 0, sizeof(*ret));
-	ret->params_nr = nr < DECLARED_PARAMS_MAX ? nr : DECLARED_PARAMS_MAX;
+	ret->params_nr = nr < PROTOTYPE_PARAMS_MAX ? nr : PROTOTYPE_PARAMS_MAX;
 	for (uint32_t i = 0; i < ret->params_nr; i++)
-		ret->params[i] = value_of(btf, params[first + i].type);
+		ret->params[i] = prototype_value_of(btf, params[first + i].type);
 	if (is_function && proto->type)
-		ret->result = value_of(btf, proto->type);
+		ret->result = prototype_value_of(btf, proto->type);
 	return 0;
 }
 
-struct wanted {
-	uint32_t event;
+struct prototype_query {
 	const char *name;
-	struct declared_prototype *ret;
+	bool is_function;
+	struct prototype *ret;
 };
 
-/* 1: here it is. */
+/* Returns 1 when this BTF has it. */
 static int prototype_visit(const struct btf *btf, uint32_t first, void *arg)
 {
-	const struct wanted *w = arg;
+	const struct prototype_query *q = arg;
 
 	(void)first;
-	return prototype_read(btf, w->event, w->name, w->ret) == 0;
+	return prototype_read(btf, q->name, q->is_function, q->ret) == 0;
 }
 
-int declared_prototype(uint32_t event, const char *name, struct declared_prototype *ret)
+int prototype_find(const char *name, bool is_function, struct prototype *ret)
 {
-	struct wanted w = { event, name, ret };
-	int got = types_each(prototype_visit, &w);
+	struct prototype_query q = { name, is_function, ret };
+	int got = types_each(prototype_visit, &q);
 
 	return got == 1 ? 0 : got ? got : -ENOENT;
 }
