@@ -67,7 +67,7 @@ static void print_part(FILE *out, const char *before, const char *text)
 		fputc((unsigned char)*text < ' ' ? ' ' : *text, out);
 }
 
-void doctor_say(struct doctor *d, enum doctor_state state, const char *what, const struct explain *e)
+void doctor_say(struct doctor *d, enum doctor_state state, const char *what, const struct why *e)
 {
 	const char *why = e ? e->reason : "", *fix = e && state != DOCTOR_OK ? e->fix : "";
 
@@ -88,7 +88,7 @@ void doctor_say(struct doctor *d, enum doctor_state state, const char *what, con
 
 void doctor_sayf(struct doctor *d, enum doctor_state state, const char *what, const char *format, ...)
 {
-	struct explain e = { 0 };
+	struct why e = { 0 };
 	va_list args;
 
 	va_start(args, format);
@@ -137,11 +137,11 @@ bool doctor_is_untried(struct doctor *d, const char *what)
 static void look_at_version(struct doctor *d)
 {
 	struct utsname name = { 0 };
-	struct explain e = { 0 };
+	struct why e = { 0 };
 	bool is_old = explain_kernel_is_old(&name);
 
-	explain_reason(&e, is_old ? "this is %.64s" : "%.64s", name.release);
-	explain_fix(&e, "boot Linux 6.1 or later");
+	why_set(&e, 0, is_old ? "this is %.64s" : "%.64s", name.release);
+	why_fix(&e, "boot Linux 6.1 or later");
 	doctor_say(d, is_old ? doctor_broken(doctor_needs_bpf(d)) : DOCTOR_OK, "Linux 6.1 or later",
 		   &e);
 }
@@ -151,7 +151,7 @@ static void look_at_bpf(struct doctor *d)
 	static const char what[] = "bpf()";
 	struct failure f = { .step = "make a map", .without = "set [daemon] bpf = off",
 			     .map_bytes = 4096 };
-	struct explain e = { 0 };
+	struct why e = { 0 };
 	int fd;
 
 	if (doctor_is_untried(d, what))
@@ -170,7 +170,7 @@ static void look_at_bpf(struct doctor *d)
 
 static void look_at_types(struct doctor *d)
 {
-	struct explain e = { 0 };
+	struct why e = { 0 };
 	bool is_needed = doctor_needs(d, SPEC_TP_BTF) || doctor_needs(d, SPEC_FENTRY) ||
 			 doctor_needs(d, SPEC_FEXIT);
 
@@ -182,7 +182,7 @@ static void look_at_types(struct doctor *d)
 
 static void look_at_lockdown(struct doctor *d)
 {
-	struct explain e = { 0 };
+	struct why e = { 0 };
 	char line[128];
 
 	if (!explain_line(LOCKDOWN, line, sizeof(line))) {
@@ -191,8 +191,8 @@ static void look_at_lockdown(struct doctor *d)
 						     LOCKDOWN " cannot be read");
 		return;
 	}
-	explain_reason(&e, "%.100s", line);
-	explain_fix(&e, "boot with lockdown=integrity instead of lockdown=confidentiality");
+	why_set(&e, 0, "%.100s", line);
+	why_fix(&e, "boot with lockdown=integrity instead of lockdown=confidentiality");
 	doctor_say(d, strstr(line, "[confidentiality]") ? doctor_broken(doctor_needs_bpf(d)) :
 		   DOCTOR_OK, "lockdown", &e);
 }
@@ -210,7 +210,7 @@ static void look_at_kernel(struct doctor *d)
 static void look_at_capability(struct doctor *d, const char *what, unsigned int cap)
 {
 	uint64_t caps = explain_caps();
-	struct explain e = { 0 };
+	struct why e = { 0 };
 
 	if (caps >> cap & 1)
 		doctor_say(d, DOCTOR_OK, what, NULL);
@@ -276,24 +276,24 @@ static void look_at_state(struct doctor *d)
 {
 	const char *path = d->config->state;
 	char part[CONFIG_PATH_MAX];
-	struct explain e = { 0 };
+	struct why e = { 0 };
 	struct stat st;
 	bool is_there;
 
 	existing_part(path, part, sizeof(part));
 	is_there = !strcmp(part, path);
-	explain_reason(&e, "%.200s%s", path, is_there ? "" : ", which talead will make");
+	why_set(&e, 0, "%.200s%s", path, is_there ? "" : ", which talead will make");
 	if (stat(part, &st) || !S_ISDIR(st.st_mode)) {
-		explain_reason(&e, "%.200s is no folder", part);
-		explain_fix(&e, "name another by --state");
+		why_set(&e, 0, "%.200s is no folder", part);
+		why_fix(&e, "name another by --state");
 	} else if (faccessat(AT_FDCWD, part, W_OK | X_OK, AT_EACCESS)) {
-		explain_reason(&e, "%.120s cannot be %s: %s", path, is_there ? "written" : "made",
-			       strerror(errno));
-		explain_fix(&e, "as root: install -d -o %u %.120s; or name another by --state",
-			    geteuid(), path);
+		why_set(&e, 0, "%.120s cannot be %s: %s", path, is_there ? "written" : "made",
+			strerror(errno));
+		why_fix(&e, "as root: install -d -o %u %.120s; or name another by --state",
+			geteuid(), path);
 	} else if (is_there && st.st_mode & (S_IWGRP | S_IWOTH)) {
-		explain_reason(&e, "%.120s is not safe: others may write it", path);
-		explain_fix(&e, "chmod go-w %.200s", path);
+		why_set(&e, 0, "%.120s is not safe: others may write it", path);
+		why_fix(&e, "chmod go-w %.200s", path);
 	}
 	doctor_say(d, e.fix[0] ? DOCTOR_FAIL : DOCTOR_OK, "state folder", &e);
 }
@@ -308,7 +308,7 @@ static void count_one(const struct pinned_probe *p, void *arg)
 static bool look_at_pins(struct doctor *d, int mount_err)
 {
 	static const char what[] = "pins";
-	struct explain e = { 0 };
+	struct why e = { 0 };
 	struct pins pins;
 	uint32_t nr = 0;
 	const char *fix;
@@ -329,14 +329,14 @@ static bool look_at_pins(struct doctor *d, int mount_err)
 		doctor_sayf(d, DOCTOR_OK, what, "talead will mount %.200s", pins.path);
 	} else {
 		fix = strstr(pins.why, ". fix");
-		explain_reason(&e, "%.*s: probes end with talead", fix ? (int)(fix - pins.why) : -1,
-			       pins.why);
+		why_set(&e, 0, "%.*s: probes end with talead", fix ? (int)(fix - pins.why) : -1,
+			pins.why);
 		if (fix)
-			explain_fix(&e, "%s%s",
-				    access(pins.path, F_OK) == 0 ?
-					    "" :
-					    "start talead once, which makes that folder; then ",
-				    fix + strlen(fix[5] == ',' ? ". fix, " : ". fix: "));
+			why_fix(&e, "%s%s",
+				access(pins.path, F_OK) == 0 ?
+					"" :
+					"start talead once, which makes that folder; then ",
+				fix + strlen(fix[5] == ',' ? ". fix, " : ". fix: "));
 		doctor_say(d, DOCTOR_SKIP, what, &e);
 	}
 	pins_close(&pins);
@@ -345,15 +345,15 @@ static bool look_at_pins(struct doctor *d, int mount_err)
 
 static void look_at_cgroups(struct doctor *d)
 {
-	struct explain e = { 0 };
+	struct why e = { 0 };
 	uint64_t id;
 
 	if (!cgroup_id("/", &id)) {
 		doctor_sayf(d, DOCTOR_OK, "cgroup2", "cgroups have their paths");
 		return;
 	}
-	explain_reason(&e, "not mounted here: cgroups in keys are numbers, and no filter can name one");
-	explain_fix(&e, "mount -t cgroup2 cgroup2 /sys/fs/cgroup");
+	why_set(&e, 0, "not mounted here: cgroups in keys are numbers, and no filter can name one");
+	why_fix(&e, "mount -t cgroup2 cgroup2 /sys/fs/cgroup");
 	doctor_say(d, DOCTOR_SKIP, "cgroup2", &e);
 }
 
@@ -452,7 +452,7 @@ static bool is_alike(const struct probe_live *a, const struct probe_live *b)
 static void say_alike(struct doctor *d, struct tried *t, uint32_t first)
 {
 	const struct probe_live *live = &t->live[first];
-	struct explain e;
+	struct why e;
 	char *names = NULL;
 	size_t bytes;
 	FILE *f = open_memstream(&names, &bytes);
@@ -521,7 +521,7 @@ static int finish(struct doctor *d)
 int doctor_run(const struct config *config, FILE *out, bool is_json)
 {
 	struct doctor d = { .config = config, .out = out, .checks = is_json ? json_array() : NULL };
-	struct explain e;
+	struct why e;
 
 	libbpf_set_print(NULL);
 	d.lacking = explain_rights(&e) ? "CAP_BPF and CAP_PERFMON" : NULL;

@@ -26,7 +26,7 @@ struct doctor {
 };
 
 /* One finding. e: why and, unless it is ok, what to type; NULL or "": nothing more to say. */
-void doctor_say(struct doctor *d, enum doctor_state state, const char *what, const struct explain *e);
+void doctor_say(struct doctor *d, enum doctor_state state, const char *what, const struct why *e);
 __attribute__((format(printf, 4, 5)))
 void doctor_sayf(struct doctor *d, enum doctor_state state, const char *what, const char *format, ...);
 void doctor_group(struct doctor *d, const char *group);

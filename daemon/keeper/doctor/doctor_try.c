@@ -107,7 +107,7 @@ static int attach(const char *name, const char *text, struct probe_live *live)
 static void say_live(struct doctor *d, enum doctor_state state, const char *what,
 		     const struct probe_live *live)
 {
-	struct explain e;
+	struct why e;
 
 	memcpy(e.reason, live->reason, sizeof(e.reason));
 	memcpy(e.fix, live->fix, sizeof(e.fix));
@@ -117,7 +117,7 @@ static void say_live(struct doctor *d, enum doctor_state state, const char *what
 static void try_program(struct doctor *d, const struct trial *t, struct probe_live *live)
 {
 	enum doctor_state broken = doctor_broken(doctor_needs(d, t->event));
-	struct explain e = { 0 };
+	struct why e = { 0 };
 	uint64_t nr;
 
 	if (doctor_is_untried(d, t->what))
@@ -126,9 +126,9 @@ static void try_program(struct doctor *d, const struct trial *t, struct probe_li
 		say_live(d, broken, t->what, live);
 	} else {
 		nr = count_events(live, t->make_event);
-		explain_reason(&e, "loaded and attached, but of %u events it saw %u", EVENTS_NR,
-			       (unsigned int)nr);
-		explain_fix(&e, REPORT);
+		why_set(&e, 0, "loaded and attached, but of %u events it saw %u", EVENTS_NR,
+			(unsigned int)nr);
+		why_fix(&e, REPORT);
 		if (nr < EVENTS_NR)
 			doctor_say(d, broken, t->what, &e);
 		else
@@ -312,13 +312,13 @@ static void say_map(struct doctor *d, const char *what, const struct flaw *f, bo
 {
 	struct failure failure = { .err = f->err, .step = f->step, .map_bytes = 4096,
 				   .without = "set [daemon] bpf = off and " REPORT };
-	struct explain e = { 0 };
+	struct why e = { 0 };
 
 	if (f->step && !f->err) {
-		explain_reason(&e, "anybody who has it can %s", f->step);
-		explain_fix(&e, REPORT);
+		why_set(&e, 0, "anybody who has it can %s", f->step);
+		why_fix(&e, REPORT);
 	} else if (f->step && is_dispensable) {
-		explain_reason(&e, "cannot %s: %s", f->step, strerror(-f->err));
+		why_set(&e, 0, "cannot %s: %s", f->step, strerror(-f->err));
 	} else if (f->step) {
 		explain_failure(&failure, &e);
 	}

@@ -248,7 +248,7 @@ static void say_difference(const struct pin_meta *old, const struct pin_meta *m,
 }
 
 static int refuse_layout(const struct pins *pins, const char *name, const struct pin_meta *old,
-		  const struct pin_meta *m, struct explain *why)
+		  const struct pin_meta *m, struct why *why)
 {
 	char differs[128], since[32];
 	time_t seconds = (time_t)(old->since_real_ns / 1000000000);
@@ -257,18 +257,18 @@ static int refuse_layout(const struct pins *pins, const char *name, const struct
 	say_difference(old, m, differs, sizeof(differs));
 	if (!localtime_r(&seconds, &tm) || !strftime(since, sizeof(since), "%F %T", &tm))
 		since[0] = '\0';
-	explain_reason(why, "what is pinned of it %s: to go on would mix the two. It has counted "
-			    "%" PRIu64 " since %s, which a new beginning ends", differs,
-		       pinned_sum(pins, name, old), since);
-	explain_fix(why, "talea attach --replace %s", name);
+	why_set(why, 0, "what is pinned of it %s: to go on would mix the two. It has counted "
+		     "%" PRIu64 " since %s, which a new beginning ends", differs,
+		pinned_sum(pins, name, old), since);
+	why_fix(why, "talea attach --replace %s", name);
 	return -EEXIST;
 }
 
-static int refuse_unknown(const char *name, struct explain *why)
+static int refuse_unknown(const char *name, struct why *why)
 {
-	explain_reason(why, "what is pinned of it was made by another version of talead, which this "
-			    "one cannot read; a new beginning ends its counts");
-	explain_fix(why, "talea attach --replace %s", name);
+	why_set(why, 0, "what is pinned of it was made by another version of talead, which this "
+		     "one cannot read; a new beginning ends its counts");
+	why_fix(why, "talea attach --replace %s", name);
 	return -EEXIST;
 }
 
@@ -436,7 +436,7 @@ static int adopt_same(const struct pins *pins, const char *name, struct load *l,
 	return err;
 }
 
-int adopt(const struct pins *pins, struct load *l, struct pin_meta *m, struct explain *why)
+int adopt(const struct pins *pins, struct load *l, struct pin_meta *m, struct why *why)
 {
 	const char *name = l->spec->name;
 	struct pin_meta *old = malloc(sizeof(*old));

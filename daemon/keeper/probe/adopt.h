@@ -15,7 +15,7 @@ void adopt_describe(const struct load *l, uint32_t origin, struct pin_meta *ret)
  * 0: l->live is the pinned probe, which runs our programs now. 1: nothing of its name is pinned.
  * -EEXIST with *why: it is of another layout. Else -errno.
  */
-int adopt(const struct pins *pins, struct load *l, struct pin_meta *m, struct explain *why);
+int adopt(const struct pins *pins, struct load *l, struct pin_meta *m, struct why *why);
 
 /* Attaches the programs into l->live's prog_fds, slot_fds and link_fds; they do not run before
  * load_programs_begin, which also attaches those that can have no trampoline. */

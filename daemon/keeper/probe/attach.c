@@ -330,7 +330,7 @@ static int make(const struct pins *pins, struct load *l, struct pin_meta *m)
 
 /* --- what is desired becomes attached --------------------------------------------------------- */
 
-static int check_first(struct load *l, struct explain *why)
+static int check_first(struct load *l, struct why *why)
 {
 	int err = explain_rights(why);
 
@@ -342,9 +342,9 @@ static int check_first(struct load *l, struct explain *why)
 	l->failure.log = calloc(1, LOG_BYTES);
 	if (l->failure.log && l->live->cpus_nr)
 		return 0;
-	explain_reason(why, l->failure.log ? "/sys/devices/system/cpu/possible cannot be read"
-					   : "out of memory");
-	explain_fix(why, l->failure.log ? "mount -t sysfs sysfs /sys" : "free some memory");
+	why_set(why, 0, l->failure.log ? "/sys/devices/system/cpu/possible cannot be read"
+				    : "out of memory");
+	why_fix(why, l->failure.log ? "mount -t sysfs sysfs /sys" : "free some memory");
 	return l->failure.log ? -ENOENT : -ENOMEM;
 }
 
@@ -373,7 +373,7 @@ static void fix_by_nearest(const struct load *l)
 		 fix[0] ? "all: " : "", fix);
 }
 
-static void failed(struct load *l, int err, struct explain *why)
+static void failed(struct load *l, int err, struct why *why)
 {
 	struct probe_live *live = l->live;
 
@@ -389,14 +389,14 @@ static void failed(struct load *l, int err, struct explain *why)
 	}
 	if (!why->reason[0])
 		explain_failure(&l->failure, why);
-	memcpy(live->reason, why->reason, sizeof(live->reason));
-	memcpy(live->fix, why->fix, sizeof(live->fix));
+	snprintf(live->reason, sizeof(live->reason), "%.255s", why->reason);
+	snprintf(live->fix, sizeof(live->fix), "%.255s", why->fix);
 }
 
 int probe_attach(const struct pins *pins, const struct probe_desired *desired,
 		 struct probe_live *ret)
 {
-	struct explain why = { 0 };
+	struct why why = { 0 };
 	struct load l = { .spec = &ret->spec, .live = ret };
 	struct pin_meta *m = calloc(1, sizeof(*m));
 	struct probe_spec spec = *desired->spec; /* it may be the one in *ret */

@@ -1,6 +1,7 @@
 /*
- * Why a probe does not work here, in words for a person: see explain.h. Owns nothing and changes
- * nothing; reads /proc, /sys and, for names alike, the kernel's types. Called by attach.c and doctor.c.
+ * Why a probe does not work here, in a sentence for a person: see explain.h. Owns nothing and changes
+ * nothing. It reads /proc and /sys, and the kernel's types for names that are alike. Called by
+ * attach.c and by the doctor.
  */
 #include "daemon/keeper/probe/explain.h"
 
@@ -9,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -18,26 +18,6 @@
 #include <unistd.h>
 
 #include "daemon/keeper/probe/symbols/types.h"
-
-#define KERNEL_BTF TYPES_KERNEL
-
-void explain_reason(struct explain *e, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(e->reason, sizeof(e->reason), format, args);
-	va_end(args);
-}
-
-void explain_fix(struct explain *e, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(e->fix, sizeof(e->fix), format, args);
-	va_end(args);
-}
 
 bool explain_line(const char *path, char *buf, size_t size)
 {
@@ -65,23 +45,23 @@ uint64_t explain_caps(void)
 	return (uint64_t)data[1].effective << 32 | data[0].effective;
 }
 
-static void fix_rights(struct explain *e)
+static void fix_rights(struct why *e)
 {
 	char self[160];
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self));
 
 	if (prctl(PR_CAPBSET_READ, CAP_BPF) == 0 || prctl(PR_CAPBSET_READ, CAP_PERFMON) == 0)
-		explain_fix(e, "allow CAP_BPF and CAP_PERFMON in the service or container that talead "
-			       "runs in (CapabilityBoundingSet=, --cap-add)");
+		why_fix(e, "allow CAP_BPF and CAP_PERFMON in the service or container that talead "
+			   "runs in (CapabilityBoundingSet=, --cap-add)");
 	else if (length > 0 && (size_t)length < sizeof(self))
-		explain_fix(e, "run talead as root, or: sudo setcap cap_bpf,cap_perfmon+ep %.*s",
-			    (int)length, self);
+		why_fix(e, "run talead as root, or: sudo setcap cap_bpf,cap_perfmon+ep %.*s",
+			(int)length, self);
 	else
-		explain_fix(e, "run talead as root");
+		why_fix(e, "run talead as root");
 }
 
-/* A right is missing: -EPERM. Asked first, because the kernel's own answer does not say which. */
-int explain_rights(struct explain *ret)
+/* -EPERM: a right is missing. This is checked first, because the kernel does not say which one. */
+int explain_rights(struct why *ret)
 {
 	uint64_t caps = explain_caps();
 	bool all = caps >> CAP_SYS_ADMIN & 1;
@@ -91,38 +71,38 @@ int explain_rights(struct explain *ret)
 	if (bpf && perfmon)
 		return 0;
 	if (!bpf && !perfmon)
-		explain_reason(ret, "CAP_BPF and CAP_PERFMON are missing%s",
-			       geteuid() ? " (not root)" : " (root without them)");
+		why_set(ret, 0, "CAP_BPF and CAP_PERFMON are missing%s",
+			geteuid() ? " (not root)" : " (root without them)");
 	else
-		explain_reason(ret, "%s is missing (have: %s)", bpf ? "CAP_PERFMON" : "CAP_BPF",
-			       bpf ? "CAP_BPF" : "CAP_PERFMON");
+		why_set(ret, 0, "%s is missing (have: %s)", bpf ? "CAP_PERFMON" : "CAP_BPF",
+			bpf ? "CAP_BPF" : "CAP_PERFMON");
 	fix_rights(ret);
 	return -EPERM;
 }
 
-/* libbpf would also take a BTF file below /boot, but these are attached by the kernel's own. */
-int explain_btf(uint32_t event, struct explain *ret)
+/* libbpf would also read a BTF file below /boot, but attaching these needs the kernel's own types. */
+int explain_btf(uint32_t event, struct why *ret)
 {
 	bool is_needed = event == SPEC_TP_BTF || event == SPEC_FENTRY || event == SPEC_FEXIT;
 
-	if (!is_needed || access(KERNEL_BTF, R_OK) == 0)
+	if (!is_needed || access(TYPES_KERNEL, R_OK) == 0)
 		return 0;
 	if (access("/sys/kernel", F_OK) != 0) {
-		explain_reason(ret, "sysfs is not mounted, so " KERNEL_BTF " cannot be read");
-		explain_fix(ret, "mount -t sysfs sysfs /sys");
+		why_set(ret, 0, "sysfs is not mounted, so " TYPES_KERNEL " cannot be read");
+		why_fix(ret, "mount -t sysfs sysfs /sys");
 	} else {
-		explain_reason(ret, "this kernel has no type information (" KERNEL_BTF ": %s)",
-			       strerror(errno));
-		explain_fix(ret, "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as Debian's is");
+		why_set(ret, 0, "this kernel has no type information (" TYPES_KERNEL ": %s)",
+			strerror(errno));
+		why_fix(ret, "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as Debian's is");
 	}
 	return -ENOENT;
 }
 
 bool explain_has_tracepoint(const char *tracepoint)
 {
-	struct btf *btf = btf__parse(KERNEL_BTF, NULL);
+	struct btf *btf = btf__parse(TYPES_KERNEL, NULL);
 	char name[160];
-	bool known = true; /* unless we know better */
+	bool known = true; /* where there are no types to ask */
 
 	if (btf) {
 		snprintf(name, sizeof(name), TYPES_TRACEPOINT "%s", tracepoint);
@@ -132,9 +112,9 @@ bool explain_has_tracepoint(const char *tracepoint)
 	return known;
 }
 
-/* --- after one that failed -------------------------------------------------------------------- */
+/* --- after an attempt that failed ------------------------------------------------------------- */
 
-/* The last two lines of a verifier log that say something; the last one if both are too long. */
+/* The last two meaningful lines of a verifier log; the last one alone if both are too long. */
 static const char *log_tail(char *log)
 {
 	size_t length;
@@ -168,20 +148,20 @@ bool explain_kernel_is_old(struct utsname *ret_name)
 	return major < 6 || (major == 6 && minor < 1);
 }
 
-static void explain_verifier(const struct failure *f, struct explain *ret)
+static void failure_of_verifier(const struct failure *f, struct why *ret)
 {
 	struct utsname name;
 
-	explain_reason(ret, "the kernel's verifier refused it: %s", log_tail(f->log));
+	why_set(ret, 0, "the kernel's verifier refused it: %s", log_tail(f->log));
 	if (explain_kernel_is_old(&name))
-		explain_fix(ret, "boot Linux 6.1 or later (this is %s)", name.release);
+		why_fix(ret, "boot Linux 6.1 or later (this is %s)", name.release);
 	else if (f->event == SPEC_OBJECT)
-		explain_fix(ret, "mend the program, and build %.180s again", f->file);
+		why_fix(ret, "correct the program, and build %.180s again", f->file);
 	else
-		explain_fix(ret, "%s, and report this line with the output of uname -r", f->without);
+		why_fix(ret, "%s, and report this line with the output of uname -r", f->without);
 }
 
-/* The host's own namespace maps every uid; one that maps none yet reads as an empty file. */
+/* The host's own namespace maps every uid; the file of a namespace that maps none is empty. */
 bool explain_in_user_namespace(void)
 {
 	char line[128];
@@ -191,64 +171,64 @@ bool explain_in_user_namespace(void)
 		 strstr(line, " 4294967295"));
 }
 
-/* All capabilities are there and still EPERM without a verifier log: who forbids it? */
-static void explain_forbidden(const struct failure *f, struct explain *ret)
+/* EPERM although all capabilities are there, and without a verifier log: what forbids it? */
+static void failure_of_rights(const struct failure *f, struct why *ret)
 {
 	char line[128];
 
 	if (explain_line("/sys/kernel/security/lockdown", line, sizeof(line)) &&
 	    strstr(line, "[confidentiality]")) {
-		explain_reason(ret, "kernel lockdown is on (%s)", line);
-		explain_fix(ret, "boot with lockdown=integrity instead of lockdown=confidentiality");
+		why_set(ret, 0, "kernel lockdown is on (%s)", line);
+		why_fix(ret, "boot with lockdown=integrity instead of lockdown=confidentiality");
 	} else if (explain_in_user_namespace()) {
-		explain_reason(ret, "talead runs in a user namespace, where its capabilities do not "
-				    "count");
-		explain_fix(ret, "run talead on the host, or in a container without user namespaces");
+		why_set(ret, 0, "talead runs in a user namespace, where its capabilities do not "
+			     "count");
+		why_fix(ret, "run talead on the host, or in a container without user namespaces");
 	} else if (f->event == SPEC_FENTRY || f->event == SPEC_FEXIT) {
-		explain_reason(ret, "the kernel forbids fentry and fexit although the capabilities are "
-				    "there");
-		explain_fix(ret, "count a tracepoint instead (talea probes --available 'tp_btf:*'), or "
-				 "boot a kernel that allows them");
+		why_set(ret, 0, "the kernel forbids fentry and fexit although the capabilities are "
+			     "there");
+		why_fix(ret, "count a tracepoint instead (talea probes --available 'tp_btf:*'), or "
+			     "boot a kernel that allows them");
 	} else {
-		explain_reason(ret, "the kernel forbids bpf() although the capabilities are there");
-		explain_fix(ret, "allow bpf() in the seccomp or LSM policy of the service or container "
-				 "(SystemCallFilter=bpf)");
+		why_set(ret, 0, "the kernel forbids bpf() although the capabilities are there");
+		why_fix(ret, "allow bpf() in the seccomp or LSM policy of the service or container "
+			     "(SystemCallFilter=bpf)");
 	}
 }
 
-static void explain_no_tracepoint(const struct failure *f, struct explain *ret)
+static void failure_of_name(const struct failure *f, struct why *ret)
 {
 	char near[256];
 
-	explain_reason(ret, "this kernel's type information has no tracepoint %s", f->target);
+	why_set(ret, 0, "this kernel's type information has no tracepoint %s", f->target);
 	explain_nearest(f->event, NULL, f->target, near, sizeof(near));
 	if (near[0])
-		explain_fix(ret, "did you mean %.100s? else boot a kernel that has it, or %.100s", near,
-			    f->without);
+		why_fix(ret, "did you mean %.100s? else boot a kernel that has it, or %.100s", near,
+			f->without);
 	else
-		explain_fix(ret, "boot a kernel that has it (and is built with "
-				 "CONFIG_TRACEPOINTS=y and CONFIG_BPF_EVENTS=y), or %s", f->without);
+		why_fix(ret, "boot a kernel that has it (and is built with "
+			     "CONFIG_TRACEPOINTS=y and CONFIG_BPF_EVENTS=y), or %s", f->without);
 }
 
-void explain_failure(const struct failure *f, struct explain *ret)
+void explain_failure(const struct failure *f, struct why *ret)
 {
 	bool is_tracepoint = f->target && (f->event == SPEC_TP_BTF || f->event == SPEC_RAW_TP);
-	bool is_said = f->log && f->log[0];
+	bool has_log = f->log && f->log[0];
 
-	if (f->err == -EPERM && !is_said) {
-		explain_forbidden(f, ret);
+	if (f->err == -EPERM && !has_log) {
+		failure_of_rights(f, ret);
 	} else if (is_tracepoint && !explain_has_tracepoint(f->target)) {
-		explain_no_tracepoint(f, ret);
-	} else if (is_said) {
-		explain_verifier(f, ret);
+		failure_of_name(f, ret);
+	} else if (has_log) {
+		failure_of_verifier(f, ret);
 	} else if (f->err == -ENOMEM) {
-		explain_reason(ret, "no memory for its map of %zu KiB", f->map_bytes / 1024);
-		explain_fix(ret, "raise the memory limit of talead's cgroup (MemoryMax=)");
+		why_set(ret, 0, "no memory for its map of %zu KiB", f->map_bytes / 1024);
+		why_fix(ret, "raise the memory limit of talead's cgroup (MemoryMax=)");
 	} else if (f->err == -ENOSYS) {
-		explain_reason(ret, "this kernel has no bpf()");
-		explain_fix(ret, "boot a kernel built with CONFIG_BPF_SYSCALL=y");
+		why_set(ret, 0, "this kernel has no bpf()");
+		why_fix(ret, "boot a kernel built with CONFIG_BPF_SYSCALL=y");
 	} else {
-		explain_reason(ret, "cannot %s: %s", f->step, strerror(-f->err));
-		explain_fix(ret, "start talead again; if that does not help, %s", f->without);
+		why_set(ret, 0, "cannot %s: %s", f->step, strerror(-f->err));
+		why_fix(ret, "start talead again; if that does not help, %s", f->without);
 	}
 }

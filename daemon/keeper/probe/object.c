@@ -22,7 +22,7 @@ struct opening {
 	struct load *l;
 	bool is_ours;	  /* embedded: its names may begin with kernel_ */
 	const char *what; /* the file, or the probe's name */
-	struct explain *why;
+	struct why *why;
 };
 
 #define BUILD_AGAIN "build it again with the talea.bpf.h that is installed with this talead"
@@ -61,12 +61,12 @@ static int open_elf(struct opening *o, const void *elf, size_t bytes)
 		return 0;
 
 	if (strstr(complaint, "BTF is required")) {
-		explain_reason(o->why, "%s has no type information", o->what);
-		explain_fix(o->why, "build it again with clang -target bpf -O2 -g");
+		why_set(o->why, 0, "%s has no type information", o->what);
+		why_fix(o->why, "build it again with clang -target bpf -O2 -g");
 	} else {
-		explain_reason(o->why, "%s is no BPF object that can be read: %s", o->what,
-			       complaint[0] ? complaint : strerror(-err));
-		explain_fix(o->why, "build it again, and copy the whole of it there");
+		why_set(o->why, 0, "%s is no BPF object that can be read: %s", o->what,
+			complaint[0] ? complaint : strerror(-err));
+		why_fix(o->why, "build it again, and copy the whole of it there");
 	}
 	return err;
 }
@@ -80,8 +80,8 @@ static bool is_text(const char *s, size_t size)
 
 static int refuse_def(struct opening *o, size_t nr, const char *what)
 {
-	explain_reason(o->why, "%s: counter number %zu has %s", o->what, nr + 1, what);
-	explain_fix(o->why, BUILD_AGAIN);
+	why_set(o->why, 0, "%s: counter number %zu has %s", o->what, nr + 1, what);
+	why_fix(o->why, BUILD_AGAIN);
 	return -EPROTO;
 }
 
@@ -128,8 +128,8 @@ static int check_name(struct opening *o, const struct talea_counter_def *def)
 		err = -EINVAL;
 	}
 	if (err) {
-		explain_reason(o->why, "%s: counter %.64s: %.128s", o->what, def->name, why);
-		explain_fix(o->why, "say it so in TALEA_COUNTER, and build it again");
+		why_set(o->why, 0, "%s: counter %.64s: %.128s", o->what, def->name, why);
+		why_fix(o->why, "say it so in TALEA_COUNTER, and build it again");
 	}
 	return err;
 }
@@ -138,10 +138,10 @@ static int check_twice(struct opening *o, const struct talea_counter_def *defs, 
 {
 	for (size_t i = 0; i < nr; i++) {
 		if (!strcmp(defs[i].name, defs[nr].name)) {
-			explain_reason(o->why, "%s: two of its counters are called %.64s", o->what,
-				       defs[nr].name);
-			explain_fix(o->why, "give one of them another name in TALEA_COUNTER, or "
-					    "make it one counter with a key; build it again");
+			why_set(o->why, 0, "%s: two of its counters are called %.64s", o->what,
+				defs[nr].name);
+			why_fix(o->why, "give one of them another name in TALEA_COUNTER, or "
+					"make it one counter with a key; build it again");
 			return -EEXIST;
 		}
 		if (!strcmp(defs[i].map, defs[nr].map))
@@ -156,10 +156,10 @@ static int check_def(struct opening *o, const struct talea_counter_def *defs, si
 	int err;
 
 	if (def->version != TALEA_BPF_VERSION) {
-		explain_reason(o->why, "%s was built with another talea.bpf.h: it is of version "
-				       "%u, this talead knows %u", o->what, def->version,
-			       TALEA_BPF_VERSION);
-		explain_fix(o->why, BUILD_AGAIN);
+		why_set(o->why, 0, "%s was built with another talea.bpf.h: it is of version "
+				"%u, this talead knows %u", o->what, def->version,
+			TALEA_BPF_VERSION);
+		why_fix(o->why, BUILD_AGAIN);
 		return -EPROTONOSUPPORT;
 	}
 	if (!is_text(def->name, sizeof(def->name)))
@@ -202,23 +202,23 @@ static int take_counters(struct opening *o)
 		return take_dense(o, o->l->type);
 	defs = section ? bpf_map__initial_value(section, &bytes) : NULL;
 	if (!defs || !bytes) {
-		explain_reason(o->why, "%s declares no counter", o->what);
-		explain_fix(o->why, "declare one with TALEA_COUNTER (talea.bpf.h), and build it "
-				    "again");
+		why_set(o->why, 0, "%s declares no counter", o->what);
+		why_fix(o->why, "declare one with TALEA_COUNTER (talea.bpf.h), and build it "
+				"again");
 		return -ENOENT;
 	}
 	nr = bytes / sizeof(*defs);
 	if (bytes % sizeof(*defs)) {
-		explain_reason(o->why, "%s was built with another talea.bpf.h: its counters are "
-				       "described in %zu bytes, which is no multiple of %zu",
-			       o->what, bytes, sizeof(*defs));
-		explain_fix(o->why, BUILD_AGAIN);
+		why_set(o->why, 0, "%s was built with another talea.bpf.h: its counters are "
+				"described in %zu bytes, which is no multiple of %zu",
+			o->what, bytes, sizeof(*defs));
+		why_fix(o->why, BUILD_AGAIN);
 		return -EPROTONOSUPPORT;
 	}
 	if (nr > PROBE_SOURCES_MAX) {
-		explain_reason(o->why, "%s declares %zu counters: %u have room", o->what, nr,
-			       PROBE_SOURCES_MAX);
-		explain_fix(o->why, "make two objects of it, each with its own [probe NAME]");
+		why_set(o->why, 0, "%s declares %zu counters: %u have room", o->what, nr,
+			PROBE_SOURCES_MAX);
+		why_fix(o->why, "make two objects of it, each with its own [probe NAME]");
 		return -E2BIG;
 	}
 	for (size_t i = 0; i < nr && !err; i++) {
@@ -247,9 +247,9 @@ static int check_maps(struct opening *o)
 	bpf_object__for_each_map(map, o->l->obj) {
 		if (!bpf_map__pin_path(map))
 			continue;
-		explain_reason(o->why, "%s: map %s is pinned by its name, and would outlive the probe",
-			       o->what, bpf_map__name(map));
-		explain_fix(o->why, "take LIBBPF_PIN_BY_NAME out, and build it again");
+		why_set(o->why, 0, "%s: map %s is pinned by its name, and would outlive the probe",
+			o->what, bpf_map__name(map));
+		why_fix(o->why, "take LIBBPF_PIN_BY_NAME out, and build it again");
 		return -EPROTO;
 	}
 	for (uint32_t i = 0; i < o->l->live->sources_nr; i++) {
@@ -257,18 +257,18 @@ static int check_maps(struct opening *o)
 		struct bpf_map *keys = load_keys_map(o->l, i);
 
 		if (!is_map(load_counts_map(o->l, i), BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE, 4)) {
-			explain_reason(o->why, "%s: map %s is not what TALEA_COUNTER makes",
-				       o->what, s->def.map);
-			explain_fix(o->why, BUILD_AGAIN);
+			why_set(o->why, 0, "%s: map %s is not what TALEA_COUNTER makes",
+				o->what, s->def.map);
+			why_fix(o->why, BUILD_AGAIN);
 			return -EPROTO;
 		}
 		if (!s->def.keys_nr)
 			continue;
 		if (!is_map(keys, BPF_MAP_TYPE_PERCPU_HASH, 0, counter_key_bytes(&s->def)) ||
 		    !bpf_map__max_entries(keys) || bpf_map__max_entries(keys) > SPEC_KEYS_MAX_MAX) {
-			explain_reason(o->why, "%s: map %s_k is not what TALEA_COUNTER_BY makes",
-				       o->what, s->def.map);
-			explain_fix(o->why, BUILD_AGAIN);
+			why_set(o->why, 0, "%s: map %s_k is not what TALEA_COUNTER_BY makes",
+				o->what, s->def.map);
+			why_fix(o->why, BUILD_AGAIN);
 			return -EPROTO;
 		}
 		s->keys_max = bpf_map__max_entries(keys);
@@ -307,22 +307,22 @@ static int check_programs(struct opening *o)
 
 	bpf_object__for_each_program(prog, o->l->obj) {
 		if (!is_attachable(prog)) {
-			explain_reason(o->why, "%s: program %.48s is of a kind that talead does "
-					       "not attach, SEC(\"%.64s\")", o->what,
-				       bpf_program__name(prog), bpf_program__section_name(prog));
-			explain_fix(o->why, "make it SEC(\"raw_tp/EVENT\"), tp_btf/EVENT, "
-					    "fentry/FUNCTION, fexit/FUNCTION, uprobe/FILE:SYMBOL "
-					    "or uretprobe/FILE:SYMBOL, and build it again");
+			why_set(o->why, 0, "%s: program %.48s is of a kind that talead does "
+					"not attach, SEC(\"%.64s\")", o->what,
+				bpf_program__name(prog), bpf_program__section_name(prog));
+			why_fix(o->why, "make it SEC(\"raw_tp/EVENT\"), tp_btf/EVENT, "
+					"fentry/FUNCTION, fexit/FUNCTION, uprobe/FILE:SYMBOL "
+					"or uretprobe/FILE:SYMBOL, and build it again");
 			return -EOPNOTSUPP;
 		}
 		nr++;
 	}
 	if (nr && nr <= PROBE_PROGRAMS_MAX)
 		return 0;
-	explain_reason(o->why, "%s has %u programs: expected 1 to %u", o->what, nr,
-		       PROBE_PROGRAMS_MAX);
-	explain_fix(o->why, nr ? "make two objects of it, each with its own [probe NAME]"
-			       : "write one, SEC(\"raw_tp/EVENT\") for example, build it again");
+	why_set(o->why, 0, "%s has %u programs: expected 1 to %u", o->what, nr,
+		PROBE_PROGRAMS_MAX);
+	why_fix(o->why, nr ? "make two objects of it, each with its own [probe NAME]"
+			   : "write one, SEC(\"raw_tp/EVENT\") for example, build it again");
 	return nr ? -E2BIG : -ENOENT;
 }
 
@@ -340,8 +340,8 @@ static int set_constants(struct opening *o)
 	if (stat("/proc/self/ns/net", &st)) {
 		int err = -errno;
 
-		explain_reason(o->why, "/proc/self/ns/net: %s", strerror(-err));
-		explain_fix(o->why, "mount -t proc proc /proc");
+		why_set(o->why, 0, "/proc/self/ns/net: %s", strerror(-err));
+		why_fix(o->why, "mount -t proc proc /proc");
 		return err;
 	}
 	netns = (uint32_t)st.st_ino;
@@ -379,7 +379,7 @@ static int open_and_check(struct opening *o, const void *elf, size_t bytes)
 
 int object_open(struct load *l)
 {
-	struct explain why = { 0 };
+	struct why why = { 0 };
 	struct opening o = { .l = l, .is_ours = l->type != NULL, .why = &why };
 	const void *elf;
 	void *file = NULL;
@@ -403,12 +403,12 @@ int object_open(struct load *l)
 	if (!err)
 		return 0;
 	if (!why.reason[0]) {
-		explain_reason(&why, "%s cannot be opened: %s", o.what, strerror(-err));
-		explain_fix(&why, "start talead again; if that does not help, build it again");
+		why_set(&why, 0, "%s cannot be opened: %s", o.what, strerror(-err));
+		why_fix(&why, "start talead again; if that does not help, build it again");
 	}
 	bpf_object__close(l->obj);
 	l->obj = NULL;
-	memcpy(l->live->reason, why.reason, sizeof(l->live->reason));
-	memcpy(l->live->fix, why.fix, sizeof(l->live->fix));
+	snprintf(l->live->reason, sizeof(l->live->reason), "%.255s", why.reason);
+	snprintf(l->live->fix, sizeof(l->live->fix), "%.255s", why.fix);
 	return err;
 }

@@ -14,6 +14,6 @@
  * folder on the way root's (or our own where we are not root) and nobody else's to write. 0 with
  * all of it in *ret, to be freed; else -errno, and *why has which of them it is and what to type.
  */
-int object_file_read(const char *path, void **ret, size_t *ret_bytes, struct explain *why);
+int object_file_read(const char *path, void **ret, size_t *ret_bytes, struct why *why);
 
 #endif

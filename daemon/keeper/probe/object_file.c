@@ -1,6 +1,6 @@
 /*
- * Reads the file of a user's own object, if it can be trusted: what is in it will run in the
- * kernel, so nobody may be able to change it who could not load it himself. Owns nothing. Called by
+ * Reads the file of a user's own object if it can be trusted. The kernel will run what is in it, so
+ * only users who could load it themselves may be able to change it. Owns nothing. Called by
  * object.c.
  */
 #define _GNU_SOURCE /* O_PATH */
@@ -18,56 +18,56 @@
 
 #define OBJECT_BYTES_MAX (16u << 20)
 
-static int refuse_link(const char *path, const char *at, struct explain *why)
+static int refuse_link(const char *path, const char *at, struct why *why)
 {
 	char real[PATH_MAX];
 
-	explain_reason(why, "%s is a symbolic link: whoever can change it would say what the "
-			    "kernel runs", at);
+	why_set(why, 0, "%s is a symbolic link: a user who can change the link would "
+		     "choose what the kernel runs", at);
 	if (realpath(path, real))
-		explain_fix(why, "object = %s", real);
+		why_fix(why, "object = %s", real);
 	else
-		explain_fix(why, "name the file itself by its whole path, after object =");
+		why_fix(why, "name the file itself by its whole path, after object =");
 	return -ELOOP;
 }
 
 /*
- * A folder in which others may make files, but not take away those of root, is good enough: the
- * next one on the way is looked at itself.
+ * A folder in which others may make files but cannot remove those of root is safe enough: the next
+ * part of the path is checked itself.
  */
 static bool is_sticky(const struct stat *st)
 {
 	return S_ISDIR(st->st_mode) && st->st_mode & S_ISVTX && st->st_uid == 0;
 }
 
-static int check_rights(const struct stat *st, const char *at, struct explain *why)
+static int file_check_rights(const struct stat *st, const char *at, struct why *why)
 {
 	mode_t others = st->st_mode & (S_IWGRP | S_IWOTH);
 
 	if (st->st_uid != 0 && st->st_uid != geteuid()) {
-		explain_reason(why, "%s belongs to uid %u, not to root", at, st->st_uid);
-		explain_fix(why, "chown root %s", at);
+		why_set(why, 0, "%s belongs to uid %u, not to root", at, st->st_uid);
+		why_fix(why, "chown root %s", at);
 		return -EPERM;
 	}
 	if (others && !is_sticky(st)) {
-		explain_reason(why, "%s can be written by %s", at,
-			       others & S_IWOTH ? "everybody" : "its group");
-		explain_fix(why, "chmod go-w %s", at);
+		why_set(why, 0, "%s can be written by %s", at,
+			others & S_IWOTH ? "everybody" : "its group");
+		why_fix(why, "chmod go-w %s", at);
 		return -EPERM;
 	}
 	return 0;
 }
 
-/* One more step from *fd on, which is closed; at: the path so far, for words. */
-static int step(int *fd, const char *path, const char *part, const char *at, struct explain *why)
+/* Opens the next part of the path below *fd, which it closes. at: the path so far, for messages. */
+static int path_step(int *fd, const char *path, const char *part, const char *at, struct why *why)
 {
 	struct stat st;
 	int next = openat(*fd, part, O_PATH | O_NOFOLLOW | O_CLOEXEC), err;
 
 	if (next < 0) {
 		err = -errno;
-		explain_reason(why, "%s: %s", at, strerror(-err));
-		explain_fix(why, "put the object there, or name another file after object =");
+		why_set(why, 0, "%s: %s", at, strerror(-err));
+		why_fix(why, "put the object there, or name another file after object =");
 		return err;
 	}
 	close(*fd);
@@ -76,26 +76,26 @@ static int step(int *fd, const char *path, const char *part, const char *at, str
 		return -errno;
 	if (S_ISLNK(st.st_mode))
 		return refuse_link(path, at, why);
-	return check_rights(&st, at, why);
+	return file_check_rights(&st, at, why);
 }
 
-/* Walks from the root on: each part is looked at by the descriptor that the next one is opened
- * below, so that what was checked is what is read. */
-static int walk(const char *path, int *ret_fd, struct explain *why)
+/* Opens the path part by part from the root. The descriptor that was checked is the one below which
+ * the next part is opened, so that the file that is read is the file that was checked. */
+static int path_walk(const char *path, int *ret_fd, struct why *why)
 {
 	char at[PATH_MAX], *part = at, *end;
 	int fd, err;
 
 	if (path[0] != '/' || strlen(path) >= sizeof(at)) {
-		explain_reason(why, "%.200s is no absolute path", path);
-		explain_fix(why, "name the file by its whole path, after object =");
+		why_set(why, 0, "%.200s is no absolute path", path);
+		why_fix(why, "name the file by its whole path, after object =");
 		return -EINVAL;
 	}
 	strcpy(at, path);
 	fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	for (err = step(&fd, path, ".", "/", why); !err && *part; part = end) {
+	for (err = path_step(&fd, path, ".", "/", why); !err && *part; part = end) {
 		char kept;
 
 		part += strspn(part, "/");
@@ -104,7 +104,7 @@ static int walk(const char *path, int *ret_fd, struct explain *why)
 			break;
 		kept = *end;
 		*end = '\0';
-		err = step(&fd, path, part, at, why);
+		err = path_step(&fd, path, part, at, why);
 		*end = kept;
 	}
 	if (err)
@@ -114,7 +114,7 @@ static int walk(const char *path, int *ret_fd, struct explain *why)
 	return err;
 }
 
-/* O_PATH descriptors cannot be read: the same file is opened again by them. */
+/* An O_PATH descriptor cannot be read, so this opens the same file by it again. */
 static int open_again(int fd)
 {
 	char self[64];
@@ -149,39 +149,39 @@ static int read_all(int fd, size_t bytes, void **ret, size_t *ret_bytes)
 	return 0;
 }
 
-static int check_kind(const struct stat *st, const char *path, struct explain *why)
+static int file_check_kind(const struct stat *st, const char *path, struct why *why)
 {
 	if (!S_ISREG(st->st_mode)) {
-		explain_reason(why, "%s is no regular file", path);
-		explain_fix(why, "name a .bpf.o file after object =");
+		why_set(why, 0, "%s is no regular file", path);
+		why_fix(why, "name a .bpf.o file after object =");
 		return -EINVAL;
 	}
 	if (st->st_size == 0 || (uint64_t)st->st_size > OBJECT_BYTES_MAX) {
-		explain_reason(why, "%s has %lld bytes: expected an object of 1 byte to %u MiB",
-			       path, (long long)st->st_size, OBJECT_BYTES_MAX >> 20);
-		explain_fix(why, "build it again");
+		why_set(why, 0, "%s has %lld bytes: expected an object of 1 byte to %u MiB",
+			path, (long long)st->st_size, OBJECT_BYTES_MAX >> 20);
+		why_fix(why, "build it again");
 		return -EFBIG;
 	}
 	return 0;
 }
 
-int object_file_read(const char *path, void **ret, size_t *ret_bytes, struct explain *why)
+int object_file_read(const char *path, void **ret, size_t *ret_bytes, struct why *why)
 {
 	int place = -1, fd = -1;
 	struct stat st;
-	int err = walk(path, &place, why);
+	int err = path_walk(path, &place, why);
 
 	if (err)
 		return err;
-	/* Its kind first: opening a FIFO or a device does things. */
-	err = fstat(place, &st) ? -errno : check_kind(&st, path, why);
+	/* Check the kind first: opening a FIFO or a device has effects. */
+	err = fstat(place, &st) ? -errno : file_check_kind(&st, path, why);
 	if (err)
 		goto out_place;
 	fd = open_again(place);
 	if (fd < 0) {
 		err = fd;
-		explain_reason(why, "%s: %s", path, strerror(-err));
-		explain_fix(why, "chmod u+r %s", path);
+		why_set(why, 0, "%s: %s", path, strerror(-err));
+		why_fix(why, "chmod u+r %s", path);
 		goto out_place;
 	}
 	err = read_all(fd, (size_t)st.st_size, ret, ret_bytes);
