@@ -1,6 +1,6 @@
 /*
- * What is found in programs and libraries is what the dynamic linker finds, and the places of a USDT's
- * arguments are read as an assembler means them. Files that are none are refused.
+ * What is found in programs and libraries is what the dynamic linker finds, and the places of a
+ * USDT's arguments are read as an assembler means them. Files that are none are refused.
  */
 #define _GNU_SOURCE
 #include "tests/lib/test.h"

@@ -43,8 +43,8 @@ bool doctor_is_untried(struct doctor *d, const char *what);
 void doctor_programs(struct doctor *d);
 void doctor_maps(struct doctor *d);
 
-/* A bpffs, in a child with private mounts: mount, pin, open to read alone. 0 if one can be mounted, or
- * -errno. */
+/* A bpffs, in a child with private mounts: mount, pin, open to read alone. 0 if one can be mounted,
+ * or -errno. */
 int doctor_bpffs(struct doctor *d);
 
 #endif

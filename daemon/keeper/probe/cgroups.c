@@ -1,12 +1,13 @@
 /*
  * A cgroup's path by its id, and back. The id that programs see is the inode number of the cgroup's
  * folder in the cgroup2 file system, also where older hierarchies are mounted beside it. The kernel
- * takes the id as a file handle too, from a process that has CAP_DAC_READ_SEARCH. Without that right
- * this file lists all folders, and lists them again when a caller asks for an id that is not in the
- * folders. It owns the folders. The keeper's one thread alone calls it.
+ * takes the id as a file handle too, from a process that has CAP_DAC_READ_SEARCH. Without that
+ * right this file lists all folders, and lists them again when a caller asks for an id that is not
+ * in the folders. It owns the folders. The keeper's one thread alone calls it.
  *
- * A cgroup is "gone" only where that is certain: not where no cgroup2 is mounted, not where the mount
- * shows a part of the hierarchy (as in a container), and not where a folder could not be read.
+ * A cgroup is "gone" only where that is certain: not where no cgroup2 is mounted, not where the
+ * mount shows a part of the hierarchy (as in a container), and not where a folder could not be
+ * read.
  */
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -1,7 +1,7 @@
 /*
- * Why a probe does not work here, in a sentence for a person: see explain.h. Owns nothing and changes
- * nothing. It reads /proc and /sys, and the kernel's types for names that are alike. Called by
- * attach.c and by the doctor.
+ * Why a probe does not work here, in a sentence for a person: see explain.h. Owns nothing and
+ * changes nothing. It reads /proc and /sys, and the kernel's types for names that are alike. Called
+ * by attach.c and by the doctor.
  */
 #include "daemon/keeper/probe/explain.h"
 

@@ -1,7 +1,7 @@
 /*
- * Why a probe does not work here, in a sentence for a person, and what to type: one place for the log,
- * for `talea probes` and for `talea doctor`. Reads /proc and /sys; changes nothing. For keeper/probe
- * and keeper/doctor.
+ * Why a probe does not work here, in a sentence for a person, and what to type: one place for the
+ * log, for `talea probes` and for `talea doctor`. Reads /proc and /sys; changes nothing. For
+ * keeper/probe and keeper/doctor.
  */
 #ifndef PROBE_EXPLAIN_H
 #define PROBE_EXPLAIN_H
@@ -44,8 +44,9 @@ void explain_failure(const struct failure *f, struct why *ret);
 /* Does the kernel's type information have this tracepoint? True where the kernel has none. */
 bool explain_has_tracepoint(const char *name);
 
-/* Writes up to three names like `target` that such an event could have, as "a, b or c"; "" when none is
- * alike. file: of uprobes and USDT, as it was found. Reads all of the kernel's types or of the file. */
+/* Writes up to three names like `target` that such an event could have, as "a, b or c"; "" when
+ * none is alike. file: of uprobes and USDT, as it was found. Reads all of the kernel's types or of
+ * the file. */
 void explain_nearest(uint32_t event, const char *file, const char *target, char *buf, size_t size);
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * Reads the names of probes' keys from the running kernel: enumerators of its type information and
- * devices of /sys/kernel/irq. Owns nothing: daemon/spec/probe_names.c keeps the names. attach.c calls
- * this for a probe that it has attached. A key whose name cannot be read is shown by its number.
+ * devices of /sys/kernel/irq. Owns nothing: daemon/spec/probe_names.c keeps the names. attach.c
+ * calls this for a probe that it has attached. A key whose name cannot be read is shown by its
+ * number.
  */
 #include <bpf/btf.h>
 #include <ctype.h>

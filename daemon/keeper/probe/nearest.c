@@ -1,7 +1,7 @@
 /*
- * Names that are like one that does not exist: explain_nearest of explain.h. It reads the names that
- * such an event can have (the kernel's types, a file's symbols) and keeps the three nearest ones.
- * Owns nothing.
+ * Names that are like one that does not exist: explain_nearest of explain.h. It reads the names
+ * that such an event can have (the kernel's types, a file's symbols) and keeps the three nearest
+ * ones. Owns nothing.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /*
- * Symbols and USDT notes of programs and libraries: see elf.h. It reads files and never maps them: a
- * file that becomes shorter meanwhile is then an error and no signal.
+ * Symbols and USDT notes of programs and libraries: see elf.h. It reads files and never maps them:
+ * a file that becomes shorter meanwhile is then an error and no signal.
  */
 #include "daemon/keeper/probe/symbols/elf.h"
 
@@ -114,8 +114,8 @@ static Elf_Data *section_read(struct file *f, Elf_Scn *section, const GElf_Shdr 
 }
 
 /*
- * The author of the file chose these bytes, and talea shows them. So all of them are printable ASCII,
- * and names have no blank and no colon, as in the texts that name them.
+ * The author of the file chose these bytes, and talea shows them. So all of them are printable
+ * ASCII, and names have no blank and no colon, as in the texts that name them.
  */
 static bool is_plain(const char *s, bool is_name)
 {

@@ -13,12 +13,12 @@
  * /etc/ld.so.cache, then in the default folders. -ENOENT. */
 int elf_library_find(const char *name, char *path, size_t size);
 
-/* The function's offset in the file, for a uprobe. -ENOENT; -ENOTSUP: the program chooses it when it
- * starts (an ifunc); -ENOTUNIQ: several functions have this name. */
+/* The function's offset in the file, for a uprobe. -ENOENT; -ENOTSUP: the program chooses it when
+ * it starts (an ifunc); -ENOTUNIQ: several functions have this name. */
 int elf_symbol_offset(const char *path, const char *symbol, uint64_t *ret_offset);
 
-/* Visits each function's name that a spec can have: printable, no blank, no colon. A non-zero result
- * of visit ends this and is returned. */
+/* Visits each function's name that a spec can have: printable, no blank, no colon. A non-zero
+ * result of visit ends this and is returned. */
 int elf_symbols_each(const char *path, int (*visit)(const char *name, void *arg), void *arg);
 
 struct elf_usdt {

@@ -24,8 +24,8 @@ struct prototype {
 	struct prototype_value result;
 };
 
-/* Finds tracepoint `name`, or function `name`, in the kernel, then in its modules. 0; -ENOENT: no such
- * name; -ENODATA: this kernel has no type information. */
+/* Finds tracepoint `name`, or function `name`, in the kernel, then in its modules. 0; -ENOENT: no
+ * such name; -ENODATA: this kernel has no type information. */
 int prototype_find(const char *name, bool is_function, struct prototype *ret);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * Reads the type information of the kernel and of its modules. Owns nothing after it returns. Called
- * to find a name (prototype.c), to find names that are alike (nearest.c) and to list them (available.c).
+ * Reads the type information of the kernel and of its modules. Owns nothing after it returns.
+ * Called to find a name (prototype.c), to find names that are alike (nearest.c) and to list them
+ * (available.c).
  */
 #include "daemon/keeper/probe/symbols/types.h"
 

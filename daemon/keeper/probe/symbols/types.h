@@ -1,5 +1,6 @@
 /*
- * The type information of the running kernel and of its modules. For keeper/probe and keeper/doctor.
+ * The type information of the running kernel and of its modules. For keeper/probe and
+ * keeper/doctor.
  */
 #ifndef PROBE_TYPES_H
 #define PROBE_TYPES_H
@@ -13,8 +14,9 @@
 #define TYPES_TRACEPOINT   "btf_trace_"
 
 /*
- * Calls visit for the kernel's types, and then for the types of each module, which begin at `first`.
- * A non-zero result of visit ends this and is returned. -ENODATA: this kernel has no type information.
+ * Calls visit for the kernel's types, and then for the types of each module, which begin at
+ * `first`. A non-zero result of visit ends this and is returned. -ENODATA: this kernel has no type
+ * information.
  */
 int types_each(int (*visit)(const struct btf *btf, uint32_t first, void *arg), void *arg);
 
