@@ -4,7 +4,7 @@
 # shellcheck source=tests/lib/shell.bash
 . "$(dirname "$0")/../lib/shell.bash"
 
-admin=65532 user=65533
+admin=65532 user=65533 me=$(id -un)
 configure 'probes = none' "admins = $admin" '[namespace default]' "users = $user" '[counter always_*]' 'hot = yes' \
 	'[counter never_*]' 'hot = no' '[counter demo_likes_total{post="2*"}]' 'ttl = 2s'
 write() { # write WHAT: a program that adds, in the background
@@ -81,10 +81,10 @@ run 0 add quiet_total 3 && run 0 lanes quiet_total && says 'quiet_total is cold'
 ok a_cold_counter_has_no_lanes_and_the_message_says_so
 run 2 lanes demo_likes_total && says 'counters match'; ok lanes_of_a_whole_family_asks_for_one
 
-run 0 clients && silent && shown " root write [0-9]+ [0-9TZ:.-]+ demo$" && ! shown ' talea$'
+run 0 clients && silent && shown " $me write [0-9]+ [0-9TZ:.-]+ demo$" && ! shown ' talea$'
 ok clients_lists_programs_without_this_command
 run 0 clients --json && json '.schema == 1 and ([.clients[] | select(.app == "demo")] | length) == 2 and
-	all(.clients[]; .access == "write" and .uid == 0 and .pid > 0) and
+	all(.clients[]; .access == "write" and .uid == '"$UID"' and .pid > 0) and
 	([.clients[].names_asked_for] | max) >= 2'
 ok clients_json_has_the_documented_keys
 
@@ -119,7 +119,7 @@ ok a_rule_keeps_a_counter_cold
 run 0 pin 'quiet_*' 'never_*' --cold && out 'quiet_total
 never_total'
 ok pin_takes_globs
-run 0 history quiet_total && silent && shown ' pinned-hot quiet_total by root$' && shown ' hot quiet_total row' &&
+run 0 history quiet_total && silent && shown ' pinned-hot quiet_total '"by $me\$" && shown ' hot quiet_total row' &&
 	shown ' unpinned quiet_total ' && shown ' pinned-cold quiet_total '
 ok history_has_each_change_and_its_user
 run 0 history --json 'demo_requests*' && json '.schema == 1 and .next > 0 and
@@ -157,7 +157,7 @@ run 4 forget 'demo_likes_total{talea=removed}' --apply && says 'none of them is 
 ok removed_members_are_not_removed_again
 run 4 forget quiet_total --apply && says 'none of them is a member' && run 0 get quiet_total && out 7
 ok a_counter_is_never_forgotten
-run 0 history 'demo_likes_total{post=12}' && shown ' removed demo_likes_total\{post="12"\} .*forgotten; by root$'
+run 0 history 'demo_likes_total{post=12}' && shown ' removed demo_likes_total\{post="12"\} .*forgotten; '"by $me\$"
 ok history_remembers_who_forgot
 run 0 add 'demo_likes_total{post=12}' 9 && run 0 get 'demo_likes_total{post=12}' && out 9
 ok a_removed_member_can_come_back
@@ -185,7 +185,7 @@ run 0 accept quiet_total --apply && says 'nothing is suspect' && is_suspect; ok 
 run 0 accept fallen_total --apply && run 0 get fallen_total && out 70 && silent; ok after_accept_the_total_is_that_of_the_cells
 run 0 add fallen_total 5 && run 0 get fallen_total && out 75; ok an_accepted_counter_counts_on
 run 0 history fallen_total && shown ' suspect fallen_total fell from 100 to 70$' &&
-	shown ' accepted fallen_total shows 70, showed 100; by root$'
+	shown ' accepted fallen_total shows 70, showed 100; '"by $me\$"
 ok history_remembers_who_accepted
 "$build/tests/helper/scribble" fallen_total 1 11
 has_strays() { run 0 status --json && json '.region.strays > 0'; }
@@ -283,7 +283,7 @@ terminal_tests() {
 	type_line "NO_COLOR=1 $talea explain demo_requests_total"
 	shows '^next ' && prompts && ! on_screen $'\033\\[1mdemo_requests' -e; ok explain_honours_NO_COLOR
 	type_line "$talea clients"
-	shows 'PID +USER +ACCESS' && shows ' root +write .* demo$'; ok clients_on_a_terminal_is_a_table
+	shows 'PID +USER +ACCESS' && shows " $me +write .* demo\$"; ok clients_on_a_terminal_is_a_table
 	type_line "$talea history fallen_total"
 	shows 'accepted +fallen_total  shows 70'; ok history_on_a_terminal_has_a_line_a_change
 	type_line "$talea forget 'demo_likes_total{post=12}'"
@@ -294,7 +294,7 @@ if command -v tmux >/dev/null; then
 else
 	skip operating_on_a_terminal 'tmux is missing'
 fi
-grep -qE 'uid 0: forget demo_likes_total\{post="[0-9]+"\} and [0-9]+ more$' "$folder/log"
+grep -qE "uid $UID: "'forget demo_likes_total\{post="[0-9]+"\} and [0-9]+ more$' "$folder/log"
 ok the_log_has_the_user_of_a_change
 ! grep -vE 'ready on|fell from|nobody owns|killed by signal 9|uid [0-9]+: ' "$folder/log" >"$folder/out"
 ok the_log_has_these_events_and_nothing_else
