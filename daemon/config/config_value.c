@@ -447,6 +447,8 @@ const char *config_did_you_mean(const char *word, const char *const *names, char
 {
 	const char *near = near_word(word, names);
 
-	snprintf(buf, size, near ? " (did you mean %s?)" : "", near);
+	buf[0] = '\0';
+	if (near)
+		snprintf(buf, size, " (did you mean %s?)", near);
 	return buf;
 }
