@@ -7,6 +7,7 @@
 #ifndef TESTS_LIB_HARNESS_H
 #define TESTS_LIB_HARNESS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
@@ -73,6 +74,14 @@ int harness_is_gone(pid_t pid);
 
 uint64_t harness_now_ns(void);
 void harness_sleep_ms(unsigned int ms);
+
+/*
+ * Sleeps a little; false: a minute has passed since the first call, at which *since is 0. For loops
+ * that wait for a condition, which the test checks afterwards:
+ *	while (!condition && harness_waits(&since))
+ *		;
+ */
+bool harness_waits(uint64_t *since);
 
 /* A number from the environment, else this: TALEA_LONG=1 makes a test take its long form. */
 int harness_times(int in_ci, int in_long);

@@ -179,8 +179,10 @@ uint64_t kernel_counts_of_others(const char *glob, uint64_t ns)
 	return kernel_count(glob) - before;
 }
 
-/* Others make their events in bursts: of many runs one is ours and what they make in as long a
- * time. */
+/*
+ * Others make their events in bursts: of many runs one counts ours and what they make in as long a
+ * time.
+ */
 void kernel_counts_about(const char *glob, void (*load)(void), uint64_t nr)
 {
 	uint64_t least = UINT64_MAX, at_most = nr + nr / 2;

@@ -43,7 +43,7 @@ static void removal_ends(struct rcu_head *head, void (*callback)(struct rcu_head
 #define ROUNDS_NR  200u
 #define HELD_NR	   512u
 #define READERS_NR 2
-#define PATIENCE_NS 10000000000ull
+#define PATIENCE_NS 60000000000ull
 
 static struct registry registry;
 static struct record *records;

@@ -170,7 +170,7 @@ static int fork_beside_calls(void *arg)
 		pid_t pid = i & 1 ? fork() : _Fork();
 
 		if (pid == 0) {
-			alarm(10);
+			alarm(60);
 			talea_inc(f.c);
 			talea_inc(client_declare(f.t, "beside_total"));
 			_exit(0);

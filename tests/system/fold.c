@@ -136,12 +136,10 @@ static const uint64_t *copy_of(const struct attached *a, uint64_t epoch)
 
 static void wait_epochs(const struct attached *a, uint64_t nr)
 {
-	uint64_t epoch = shm_count_read(&a->v.t->epoch), end_ns = harness_now_ns() + 30 * SECOND_NS;
+	uint64_t epoch = shm_count_read(&a->v.t->epoch), since = 0;
 
-	while (shm_count_read(&a->v.t->epoch) < epoch + nr) {
-		assert_true(harness_now_ns() < end_ns);
-		harness_sleep_ms(1);
-	}
+	while (shm_count_read(&a->v.t->epoch) < epoch + nr)
+		assert_true(harness_waits(&since));
 }
 
 /* --- cost ------------------------------------------------------------------------------------- */
@@ -170,7 +168,8 @@ static uint64_t daemon_cpu_ns(const struct wire_status *s)
 static void ten_thousand_idle_counters_stay_far_inside_the_cpu_budget(void **state)
 {
 	struct attached a = attach();
-	uint64_t epoch = shm_count_read(&a.v.t->epoch), least_ns = UINT64_MAX, epochs = 0;
+	uint64_t epoch = shm_count_read(&a.v.t->epoch), least_ns = UINT64_MAX, epochs = 0,
+		 turns = 0;
 	struct wire_status s;
 
 	(void)state;
@@ -179,14 +178,16 @@ static void ten_thousand_idle_counters_stay_far_inside_the_cpu_budget(void **sta
 	harness_sleep_ms(1000);
 	/* The least of three: what else runs on this machine only ever adds. */
 	for (unsigned int i = 0; i < 3; i++) {
-		uint64_t from_ns = daemon_cpu_ns(&s), ns;
+		uint64_t from_ns = daemon_cpu_ns(&s), begin_ns = harness_now_ns(), ns, nr = 0;
 
 		epoch = shm_count_read(&a.v.t->epoch);
-		harness_sleep_ms(3000);
+		for (; harness_now_ns() - begin_ns < 3 * SECOND_NS; nr++)
+			harness_sleep_ms(10);
 		ns = daemon_cpu_ns(&s) - from_ns;
 		if (ns < least_ns) {
 			least_ns = ns;
 			epochs = shm_count_read(&a.v.t->epoch) - epoch;
+			turns = nr;
 		}
 	}
 	print_message("# idle with 10000 counters: %.2f %% of a core, %.0f folds a second\n",
@@ -195,7 +196,8 @@ static void ten_thousand_idle_counters_stay_far_inside_the_cpu_budget(void **sta
 	/* The aim is 1 %, reported above; what fails is half of fold-cpu, which the daemon keeps by
 	 * itself, for a share of a core that a neighbour slows is not a property of this program. */
 	assert_true(least_ns < 3 * SECOND_NS * 25 / 1000);
-	assert_true(epochs > 3 * 50); /* and it did fold: ages stay young */
+	/* And it did fold, at least half as often as this process woke that sleeps 10 ms at a time. */
+	assert_true(epochs > turns / 2);
 #endif
 	detach(&a);
 	harness_stop(&h);
@@ -343,7 +345,7 @@ static void adds_on_a_cpu_that_was_not_listed_are_found(void **state)
 	struct attached a = attach();
 	uint32_t slot = make_counters(&a, 1), row = slot_row(dir_slot(a.v.d, slot)->route);
 	struct wire_status s;
-	uint64_t total, end_ns = harness_now_ns() + 10 * SECOND_NS;
+	uint64_t total, since = 0;
 	uint32_t cpu;
 
 	(void)state;
@@ -352,9 +354,8 @@ static void adds_on_a_cpu_that_was_not_listed_are_found(void **state)
 	cpu = s.cpus_nr + 4;
 	shm_count_add((uint64_t *)(a.v.s + shards_lane(cpu) + row), 9);
 	do {
-		harness_sleep_ms(20);
 		total = copy_of(&a, a.v.t->epoch)[slot];
-	} while (total != 9 && harness_now_ns() < end_ns);
+	} while (total != 9 && harness_waits(&since));
 	assert_true(total == 9);
 	harness_status(&h, &s);
 	assert_int_equal(s.cpus_nr, cpu + 1);

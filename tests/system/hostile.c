@@ -93,13 +93,11 @@ static int clean_up(void **state)
 
 static void wait_rounds(uint64_t more)
 {
-	uint64_t goal = shm_count_read(&shared->rounds) + more;
+	uint64_t goal = shm_count_read(&shared->rounds) + more, since = 0;
 
-	for (int i = 0; i < 1500 && shm_count_read(&shared->rounds) < goal; i++) {
-		if (harness_is_gone(good_pid))
-			break;
-		harness_sleep_ms(10);
-	}
+	while (shm_count_read(&shared->rounds) < goal && !harness_is_gone(good_pid) &&
+	       harness_waits(&since))
+		;
 	if (shm_count_read(&shared->rounds) < goal) {
 		harness_log_show(&h);
 		fail_msg("the well-behaved client came no further");

@@ -294,17 +294,15 @@ static int is_exact(void *arg)
 {
 	struct talea *t = client_open("default");
 	int64_t want = *(int64_t *)arg;
-	struct seen sum = { 0 }, compacted = { 0 };
+	struct seen sum, compacted;
+	uint64_t since = 0;
 
-	for (int i = 0; i < 200; i++) { /* the last removals may not have ended */
+	do { /* the last removals may not have ended */
 		sum = compacted = (struct seen){ 0 };
 		CHECK(talea_sync(t, 5000) == 0);
 		CHECK(talea_each(t, "members_*", TALEA_SUM, note, &sum) == 0);
 		CHECK(talea_each(t, "members_*", TALEA_COMPACTED, note, &compacted) == 0);
-		if (sum.sum == want && compacted.sum == want)
-			break;
-		harness_sleep_ms(10);
-	}
+	} while ((sum.sum != want || compacted.sum != want) && harness_waits(&since));
 	fprintf(stderr, "# %d counters, %d of them hot: %lld by sum, %lld compacted, %lld added\n",
 		compacted.nr, compacted.hot_nr, (long long)sum.sum, (long long)compacted.sum,
 		(long long)want);
@@ -318,6 +316,7 @@ static void run_all(bool has_one_without_rseq, int kills)
 {
 	static const enum talea_how hows[] = { TALEA_SUM, TALEA_COMPACTED };
 	pid_t pids[6];
+	uint64_t since = 0;
 	int64_t total;
 	int nr = 0;
 
@@ -334,6 +333,9 @@ static void run_all(bool has_one_without_rseq, int kills)
 		harness_kill_worker(&h);
 	}
 	harness_sleep_ms(500);
+	while ((shm_count_read(&shared->forgotten) <= 50 || shm_count_read(&shared->summed) <= 20) &&
+	       harness_waits(&since))
+		;
 	shm_publish(&shared->has_ended, 1);
 	for (int i = 0; i < nr; i++)
 		assert_int_equal(harness_wait(pids[i]), 0);
@@ -349,16 +351,15 @@ static void run_all(bool has_one_without_rseq, int kills)
 static void families_are_exact_while_their_members_come_and_go(void **state)
 {
 	struct wire_status s;
+	uint64_t since = 0;
 
 	(void)state;
 	run_all(false, 2);
 	harness_status(&h, &s);
 	assert_int_equal(s.fallback_used, 0);
 	assert_true(s.removed_nr > 0);
-	for (int i = 0; !s.late_adds && i < 50; i++) { /* told once a second */
-		harness_sleep_ms(100);
+	while (!s.late_adds && harness_waits(&since)) /* sent once a second */
 		harness_status(&h, &s);
-	}
 	assert_true(s.late_adds > 0);
 	harness_stop(&h);
 }

@@ -68,7 +68,7 @@ static void assert_goes_on(uint64_t *last)
 
 static void names_reach_who_comes_later(void **state)
 {
-	uint64_t last = 0;
+	uint64_t last = 0, since = 0;
 
 	(void)state;
 	test_needs_bpf();
@@ -76,8 +76,8 @@ static void names_reach_who_comes_later(void **state)
 	assert_int_equal(kernel_count("kernel_*"), 0);
 	harness_configure(&kernel_daemon, "probes = softirqs, execs", NULL);
 	assert_int_equal(kill(kernel_daemon.pid, SIGHUP), 0);
-	for (int i = 0; i < 500 && !kernel_count("kernel_softirqs_total"); i++)
-		harness_sleep_ms(10);
+	while (!kernel_count("kernel_softirqs_total") && harness_waits(&since))
+		;
 	assert_goes_on(&last);
 	harness_kill_worker(&kernel_daemon);
 	assert_goes_on(&last);

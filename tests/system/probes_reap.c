@@ -32,7 +32,7 @@
 
 #define NOBODY	 5000000u /* and up: more than any process's number can be */
 #define MANY	 30000u
-#define CALL_MAX_NS 60000000u /* of a call that has 8 ms for its work */
+#define CALL_MAX_NS 60000000u /* of CPU, for a call that has 8 ms for its work */
 
 static struct probe_live live;
 static uint32_t place; /* another one for each test: nothing is remembered of the test before */
@@ -283,9 +283,18 @@ static void numbers_that_only_look_like_a_process_are_never_freed(void **state)
 	}
 }
 
+/* Of this thread: what others take of the CPU meanwhile is no part of a call. */
+static uint64_t own_cpu_ns(void)
+{
+	struct timespec now;
+
+	assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now), 0);
+	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
 static void many_are_freed_in_short_calls_and_their_sum_is_exact(void **state)
 {
-	uint64_t all = 0, begin_ns, longest_ns = 0;
+	uint64_t all = 0, begin_ns, took_ns, longest_ns = 0;
 	uint32_t calls = 0;
 
 	(void)state;
@@ -296,12 +305,11 @@ static void many_are_freed_in_short_calls_and_their_sum_is_exact(void **state)
 	}
 	put((uint64_t)getpid(), 4);
 	for (; ledger().freed_nr < MANY && calls < 1000; calls++) {
-		begin_ns = harness_now_ns();
 		clock_ahead_s++;
-		begin_ns += 1000000000;
+		begin_ns = own_cpu_ns();
 		probe_reap(place, &live);
-		if (harness_now_ns() - begin_ns > longest_ns)
-			longest_ns = harness_now_ns() - begin_ns;
+		took_ns = own_cpu_ns() - begin_ns;
+		longest_ns = took_ns > longest_ns ? took_ns : longest_ns;
 	}
 	print_message("# %u keys in %u calls, the longest %llu us\n", MANY, calls,
 		      (unsigned long long)longest_ns / 1000);

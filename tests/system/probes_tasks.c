@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -175,19 +176,31 @@ static void one_that_waits_is_voluntary_and_is_woken(void **state)
 	counts_each_wait("kernel_task_wakeups_total", 2);
 }
 
+static struct rusage own_usage(void)
+{
+	struct rusage usage;
+
+	CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
+	return usage;
+}
+
+/* Until the other one has taken the CPU away four times. */
 static void compete_for_one_cpu(void)
 {
-	uint64_t end;
+	uint64_t begin_ns = harness_now_ns();
 	pid_t pid;
 
 	pin(nth_cpu(0));
 	pid = test_fork();
-	end = harness_now_ns() + 200000000;
-	while (harness_now_ns() < end)
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			;
+	}
+	while (own_usage().ru_nivcsw < 4 && harness_now_ns() - begin_ns < 60000000000ull)
 		;
-	if (!pid)
-		_exit(0);
-	CHECK(waitpid(pid, NULL, 0) == pid);
+	CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
 }
 
 static void one_that_wants_to_go_on_is_preempted(void **state)

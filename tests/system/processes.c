@@ -135,6 +135,7 @@ static void clients_that_come_and_go_leave_no_descriptor(void **state)
 {
 	struct wire_status s;
 	int before[3], after[3];
+	uint64_t since = 0;
 
 	(void)state;
 	harness_status(&h, &s);
@@ -149,14 +150,12 @@ static void clients_that_come_and_go_leave_no_descriptor(void **state)
 		}
 		assert_int_equal(raw_status_once(h.socket, &now), 0);
 	}
-	for (int wait = 0; wait < 100; wait++) {
-		harness_sleep_ms(20);
+	do {
 		after[0] = count_cloexec_fds(s.keeper_pid);
 		after[1] = count_cloexec_fds(s.standby_pid);
 		after[2] = count_cloexec_fds(s.worker_pid);
-		if (after[0] <= before[0] && after[1] <= before[1] && after[2] <= before[2])
-			break;
-	}
+	} while ((after[0] > before[0] || after[1] > before[1] || after[2] > before[2]) &&
+		 harness_waits(&since));
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(after[i], before[i]);
 	harness_stop(&h);
@@ -197,14 +196,15 @@ static void a_second_talead_names_the_holder(void **state)
 static void a_normal_end_leaves_no_process_and_no_socket(void **state)
 {
 	struct wire_status s;
+	uint64_t since = 0;
 
 	(void)state;
 	harness_status(&h, &s);
 	assert_true(s.keeper_pid && s.standby_pid && s.worker_pid);
 	assert_int_equal(s.keeper_pid, h.pid);
 	assert_int_equal(kill((pid_t)s.keeper_pid, SIGTERM), 0);
-	for (int i = 0; i < 1000 && !harness_is_gone((pid_t)s.keeper_pid); i++)
-		harness_sleep_ms(5);
+	while (!harness_is_gone((pid_t)s.keeper_pid) && harness_waits(&since))
+		;
 	assert_true(harness_is_gone((pid_t)s.keeper_pid));
 	assert_true(harness_is_gone((pid_t)s.worker_pid));
 	assert_true(harness_is_gone((pid_t)s.standby_pid));
@@ -218,6 +218,7 @@ static void a_stop_in_the_middle_of_a_restart_ends_everything(void **state)
 	(void)state;
 	for (int round = 0; round < 6; round++) {
 		struct wire_status s;
+		uint64_t since = 0;
 
 		if (round)
 			harness_start(&h, NULL, NULL);
@@ -225,11 +226,9 @@ static void a_stop_in_the_middle_of_a_restart_ends_everything(void **state)
 		kill((pid_t)(round & 1 ? s.worker_pid : s.standby_pid), SIGKILL);
 		harness_sleep_ms((unsigned int)round * 3);
 		kill((pid_t)s.keeper_pid, SIGTERM);
-		for (int i = 0; i < 1000 && kill(-h.pid, 0) == 0; i++) {
+		while (kill(-h.pid, 0) == 0 && harness_waits(&since))
 			while (waitpid(-h.pid, NULL, WNOHANG) > 0)
 				;
-			harness_sleep_ms(5);
-		}
 		if (kill(-h.pid, 0) == 0) {
 			harness_log_show(&h);
 			fail_msg("round %d: a process is left", round);
@@ -241,16 +240,15 @@ static void a_stop_in_the_middle_of_a_restart_ends_everything(void **state)
 static void a_killed_standby_is_made_anew(void **state)
 {
 	struct wire_status before, now;
+	uint64_t since = 0;
 
 	(void)state;
 	harness_status(&h, &before);
 	assert_int_equal(kill((pid_t)before.standby_pid, SIGKILL), 0);
-	for (int i = 0; i < 2000; i++) {
+	do {
 		harness_status(&h, &now);
-		if (now.standby_pid && now.standby_pid != before.standby_pid)
-			break;
-		harness_sleep_ms(5);
-	}
+	} while ((!now.standby_pid || now.standby_pid == before.standby_pid) &&
+		 harness_waits(&since));
 	assert_int_not_equal(now.standby_pid, 0);
 	assert_int_not_equal(now.standby_pid, before.standby_pid);
 	assert_int_equal(now.worker_pid, before.worker_pid);

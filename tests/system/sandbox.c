@@ -129,14 +129,13 @@ static unsigned int expect_threads_inside(pid_t pid)
 static void every_thread_of_the_worker_shows_what_it_gave_up(void **state)
 {
 	struct wire_status status;
+	uint64_t since = 0;
 
 	(void)state;
 	harness_status(&h, &status);
 	needs(&status, "seccomp");
-	for (int i = 0; expect_threads_inside((pid_t)status.worker_pid) < 2; i++) {
-		assert_true(i < 300);
-		harness_sleep_ms(100);
-	}
+	while (expect_threads_inside((pid_t)status.worker_pid) < 2)
+		assert_true(harness_waits(&since));
 	expect_line("/proc/self/status", "Seccomp", "0");
 	expect_line("/proc/self/status", "NoNewPrivs", "0");
 	harness_stop(&h);
@@ -311,8 +310,8 @@ static void change(int sock, enum wire_change_op op, const char *name)
 static void change_all(void)
 {
 	struct wire_status before, now;
-	uint64_t begin = harness_now_ns();
 	struct wire_welcome welcome;
+	uint64_t since = 0;
 	int sock = raw_connect(h.socket);
 
 	assert_true(sock >= 0);
@@ -321,8 +320,7 @@ static void change_all(void)
 	change(sock, WIRE_PIN_COLD, "sandbox_1_total");
 	change(sock, WIRE_FORGET, "sandbox_keys_total{key=\"1\"}");
 	do {
-		assert_true(harness_now_ns() - begin < 10000000000ull);
-		harness_sleep_ms(10);
+		assert_true(harness_waits(&since));
 		assert_int_equal(raw_status(sock, &now), 0);
 	} while (now.graces_nr == before.graces_nr || now.removed_nr == before.removed_nr ||
 		 now.rows_used >= before.rows_used);
@@ -344,15 +342,13 @@ static int is_there(void *arg)
 static void reload(const char *daemon, const char *sections, const char *name_space)
 {
 	struct wire_status status;
-	uint64_t begin = harness_now_ns();
+	uint64_t since = 0;
 
 	harness_configure(&h, daemon, sections);
 	harness_status(&h, &status);
 	assert_int_equal(kill((pid_t)status.keeper_pid, SIGHUP), 0);
-	while (harness_wait(harness_client(&h, is_there, (void *)(uintptr_t)name_space))) {
-		assert_true(harness_now_ns() - begin < 10000000000ull);
-		harness_sleep_ms(10);
-	}
+	while (harness_wait(harness_client(&h, is_there, (void *)(uintptr_t)name_space)))
+		assert_true(harness_waits(&since));
 }
 
 /* Everything that a worker does in its life; `daemon` are its lines of [daemon]. */
