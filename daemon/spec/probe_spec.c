@@ -355,3 +355,11 @@ uint32_t counter_key_bytes(const struct talea_counter_def *def)
 		bytes += def->keys[i].bytes;
 	return bytes;
 }
+
+bool counter_has_key(const struct talea_counter_def *def, enum talea_key_kind kind)
+{
+	for (uint32_t i = 0; i < def->keys_nr; i++)
+		if (def->keys[i].kind == kind)
+			return true;
+	return false;
+}

@@ -89,4 +89,7 @@ void spec_counter(const struct probe_spec *spec, struct talea_counter_def *ret);
 /* Bytes of a key of this counter, the sum of its parts. */
 uint32_t counter_key_bytes(const struct talea_counter_def *def);
 
+/* Does the counter have a key of this kind? */
+bool counter_has_key(const struct talea_counter_def *def, enum talea_key_kind kind);
+
 #endif

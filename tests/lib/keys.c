@@ -195,7 +195,7 @@ void keys_fold(void)
 	registry_read_end();
 	inside_fold(&keys_inside, 10000000);
 	registry_read_begin();
-	parts_folded(&keys_kernel->parts);
+	kernel_parts_folded(&keys_kernel->parts);
 	registry_read_end();
 	assert_int_equal(keys_inside.space->suspects.nr, 0);
 	now = family_now();

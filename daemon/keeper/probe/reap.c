@@ -89,17 +89,9 @@ static bool key_is_dead(const struct talea_counter_def *def, const unsigned char
 	return false;
 }
 
-static bool has_kind(const struct talea_counter_def *def, enum talea_key_kind kind)
+static bool counts_tasks(const struct talea_counter_def *def)
 {
-	for (uint32_t i = 0; i < def->keys_nr; i++)
-		if (def->keys[i].kind == kind)
-			return true;
-	return false;
-}
-
-static bool has_tasks(const struct talea_counter_def *def)
-{
-	return has_kind(def, TALEA_KEY_PID) || has_kind(def, TALEA_KEY_TGID);
+	return counter_has_key(def, TALEA_KEY_PID) || counter_has_key(def, TALEA_KEY_TGID);
 }
 
 /* --- the scan before -------------------------------------------------------------------------- */
@@ -342,7 +334,7 @@ void probe_reap(uint32_t place, struct probe_live *live)
 		    bpf_obj_get_info_by_fd(s->keys_fd, &info, &bytes) || ledger_read(s, &l) ||
 		    (l.seq & 1 && reap_replay(s, &l)))
 			continue;
-		if (!(tasks && has_tasks(&s->def)) && !has_kind(&s->def, TALEA_KEY_CGROUP))
+		if (!(tasks && counts_tasks(&s->def)) && !counter_has_key(&s->def, TALEA_KEY_CGROUP))
 			continue;
 		if (scan->map_id != info.id)
 			scan_reset(scan, info.id);
@@ -357,14 +349,14 @@ const char *probe_reap_why_not(const struct probe_live *live)
 
 	for (uint32_t i = 0; i < live->sources_nr; i++) {
 		const struct probe_source *s = &live->sources[i];
-		bool cgroups = has_kind(&s->def, TALEA_KEY_CGROUP);
+		bool cgroups = counter_has_key(&s->def, TALEA_KEY_CGROUP);
 		int err;
 
-		if (!cgroups && !has_tasks(&s->def))
+		if (!cgroups && !counts_tasks(&s->def))
 			continue;
 		if (s->ledger_fd < 0)
 			return "without a bpffs of its own or CAP_SYS_ADMIN nobody may write its keys";
-		if (has_tasks(&s->def) && !can_tell_tasks())
+		if (counts_tasks(&s->def) && !can_tell_tasks())
 			return "talead is in a pid namespace, and programs see the host's numbers";
 		if (!cgroups)
 			continue;

@@ -61,8 +61,8 @@ static int entry_slot(const struct dense *d, const struct probe_counter *counter
 static void entry_begin(struct dense *d, uint32_t entry)
 {
 	if (d->incarnation)
-		parts_begin(d->parts, d->slots[entry], d->incarnation);
-	parts_state(d->parts, d->slots[entry], d->incarnation != 0);
+		kernel_part_begin(d->parts, d->slots[entry], d->incarnation);
+	kernel_part_state(d->parts, d->slots[entry], d->incarnation != 0);
 }
 
 static int entry_make(struct dense *d, const struct probe_counter *c, uint32_t n, uint32_t entry)
@@ -81,10 +81,10 @@ static void entry_fold(struct dense *d, const struct probe_counter *c, uint32_t 
 {
 	if (d->slots[entry] == SHM_SLOT_NONE && (!sum || entry_make(d, c, n, entry)))
 		return; /* no memory: the next fold tries again, nothing is lost */
-	parts_set(d->parts, d->slots[entry], sum);
+	kernel_part_set(d->parts, d->slots[entry], sum);
 }
 
-int dense_init(struct dense *d, enum probe_id id, struct parts *parts)
+int dense_init(struct dense *d, enum probe_id id, struct kernel_parts *parts)
 {
 	const struct probe_type *type = &probe_types[id];
 	uint32_t nr = entries_nr(type);
@@ -173,9 +173,9 @@ void dense_end(struct dense *d)
 	for (uint32_t entry = 0; entry < entries_nr(d->type); entry++) {
 		if (d->slots[entry] == SHM_SLOT_NONE)
 			continue;
-		parts_commit(d->parts, d->slots[entry]);
-		parts_end(d->parts, d->slots[entry]);
-		parts_state(d->parts, d->slots[entry], false);
+		kernel_part_commit(d->parts, d->slots[entry]);
+		kernel_part_end(d->parts, d->slots[entry]);
+		kernel_part_state(d->parts, d->slots[entry], false);
 	}
 	d->incarnation = 0;
 }

@@ -9,11 +9,11 @@
 #define KERNEL_DENSE_H
 
 #include "daemon/spec/pack.h"
-#include "daemon/worker/kernel/parts.h"
+#include "daemon/worker/kernel/kernel_part.h"
 
 struct dense {
 	const struct probe_type *type;
-	struct parts *parts;
+	struct kernel_parts *parts;
 	uint64_t incarnation; /* of the probe; 0: it is not attached */
 	uint64_t *sums;	      /* by key: this fold's */
 	uint32_t *slots;      /* by entry, SHM_SLOT_NONE: not registered */
@@ -21,7 +21,7 @@ struct dense {
 };
 
 /* 0 or -ENOMEM; dense_fini after either. */
-int dense_init(struct dense *d, enum probe_id id, struct parts *parts);
+int dense_init(struct dense *d, enum probe_id id, struct kernel_parts *parts);
 void dense_fini(struct dense *d);
 
 /* Finds the counters that are there already: at the start, and when names of keys have become

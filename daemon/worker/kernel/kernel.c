@@ -7,7 +7,7 @@
 
 int kernel_open(struct kernel *k, struct space *space, int link_fd)
 {
-	int err = parts_open(&k->parts, space);
+	int err = kernel_parts_open(&k->parts, space);
 
 	key_names_init(&k->names, link_fd);
 	for (unsigned int id = 0; id < PROBE_NR && !err; id++)
@@ -23,7 +23,7 @@ void kernel_close(struct kernel *k)
 	for (unsigned int id = 0; id < PROBE_NR; id++)
 		dense_fini(&k->pack[id]);
 	key_names_fini(&k->names);
-	parts_close(&k->parts);
+	kernel_parts_close(&k->parts);
 }
 
 /* --- beginning and ending --------------------------------------------------------------------- */
@@ -73,8 +73,9 @@ static void fds_close(struct probe_live *live)
 /* 0: it is not attached. */
 static uint64_t incarnation_of(const struct probe_live *live)
 {
-	return live->origin && live->state == WIRE_PROBE_ATTACHED ? parts_life(live->since_real_ns)
-								  : 0;
+	if (!live->origin || live->state != WIRE_PROBE_ATTACHED)
+		return 0;
+	return kernel_part_incarnation(live->since_real_ns);
 }
 
 bool kernel_ends(struct kernel *k, uint32_t place, const struct probe_live *live)
@@ -109,7 +110,7 @@ void kernel_settle(struct kernel *k)
 	for (unsigned int id = 0; id < PROBE_NR; id++)
 		if (!k->pack[id].incarnation)
 			dense_find(&k->pack[id]);
-	parts_settle(&k->parts);
+	kernel_parts_settle(&k->parts);
 }
 
 void kernel_cgroup(struct kernel *k, uint64_t id, const char *path)
@@ -156,7 +157,7 @@ void kernel_fold(struct kernel *k, bool is_last)
 
 void kernel_folded(struct kernel *k)
 {
-	parts_folded(&k->parts);
+	kernel_parts_folded(&k->parts);
 }
 
 void kernel_statistics(const struct kernel *k, uint32_t place, struct source_statistics *ret)

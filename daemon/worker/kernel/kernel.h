@@ -2,8 +2,8 @@
  * The kernel's counters: the probes' maps as further lanes of the fold. Each attached probe has its
  * sources (source.c); those of the pack have counters that are there without it, too (dense.c). The
  * counters are in namespace `default` and are made here, labelled ones when a key is first seen.
- * What a probe has counted stays when it ends (parts.c). The fold thread alone calls this, but for
- * kernel_statistics.
+ * What a probe has counted stays when it ends (kernel_part.c). The fold thread alone calls this,
+ * but for kernel_statistics.
  *
  *   struct kernel       lives as long as the worker
  *     parts               the kernel part of each slot              written by source.c, dense.c
@@ -28,7 +28,7 @@ struct kernel_probe {
 };
 
 struct kernel {
-	struct parts parts;
+	struct kernel_parts parts;
 	struct key_names names;
 	struct dense pack[PROBE_NR];
 	struct kernel_probe probes[PROBES_MAX];

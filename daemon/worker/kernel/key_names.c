@@ -7,25 +7,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "daemon/link/link.h"
+#include "shm/base/array.h"
+#include "shm/base/clock.h"
 #include "shm/names.h"
 
-#define SECOND_NS     1000000000ull
-#define ASK_NS	      SECOND_NS
-#define FORGET_NS     (60 * SECOND_NS)
+#define ASK_NS	      NS_PER_S
+#define FORGET_NS     (60 * NS_PER_S)
 #define VALUE_MAX     320u /* of one label's value; three of them, escaped, fit a name */
 #define VALUE_KEPT    280u /* of one that is longer */
-#define CGROUPS_FIRST 64u
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
-}
 
 void key_names_init(struct key_names *n, int link_fd)
 {
@@ -39,18 +30,10 @@ void key_names_fini(struct key_names *n)
 	free(n->cgroups);
 }
 
-bool def_has(const struct talea_counter_def *def, enum talea_key_kind kind)
+bool key_names_are_freed(const struct talea_counter_def *def)
 {
-	for (uint32_t i = 0; i < def->keys_nr; i++)
-		if (def->keys[i].kind == kind)
-			return true;
-	return false;
-}
-
-bool def_is_freed(const struct talea_counter_def *def)
-{
-	return def_has(def, TALEA_KEY_PID) || def_has(def, TALEA_KEY_TGID) ||
-	       def_has(def, TALEA_KEY_CGROUP);
+	return counter_has_key(def, TALEA_KEY_PID) || counter_has_key(def, TALEA_KEY_TGID) ||
+	       counter_has_key(def, TALEA_KEY_CGROUP);
 }
 
 /* --- cgroups ---------------------------------------------------------------------------------- */
@@ -79,15 +62,8 @@ static void cgroups_forget(struct key_names *n, uint64_t now)
 static struct cgroup_name *cgroup_add(struct key_names *n, uint64_t id, uint64_t now)
 {
 	cgroups_forget(n, now);
-	if (n->cgroups_nr == n->cgroups_max) {
-		uint32_t max = n->cgroups_max ? 2 * n->cgroups_max : CGROUPS_FIRST;
-		struct cgroup_name *more = realloc(n->cgroups, max * sizeof(*more));
-
-		if (!more)
-			return NULL;
-		n->cgroups = more;
-		n->cgroups_max = max;
-	}
+	if (array_reserve(&n->cgroups, n->cgroups_nr + 1, &n->cgroups_max))
+		return NULL;
 	n->cgroups[n->cgroups_nr] = (struct cgroup_name){ .id = id };
 	return &n->cgroups[n->cgroups_nr++];
 }
@@ -100,10 +76,10 @@ void key_names_cgroup(struct key_names *n, uint64_t id, const char *path)
 		c->path = strdup(path);
 }
 
-/* Its path; "": called by its id; NULL: not known yet. */
-static const char *cgroup_path(struct key_names *n, uint64_t id)
+/* The path; "": the cgroup is called by its id; NULL: the path is not known yet. */
+static const char *cgroup_name_get(struct key_names *n, uint64_t id)
 {
-	uint64_t now = now_ns();
+	uint64_t now = mono_ns();
 	struct cgroup_name *c = cgroup_find(n, id);
 
 	if (!c)
@@ -124,8 +100,9 @@ static const char *cgroup_path(struct key_names *n, uint64_t id)
 /* --- values ----------------------------------------------------------------------------------- */
 
 /*
- * A character that is not seen, or changes how others are: control characters, also those of two
- * bytes, of which a terminal takes U+009B for an escape; no width; another direction.
+ * A character that is invisible, or that changes how others are shown: control characters (also
+ * those of two bytes, because a terminal takes U+009B for an escape), characters without width, and
+ * those that change the direction.
  */
 static bool is_unseen(const unsigned char *s, size_t nr)
 {
@@ -137,7 +114,8 @@ static bool is_unseen(const unsigned char *s, size_t nr)
 			  (c >= 0x2060 && c <= 0x206f) || c == 0xfeff);
 }
 
-/* What is UTF-8, seen and no backslash stands as it is: no two texts come out the same. */
+/* Copies visible UTF-8 except backslashes, and escapes all other bytes: two texts never become the
+ * same. */
 static int text_value(const unsigned char *s, size_t len, char *buf, size_t size)
 {
 	size_t at = 0;
@@ -156,7 +134,7 @@ static int text_value(const unsigned char *s, size_t len, char *buf, size_t size
 	return (int)at;
 }
 
-/* Zeroes at the end are padding. A label's value is never empty. */
+/* Zeroes at the end are padding. The value of a label is never empty. */
 static int bytes_value(const unsigned char *s, size_t len, char *buf, size_t size)
 {
 	while (len && !s[len - 1])
@@ -166,7 +144,7 @@ static int bytes_value(const unsigned char *s, size_t len, char *buf, size_t siz
 
 static int cgroup_value(struct key_names *n, uint64_t id, bool with_ids, char *buf, size_t size)
 {
-	const char *path = with_ids ? "" : cgroup_path(n, id);
+	const char *path = with_ids ? "" : cgroup_name_get(n, id);
 	int len;
 
 	if (!path)

@@ -1,8 +1,8 @@
 /*
- * What the members of a keyed counter are called: a key's bytes as text. Two different keys never
- * have the same name, but for two cgroups of one path, the former of which has ended. Owns the
- * paths of cgroups, which the keeper alone can look up: it is asked over the link, and a name is
- * not to be had until it has answered or a second has passed. The fold thread alone calls this.
+ * The names of the members of a keyed counter: a key's bytes as text. Two different keys never have
+ * the same name, except for two cgroups of one path, of which the first has ended. Owns the paths
+ * of cgroups. Only the keeper can find these: the worker asks it over the link, and the name is
+ * unknown until the keeper has answered or a second has passed. The fold thread alone calls this.
  */
 #ifndef WORKER_KEY_NAMES_H
 #define WORKER_KEY_NAMES_H
@@ -15,13 +15,13 @@
 
 struct cgroup_name {
 	uint64_t id;
-	uint64_t asked_ns; /* CLOCK_MONOTONIC; 0: not asked, the link was full */
+	uint64_t asked_ns; /* CLOCK_MONOTONIC; 0: the keeper was not asked, the link was full */
 	uint64_t used_ns;
-	char *path; /* NULL: not answered. "": it is gone */
+	char *path; /* NULL: the keeper has not answered. "": the cgroup is gone */
 };
 
 struct key_names {
-	int link_fd; /* -1: nobody is there to be asked */
+	int link_fd; /* -1: there is no keeper to ask */
 	struct cgroup_name *cgroups;
 	uint32_t cgroups_nr, cgroups_max;
 };
@@ -33,9 +33,9 @@ void key_names_fini(struct key_names *n);
 int key_names_label(const struct talea_counter_def *def, char *buf, size_t size);
 
 /*
- * The key bytes of a member (for one key its text, for several the canonical label list), at most
- * SHM_NAME_MAX. with_ids: a cgroup is called by its id. Their number; -EAGAIN: not yet;
- * -ENAMETOOLONG.
+ * Writes the key bytes of a member (for one key its text, for several the canonical label list), at
+ * most SHM_NAME_MAX. with_ids: a cgroup is called by its id. Returns their number; -EAGAIN: not
+ * known yet; -ENAMETOOLONG.
  */
 int key_names_member(struct key_names *n, const struct talea_counter_def *def,
 		     const unsigned char *key, bool with_ids, char *buf, size_t size);
@@ -43,10 +43,7 @@ int key_names_member(struct key_names *n, const struct talea_counter_def *def,
 /* The keeper has answered; "": there is no such cgroup. */
 void key_names_cgroup(struct key_names *n, uint64_t id, const char *path);
 
-/* Has the counter a key of this kind? */
-bool def_has(const struct talea_counter_def *def, enum talea_key_kind kind);
-
-/* Does its map give keys back: those of threads, processes and cgroups that have ended? */
-bool def_is_freed(const struct talea_counter_def *def);
+/* Are keys of this counter freed: those of threads, processes and cgroups that have ended? */
+bool key_names_are_freed(const struct talea_counter_def *def);
 
 #endif

@@ -20,7 +20,7 @@ static int bpf(int cmd, union bpf_attr *attr)
 }
 
 /* "0-3,8-11" has 8. */
-static uint32_t list_count(const char *list)
+static uint32_t cpu_list_count(const char *list)
 {
 	uint32_t nr = 0;
 	char *end;
@@ -51,7 +51,7 @@ uint32_t maps_cpus_nr(void)
 	if (fd >= 0)
 		close(fd);
 	list[got > 0 ? got : 0] = '\0';
-	nr = list_count(list);
+	nr = cpu_list_count(list);
 	conf = nr ? 0 : sysconf(_SC_NPROCESSORS_CONF);
 	return nr ? nr : conf > 0 ? (uint32_t)conf : 1;
 }
@@ -85,7 +85,7 @@ void map_pass_fini(struct map_pass *p)
 	free(p->chunk_values);
 }
 
-/* Takes over the nr keys that a call has given. */
+/* Appends the nr keys that a call has returned. */
 static int chunk_take(struct map_pass *p, uint32_t key_bytes, uint32_t nr)
 {
 	if (p->nr + nr > p->max) {

@@ -1,7 +1,7 @@
 /*
- * Reading the kernel's maps of keys by raw bpf(): the worker has no libbpf and no capability, only
- * fds that can read. Owns the buffers of a reader, which are reused from pass to pass. Called by
- * the fold thread, through kernel_keys.c.
+ * Reads the kernel's maps of keys by raw bpf(): the worker has no libbpf and no capability, only
+ * read-only fds. Owns the buffers of a reader, which it reuses from pass to pass. source.c calls
+ * this, on the fold thread.
  */
 #ifndef WORKER_MAPS_H
 #define WORKER_MAPS_H
@@ -12,8 +12,7 @@
 #include "daemon/spec/pack.h"
 
 /*
- * What one pass over a map found: nr keys, one behind the other, and the sum of each over all
- * CPUs.
+ * What one pass over a map found: nr keys, one after the other, and the sum of each over all CPUs.
  */
 struct map_pass {
 	unsigned char *keys;
@@ -24,7 +23,7 @@ struct map_pass {
 	uint32_t chunk;	      /* room in the two below, in keys */
 	unsigned char *chunk_keys;
 	uint64_t *chunk_values; /* [key][possible CPU] */
-	uint32_t cpus_nr;     /* possible ones: what the kernel copies for each key */
+	uint32_t cpus_nr;     /* possible CPUs: the kernel copies a value of each */
 };
 
 /* 0 or -ENOMEM. */
@@ -32,9 +31,9 @@ int map_pass_init(struct map_pass *p, uint32_t key_bytes);
 void map_pass_fini(struct map_pass *p);
 
 /*
- * Reads all of a PERCPU_HASH of u64. The kernel walks it bucket by bucket, each under its lock,
- * and no key ever changes its bucket: a key that is there from before the call until after it is
- * found once, one that comes or goes meanwhile once or not at all. 0 or -errno; then nr is 0.
+ * Reads all of a PERCPU_HASH of u64. The kernel reads bucket after bucket, each under its lock, and
+ * a key never changes its bucket. So a key that is there during the whole call is found once; a key
+ * that comes or goes meanwhile is found once or not at all. 0 or -errno; then nr is 0.
  */
 int map_pass_read(struct map_pass *p, int fd, uint32_t key_bytes);
 

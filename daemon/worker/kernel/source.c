@@ -24,12 +24,12 @@
 #define FELL_MAX      100u /* passes in a row that are less than the one before */
 
 struct source {
-	struct parts *parts;
+	struct kernel_parts *parts;
 	struct key_names *names;
 	struct talea_counter_def def;
 	uint32_t key_bytes; /* 0: it has no hashed keys */
 	uint32_t cpus_nr;
-	uint64_t life;
+	uint64_t incarnation;
 	struct dense *dense; /* the counters of its dense keys; NULL: def is its one counter */
 
 	const uint64_t *counts; /* [cpu][stride] */
@@ -42,7 +42,7 @@ struct source {
 	int register_err; /* as the log has it */
 	bool is_ending; /* what has no name now will never have one */
 	uint32_t nameless_nr;
-	bool is_begun; /* what this life has counted is in the parts; else what was published is */
+	bool is_begun; /* the parts have the counts of this incarnation; else what was published */
 
 	struct map_pass pass;
 	struct probe_ledger ledger;
@@ -85,7 +85,7 @@ static int source_claim(struct source *s, uint32_t *ret_slot)
 }
 
 /*
- * Members of threads, processes and cgroups of a former life: nobody will ever count in them
+ * Members of threads, processes and cgroups of a former incarnation: nobody will ever count in them
  * again.
  */
 static void members_remove(struct source *s)
@@ -103,7 +103,7 @@ static void members_remove(struct source *s)
 	}
 }
 
-/* Finds or makes the counter. Afterwards its parts are of this life. */
+/* Finds or makes the counter. Afterwards its parts are of this incarnation. */
 static int source_register(struct source *s)
 {
 	const struct space *space = s->parts->space;
@@ -121,16 +121,16 @@ static int source_register(struct source *s)
 		return err;
 	}
 	s->slot = slot;
-	s->is_begun = parts_begin(s->parts, slot, s->life);
-	parts_state(s->parts, slot, true);
+	s->is_begun = kernel_part_begin(s->parts, slot, s->incarnation);
+	kernel_part_state(s->parts, slot, true);
 	if (!s->key_bytes)
 		return 0;
 	n = space_name(space, slot);
 	s->other = n->other;
 	s->removed = n->removed;
-	parts_state(s->parts, s->other, true);
-	parts_state(s->parts, s->removed, true);
-	if (s->is_begun && def_is_freed(&s->def))
+	kernel_part_state(s->parts, s->other, true);
+	kernel_part_state(s->parts, s->removed, true);
+	if (s->is_begun && key_names_are_freed(&s->def))
 		members_remove(s);
 	return 0;
 }
@@ -179,7 +179,7 @@ static int key_name(struct source *s, uint32_t key)
 		return err;
 	k->slot = slot;
 	s->parts->is_taken[slot] = 1;
-	parts_state(s->parts, slot, true);
+	kernel_part_state(s->parts, slot, true);
 	return 0;
 }
 
@@ -187,7 +187,7 @@ static int key_name(struct source *s, uint32_t key)
 static void member_leave(struct source *s, uint32_t slot)
 {
 	s->parts->is_taken[slot] = 0;
-	parts_leave(s->parts, slot);
+	kernel_part_retire(s->parts, slot);
 }
 
 /* --- a pass ----------------------------------------------------------------------------------- */
@@ -292,7 +292,7 @@ static void keys_apply(struct source *s)
 			k->slot = SHM_SLOT_NONE;
 			s->nameless_nr++;
 		} else {
-			parts_move(s->parts, k->slot, k->sum);
+			kernel_part_move(s->parts, k->slot, k->sum);
 		}
 		key_table_move(&s->table, key, kept++);
 	}
@@ -302,7 +302,7 @@ static void keys_apply(struct source *s)
 /* Members that a former worker published and that have no key any more. */
 static void held_leave(struct source *s)
 {
-	const struct parts *p = s->parts;
+	const struct kernel_parts *p = s->parts;
 
 	for (uint32_t i = 0; i < p->held_nr; i++) {
 		uint32_t slot = p->held[i].slot;
@@ -312,7 +312,7 @@ static void held_leave(struct source *s)
 		    p->sums[slot] && !p->is_taken[slot])
 			member_leave(s, slot);
 	}
-	parts_held_drop(s->parts, s->slot);
+	kernel_part_held_drop(s->parts, s->slot);
 }
 
 static void statistics_set(struct source *s, uint64_t overflow, uint64_t kept)
@@ -347,8 +347,8 @@ static int pass_take(struct source *s)
 	keys_apply(s);
 	if (!s->is_begun)
 		held_leave(s);
-	parts_set(s->parts, s->other, overflow);
-	parts_set(s->parts, s->removed, s->ledger.folded + s->lost);
+	kernel_part_set(s->parts, s->other, overflow);
+	kernel_part_set(s->parts, s->removed, s->ledger.folded + s->lost);
 	s->is_begun = true;
 	statistics_set(s, overflow, s->total - overflow - s->ledger.folded - s->lost);
 	return 0;
@@ -368,7 +368,7 @@ void source_fold(struct source *s, bool is_due)
 		return;
 	if (!s->key_bytes) {
 		total = cell_sum(s, TALEA_SOURCE_TOTAL);
-		parts_set(s->parts, s->slot, total);
+		kernel_part_set(s->parts, s->slot, total);
 		statistics_set(s, 0, total);
 		return;
 	}
@@ -383,7 +383,8 @@ void source_fold(struct source *s, bool is_due)
 	s->next_ns = cpu_ns > SLOW_NS ? mono_ns() + SLOW_PART * cpu_ns : 0;
 }
 
-/* --- its life --------------------------------------------------------------------------------- */
+/* --- its incarnation
+ * --------------------------------------------------------------------------------- */
 
 static int counts_map(struct source *s, int fd)
 {
@@ -411,13 +412,13 @@ static int keys_init(struct source *s)
 static void source_begin(struct source *s)
 {
 	if (s->dense)
-		dense_begin(s->dense, s->life);
+		dense_begin(s->dense, s->incarnation);
 	else
 		source_register(s); /* or with the first fold that can */
 }
 
-int source_open(struct source **ret, struct parts *parts, struct key_names *names,
-		struct dense *dense, struct probe_source *from, uint32_t cpus_nr, uint64_t life)
+int source_open(struct source **ret, struct kernel_parts *parts, struct key_names *names,
+		struct dense *dense, struct probe_source *from, uint32_t cpus_nr, uint64_t incarnation)
 {
 	struct source *s = calloc(1, sizeof(*s));
 	int err = -ENOMEM;
@@ -425,8 +426,8 @@ int source_open(struct source **ret, struct parts *parts, struct key_names *name
 	if (s) {
 		*s = (struct source){
 			.parts = parts, .names = names, .def = from->def, .cpus_nr = cpus_nr,
-			.life = life, .dense = dense, .stride = from->stride, .slot = SHM_SLOT_NONE,
-			.keys_fd = from->keys_fd, .ledger_fd = from->ledger_fd,
+			.incarnation = incarnation, .dense = dense, .stride = from->stride,
+			.slot = SHM_SLOT_NONE, .keys_fd = from->keys_fd, .ledger_fd = from->ledger_fd,
 		};
 		err = counts_map(s, from->counts_fd);
 		if (!err)
@@ -469,8 +470,8 @@ bool source_ends(struct source *s)
 
 static void slot_end(struct source *s, uint32_t slot)
 {
-	parts_commit(s->parts, slot);
-	parts_state(s->parts, slot, false);
+	kernel_part_commit(s->parts, slot);
+	kernel_part_state(s->parts, slot, false);
 	s->parts->is_taken[slot] = 0;
 }
 
@@ -492,7 +493,7 @@ void source_end(struct source *s)
 			slot_end(s, s->other);
 			slot_end(s, s->removed);
 		}
-		parts_end(s->parts, s->slot);
+		kernel_part_end(s->parts, s->slot);
 	}
 	source_close(s);
 }

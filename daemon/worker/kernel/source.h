@@ -19,7 +19,7 @@
 #include "daemon/worker/kernel/dense.h"
 #include "daemon/spec/pack.h"
 #include "daemon/worker/kernel/key_names.h"
-#include "daemon/worker/kernel/parts.h"
+#include "daemon/worker/kernel/kernel_part.h"
 
 struct source;
 
@@ -32,8 +32,8 @@ struct source_statistics {
 
 /* dense: whose cells they are, or NULL. Owns the fds of from, whatever the result, and sets them to
  * -1. 0 or -errno. */
-int source_open(struct source **ret, struct parts *parts, struct key_names *names,
-		struct dense *dense, struct probe_source *from, uint32_t cpus_nr, uint64_t life);
+int source_open(struct source **ret, struct kernel_parts *parts, struct key_names *names,
+		struct dense *dense, struct probe_source *from, uint32_t cpus_nr, uint64_t incarnation);
 
 /* Forgets it: the worker ends. */
 void source_close(struct source *s);

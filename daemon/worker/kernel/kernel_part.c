@@ -1,5 +1,5 @@
-/* See parts.h. */
-#include "daemon/worker/kernel/parts.h"
+/* See kernel_part.h. */
+#include "daemon/worker/kernel/kernel_part.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -7,11 +7,13 @@
 #include "daemon/worker/space/rows.h"
 #include "daemon/worker/space/remove.h"
 #include "daemon/worker/space/suspect.h"
+#include "shm/base/array.h"
 
-#define LIFE_NONE 0u
+#define INCARNATION_NONE 0u
 
-/* The slot whose record says who registered it: a member's family. SHM_SLOT_NONE: not the kernel's. */
-static uint32_t owner_of(const struct space *space, uint32_t slot)
+/* The slot that has the incarnation: a member's family, else the slot itself. SHM_SLOT_NONE: the
+ * counter is not the kernel's. */
+static uint32_t held_owner(const struct space *space, uint32_t slot)
 {
 	uint64_t name = shm_count_read(&space_slot(space, slot)->name);
 
@@ -20,23 +22,16 @@ static uint32_t owner_of(const struct space *space, uint32_t slot)
 	return name_is_member(name) ? dir_member(space->d, name)->family : slot;
 }
 
-static int held_put(struct parts *p, uint32_t slot, uint32_t owner)
+static int held_put(struct kernel_parts *p, uint32_t slot, uint32_t owner)
 {
-	if (p->held_nr == p->held_max) {
-		uint32_t max = p->held_max ? 2 * p->held_max : 256;
-		struct part_held *more = realloc(p->held, max * sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		p->held = more;
-		p->held_max = max;
-	}
-	p->held[p->held_nr++] = (struct part_held){ slot, owner };
+	if (array_reserve(&p->held, p->held_nr + 1, &p->held_max))
+		return -ENOMEM;
+	p->held[p->held_nr++] = (struct kernel_part_held){ slot, owner };
 	return 0;
 }
 
-/* What was published of a slot beyond what its cells and its base say. */
-static int slot_take_over(struct parts *p, uint32_t slot)
+/* The part of a slot is what was published of it beyond its cells and its base. */
+static int held_find(struct kernel_parts *p, uint32_t slot)
 {
 	unsigned int copy = shm_count_read(&p->space->t->epoch) & 1;
 	uint32_t owner;
@@ -44,7 +39,7 @@ static int slot_take_over(struct parts *p, uint32_t slot)
 
 	if (!space_is_owned(p->space, slot))
 		return 0;
-	owner = owner_of(p->space, slot);
+	owner = held_owner(p->space, slot);
 	if (owner == SHM_SLOT_NONE)
 		return 0;
 	part = (int64_t)space_totals(p->space, copy)[slot] - suspect_sum(p->space, slot);
@@ -55,39 +50,39 @@ static int slot_take_over(struct parts *p, uint32_t slot)
 	return held_put(p, slot, owner);
 }
 
-int parts_open(struct parts *p, struct space *space)
+int kernel_parts_open(struct kernel_parts *p, struct space *space)
 {
 	uint32_t slots_nr = space_slots_nr(space);
 	int err = 0;
 
-	*p = (struct parts){ .space = space };
+	*p = (struct kernel_parts){ .space = space };
 	p->sums = space_array(sizeof(*p->sums), SHM_SLOTS_MAX);
 	p->is_live = space_array(sizeof(*p->is_live), SHM_SLOTS_MAX);
 	p->is_taken = space_array(sizeof(*p->is_taken), SHM_SLOTS_MAX);
 	if (!p->sums || !p->is_live || !p->is_taken)
 		return -ENOMEM;
 	for (uint32_t slot = SHM_SLOT_FIRST; slot < slots_nr && !err; slot++)
-		err = slot_take_over(p, slot);
+		err = held_find(p, slot);
 	return err;
 }
 
-void parts_close(struct parts *p)
+void kernel_parts_close(struct kernel_parts *p)
 {
 	space_array_free(p->sums, sizeof(*p->sums), SHM_SLOTS_MAX);
 	space_array_free(p->is_live, sizeof(*p->is_live), SHM_SLOTS_MAX);
 	space_array_free(p->is_taken, sizeof(*p->is_taken), SHM_SLOTS_MAX);
 	free(p->held);
-	free(p->leaving);
+	free(p->retiring);
 }
 
-static uint64_t life_get(const struct parts *p, uint32_t name_slot)
+static uint64_t incarnation_get(const struct kernel_parts *p, uint32_t name_slot)
 {
 	const struct name_shm *n = space_name(p->space, name_slot);
 
 	return n->life[0] | (uint64_t)n->life[1] << 16 | (uint64_t)n->life[2] << 32;
 }
 
-static void life_set(struct parts *p, uint32_t name_slot, uint64_t life)
+static void incarnation_set(struct kernel_parts *p, uint32_t name_slot, uint64_t life)
 {
 	struct name_shm *n = (struct name_shm *)(uintptr_t)space_name(p->space, name_slot);
 
@@ -95,7 +90,7 @@ static void life_set(struct parts *p, uint32_t name_slot, uint64_t life)
 		n->life[i] = (uint16_t)(life >> 16 * i);
 }
 
-void parts_held_drop(struct parts *p, uint32_t owner)
+void kernel_part_held_drop(struct kernel_parts *p, uint32_t owner)
 {
 	uint32_t kept = 0;
 
@@ -105,7 +100,7 @@ void parts_held_drop(struct parts *p, uint32_t owner)
 	p->held_nr = kept;
 }
 
-void parts_settle(struct parts *p)
+void kernel_parts_settle(struct kernel_parts *p)
 {
 	uint32_t slots_nr = space_slots_nr(p->space), kept = 0;
 
@@ -114,12 +109,12 @@ void parts_settle(struct parts *p)
 
 		if (!space_is_owned(p->space, slot))
 			continue;
-		owner = owner_of(p->space, slot);
+		owner = held_owner(p->space, slot);
 		if (owner == SHM_SLOT_NONE || p->is_live[owner])
 			continue;
-		parts_commit(p, slot);
-		parts_state(p, slot, false);
-		life_set(p, owner, LIFE_NONE);
+		kernel_part_commit(p, slot);
+		kernel_part_state(p, slot, false);
+		incarnation_set(p, owner, INCARNATION_NONE);
 	}
 	for (uint32_t i = 0; i < p->held_nr; i++)
 		if (p->is_live[p->held[i].owner])
@@ -127,29 +122,30 @@ void parts_settle(struct parts *p)
 	p->held_nr = kept;
 }
 
-bool parts_begin(struct parts *p, uint32_t name_slot, uint64_t life)
+bool kernel_part_begin(struct kernel_parts *p, uint32_t name_slot, uint64_t incarnation)
 {
 	p->is_live[name_slot] = 1;
-	if (life_get(p, name_slot) == life)
+	if (incarnation_get(p, name_slot) == incarnation)
 		return false;
-	parts_commit(p, name_slot);
+	kernel_part_commit(p, name_slot);
 	for (uint32_t i = 0; i < p->held_nr; i++)
 		if (p->held[i].owner == name_slot)
-			parts_commit(p, p->held[i].slot);
-	parts_held_drop(p, name_slot);
-	/* Whoever dies in between leaves a life that is none: then all parts are in the bases. */
-	life_set(p, name_slot, life);
+			kernel_part_commit(p, p->held[i].slot);
+	kernel_part_held_drop(p, name_slot);
+	/* A worker that dies before this leaves an incarnation that has no parts: all are in the
+	 * bases. */
+	incarnation_set(p, name_slot, incarnation);
 	return true;
 }
 
-void parts_end(struct parts *p, uint32_t name_slot)
+void kernel_part_end(struct kernel_parts *p, uint32_t name_slot)
 {
-	parts_held_drop(p, name_slot);
-	life_set(p, name_slot, LIFE_NONE);
+	kernel_part_held_drop(p, name_slot);
+	incarnation_set(p, name_slot, INCARNATION_NONE);
 	p->is_live[name_slot] = 0;
 }
 
-void parts_set(struct parts *p, uint32_t slot, uint64_t sum)
+void kernel_part_set(struct kernel_parts *p, uint32_t slot, uint64_t sum)
 {
 	if (sum == p->sums[slot])
 		return;
@@ -157,52 +153,45 @@ void parts_set(struct parts *p, uint32_t slot, uint64_t sum)
 	p->sums[slot] = sum;
 }
 
-void parts_move(struct parts *p, uint32_t slot, uint64_t sum)
+void kernel_part_move(struct kernel_parts *p, uint32_t slot, uint64_t sum)
 {
 	if (sum < p->sums[slot])
 		suspect_may_fall(p->space, slot);
-	parts_set(p, slot, sum);
+	kernel_part_set(p, slot, sum);
 }
 
-void parts_leave(struct parts *p, uint32_t slot)
+void kernel_part_retire(struct kernel_parts *p, uint32_t slot)
 {
-	parts_move(p, slot, 0);
-	if (p->leaving_nr == p->leaving_max) {
-		uint32_t max = p->leaving_max ? 2 * p->leaving_max : 64;
-		uint32_t *more = realloc(p->leaving, max * sizeof(*more));
-
-		if (!more)
-			return; /* it stays, and counts what comes to the same name */
-		p->leaving = more;
-		p->leaving_max = max;
-	}
-	p->leaving[p->leaving_nr++] = slot;
+	kernel_part_move(p, slot, 0);
+	/* Without memory the member stays, and counts what comes to the same name. */
+	if (!array_reserve(&p->retiring, p->retiring_nr + 1, &p->retiring_max))
+		p->retiring[p->retiring_nr++] = slot;
 }
 
-/* A worker that dies in between leaves members whose removal has begun only where the totals say that
- * their sum is elsewhere. */
-void parts_folded(struct parts *p)
+/* If a worker dies meanwhile, only those members have begun their removal whose sums the published
+ * totals show elsewhere. */
+void kernel_parts_folded(struct kernel_parts *p)
 {
-	for (uint32_t i = 0; i < p->leaving_nr; i++)
-		remove_begin(p->space, p->leaving[i], SHM_WHY_ENDED, 0);
-	p->leaving_nr = 0;
+	for (uint32_t i = 0; i < p->retiring_nr; i++)
+		remove_begin(p->space, p->retiring[i], SHM_WHY_ENDED, 0);
+	p->retiring_nr = 0;
 }
 
-void parts_commit(struct parts *p, uint32_t slot)
+void kernel_part_commit(struct kernel_parts *p, uint32_t slot)
 {
 	uint64_t part = p->sums[slot];
 
 	if (!part)
 		return;
 	rows_commit(p->space, slot, (int64_t)part, SHM_ROW_NONE);
-	parts_set(p, slot, 0);
+	kernel_part_set(p, slot, 0);
 }
 
-void parts_state(struct parts *p, uint32_t slot, bool is_known)
+void kernel_part_state(struct kernel_parts *p, uint32_t slot, bool is_known)
 {
 	uint8_t *state = &space_states(p->space)[slot];
 
-	/* What fell stays suspect until somebody accepts. */
+	/* A total that fell stays suspect until an operator accepts it. */
 	if ((*state & SHM_T_STATE) != SHM_T_SUSPECT)
 		shm_set8(state, is_known ? SHM_T_OK : SHM_T_UNKNOWN);
 }
