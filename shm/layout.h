@@ -1,23 +1,49 @@
 /*
  * Every byte of the shared region: what lies where in D (directory), S (shards) and T (totals),
- * and who may change it. Included by the library, the daemon and the tests; owns no code but the
+ * and which program changes it. Included by the library, the daemon and the tests; owns no code but the
  * address arithmetic. DESIGN 3 and PROTOCOL 1 to 3 and 9 say why it is so.
  *
  * The parts are three sealed memfds. Sizes are the maxima, as sparse address space: a page is
  * committed by the worker when a cell in it is handed out.
  *
- *   D  header | slots | adj | global | index | names          worker rw, everyone else ro
+ *   D  header | slots | adj | global | index | names          worker rw, all others ro
  *   S  header | cold cells | lanes [cpu][row]                 clients rw, worker ro
- *   T  header | busiest x 2 | changes | totals x 2 | states            worker rw, everyone else ro
+ *   T  header | busiest x 2 | changes | totals x 2 | states            worker rw, all others ro
  *
  * Synchronization (who may run beside whom; "-" means never at the same time):
  *
- *                     add         sum       register, assign, retire, remove   fold
+ *                     add         sum       register, allocate, retire, remove fold
  *   add               yes         yes       yes: aborted or before the grace   yes
  *   sum (any reader)  yes         yes       retries on state                   yes
  *   sum of several    yes         yes       retries on moves                   yes
  *   register ..       yes         retries   one writer (the fold thread)       -
  *   fold              yes         yes       -                                  one writer
+ *
+ * Numbers that say which one. Only the fold thread changes those in D and T:
+ *
+ *   number                 of what                       raised when               compared by
+ *   generation             a slot's owners; odd: live    one is registered, or     a section before it
+ *    (slot_shm.route)                                    its removal begins        adds; a handle; a
+ *                                                                                  reader of names
+ *   version                a slot's states; its low      base or row change        a sum that reads
+ *    (slot_shm.state)      bit names the valid base                                several words; the
+ *                                                                                  replay of an intent
+ *   index sequence         tables of the index           a table is built anew     a look-up that
+ *    (dir_shm.index_word)                                                          finds nothing
+ *   moves                  changes of two slots as one;  one begins and ends       a sum of several
+ *    (dir_shm.moves)       odd: one is under way                                   slots
+ *   epoch                  folds; its low bit names the  a fold has stored all     a reader of totals
+ *    (totals_shm.epoch)    current copy of the totals    totals
+ *   tick                   seconds; its low bit names    a list of the busiest is  a reader of rates
+ *    (busy_tick)           the current list              whole
+ *   changes_nr             entries of the history        an entry is whole         a reader of history
+ *   worker's incarnation   workers                       the keeper starts one     a client that gets
+ *    (totals_shm)                                                                  RESUME with it
+ *   probe's incarnation    attachments of a probe        the keeper attaches it:   the kernel part: is
+ *    (name_shm)                                          the time of that          what it counted of
+ *                                                                                  this one?
+ *   region_id              regions: random, not raised   a worker builds one       a client: is what it
+ *    (dir_shm)                                                                     maps still the one?
  */
 #ifndef SHM_LAYOUT_H
 #define SHM_LAYOUT_H
@@ -143,18 +169,18 @@ enum shm_key_kind { SHM_KEY_TEXT = 0, SHM_KEY_U64 = 1, SHM_KEY_LABELS = 2 };
  * name_length() counts the bytes of text. For a counter, level or family the text is the canonical
  * name (`base` or `base{label="value",...}`, labels sorted); for a family it is `base` alone and
  * the label's name follows the text directly, label_len bytes. `help` = offset:40 | length:16 << 8.
- * Only `life` changes later: no reader looks at it.
+ * Only `incarnation` changes later: no reader uses it.
  */
 struct name_shm {
 	uint64_t help;
-	uint32_t uid;	    /* who registered it: quotas survive a new worker */
+	uint32_t uid;	    /* that registered it: quotas survive a new worker */
 	uint16_t base_len;  /* the part of text before '{' */
 	uint8_t origin;	    /* enum shm_origin */
 	uint8_t key_kind;   /* families: enum shm_key_kind */
 	uint32_t other;	    /* families: slot of the `other` member */
 	uint32_t removed;   /* families: slot of the `removed` member */
 	uint16_t label_len; /* families */
-	uint16_t life[3];   /* the kernel's: which life of its probe was counted last */
+	uint16_t incarnation[3]; /* the kernel's: of the probe that counted last */
 	char text[];
 };
 _Static_assert(sizeof(struct name_shm) == 32, "names are 8-byte aligned");
@@ -259,7 +285,7 @@ static inline uint64_t shards_cold(uint32_t slot) { return SHM_S_COLD + slot * 8
 /* --- T ------------------------------------------------------------------------------------- */
 
 enum shm_total_state { /* one byte a slot, stored alone */
-	SHM_T_UNUSED = 0, /* nobody owns this slot; its total is 0 */
+	SHM_T_UNUSED = 0, /* no counter owns this slot; its total is 0 */
 	SHM_T_OK = 1,
 	SHM_T_UNKNOWN = 2, /* nothing has counted it yet: a probe that is not attached */
 	SHM_T_SUSPECT = 3, /* it fell: the total is the last good one until an operator accepts */
@@ -293,7 +319,7 @@ enum shm_change {
 	SHM_CHANGE_REMOVED = 5,	  /* a member was removed; value is what moved into `removed` */
 	SHM_CHANGE_SUSPECT = 6,	  /* fell from `before` to `value` and is frozen at `before` */
 	SHM_CHANGE_ACCEPTED = 7,  /* shows `value` from now on, and showed `before` */
-	SHM_CHANGE_STRAY = 8,	  /* a cell that nobody owns changed by `value` */
+	SHM_CHANGE_STRAY = 8,	  /* a cell that no counter owns changed by `value` */
 	SHM_CHANGE_PINNED_HOT = 9,
 	SHM_CHANGE_PINNED_COLD = 10,
 	SHM_CHANGE_UNPINNED = 11,
@@ -302,7 +328,7 @@ enum shm_why {
 	SHM_WHY_RATE = 1,   /* over or under the threshold */
 	SHM_WHY_PIN = 2,    /* an operator's pin or unpin */
 	SHM_WHY_CONFIG = 3, /* [counter GLOB] hot = */
-	SHM_WHY_BUDGET = 4, /* a hotter one took the row, or rows-max went down */
+	SHM_WHY_BUDGET = 4, /* a hotter counter took the row, or rows-max went down */
 	SHM_WHY_RESTART = 5, /* a new worker finished what the former began */
 	SHM_WHY_FORGET = 6,  /* an operator's `talea forget` */
 	SHM_WHY_TTL = 7,     /* idle for its time to live */
@@ -312,7 +338,7 @@ enum shm_why {
 struct change_shm {
 	uint64_t real_ns;
 	uint32_t slot, generation;
-	uint32_t uid;  /* who asked, for pin, unpin, forget and accept */
+	uint32_t uid;  /* that asked, for pin, unpin, forget and accept */
 	uint32_t row;  /* its number, or SHM_ROW_NONE */
 	uint8_t kind;  /* enum shm_change */
 	uint8_t why;   /* enum shm_why */
@@ -352,7 +378,7 @@ struct totals_shm {
 	uint64_t removed_nr;	 /* members removed */
 	uint64_t late_adds;	 /* added to members after their removal; in their `removed` */
 	uint64_t late_moved;	 /* of them, those without rseq that the daemon found in freed cells */
-	uint64_t strays_nr;	 /* changes of cells that nobody owns; 0 again when accepted */
+	uint64_t strays_nr;	 /* changes of cells that no counter owns; 0 again when accepted */
 	uint64_t changes_nr;
 	uint64_t read_ns[3];	 /* what a read by sum, compacted, cached took in the last sample */
 };

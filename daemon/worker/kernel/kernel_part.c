@@ -79,7 +79,8 @@ static uint64_t incarnation_get(const struct kernel_parts *p, uint32_t name_slot
 {
 	const struct name_shm *n = space_name(p->space, name_slot);
 
-	return n->life[0] | (uint64_t)n->life[1] << 16 | (uint64_t)n->life[2] << 32;
+	return n->incarnation[0] | (uint64_t)n->incarnation[1] << 16 |
+	       (uint64_t)n->incarnation[2] << 32;
 }
 
 static void incarnation_set(struct kernel_parts *p, uint32_t name_slot, uint64_t life)
@@ -87,7 +88,7 @@ static void incarnation_set(struct kernel_parts *p, uint32_t name_slot, uint64_t
 	struct name_shm *n = (struct name_shm *)(uintptr_t)space_name(p->space, name_slot);
 
 	for (unsigned int i = 0; i < 3; i++)
-		n->life[i] = (uint16_t)(life >> 16 * i);
+		n->incarnation[i] = (uint16_t)(life >> 16 * i);
 }
 
 void kernel_part_held_drop(struct kernel_parts *p, uint32_t owner)
