@@ -84,6 +84,9 @@ $(plugins): $(BUILD)/%.so: %.c $(lib_so)
 cflags_tests/rcu/removal := -fsanitize=address -fno-omit-frame-pointer
 libs_tests/rcu/removal := -fsanitize=address
 
+# The test is the fold thread.
+libs_tests/unit/probe_request := -Wl,--wrap=keeper_request_ask,--wrap=fold_probe_statistics
+
 libs_tests/bench/add := -lpcp_mmv -lpcp
 # Loops inside the daemon and the library, on a simulated region; the others see libtalea as it is
 # installed.

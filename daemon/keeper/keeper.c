@@ -285,7 +285,7 @@ static int keeper_open(struct keeper *k)
 	if (err)
 		log_line("the kernel refuses what every start needs: %s", strerror(-err));
 	else
-		wanted_ensure(k, true);
+		probes_start(k);
 	return err;
 }
 
@@ -295,7 +295,7 @@ static void keeper_init(struct keeper *k, worker_entry *worker)
 	k->state = (struct state){ .fd = -1, .lock_fd = -1 };
 	loop_init(&k->loop);
 	listener_init(&k->listener, &k->loop, keeper_accept, k);
-	wanted_init(k);
+	probes_init(k);
 	requests_init(k);
 	k->children.worker_run = worker;
 	child_init(&k->children.worker, "worker", &k->loop, keeper_worker_ready, k);

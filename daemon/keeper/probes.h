@@ -1,6 +1,6 @@
 /*
- * Which probes there are to be: those of the table, of [probe NAME] and of commands. Each change is
- * sent to standby and worker, which are born with the rest.
+ * Which probes there are: those of the pack, of [probe NAME] and of commands. Each change is sent
+ * to standby and worker, which are born with the rest.
  */
 #ifndef KEEPER_PROBES_H
 #define KEEPER_PROBES_H
@@ -20,14 +20,23 @@ struct probes {
 	struct loop_timer tick; /* when to ask the probes what they missed; stopped: none attached */
 };
 
-void wanted_init(struct keeper *k);
-void wanted_ensure(struct keeper *k, bool is_start); /* attaches what is wanted and is not there */
-void wanted_take_over(struct keeper *k); /* finishes what the former keeper had begun */
-int wanted_heard(struct keeper *k, const struct link_msg *msg, const int *fds, unsigned int fds_nr);
+void probes_init(struct keeper *k);
+
+/* Attaches and ends until those that are desired are attached: at the start, where pins of an
+ * earlier talead are adopted; after a change of the configuration; and in a standby that took over,
+ * which also finishes what the former keeper had begun. */
+void probes_start(struct keeper *k);
+void probes_reload(struct keeper *k);
+void probes_takeover(struct keeper *k);
+
+/* A standby receives what the keeper changed. 0, then the fds are in k; or -EPROTO, and they are
+ * closed. */
+int probes_receive(struct keeper *k, const struct link_msg *msg, const int *fds,
+		   unsigned int fds_nr);
 
 /* For requests.c: 0 or -errno with why and what to do in text, LINK_TEXT_MAX. */
-int wanted_attach(struct keeper *k, const struct probe_spec *spec, char *text);
-int wanted_detach(struct keeper *k, const char *name, char *text);
-int wanted_replace(struct keeper *k, const char *name, char *text);
+int probes_attach(struct keeper *k, const struct probe_spec *spec, char *text);
+int probes_detach(struct keeper *k, const char *name, char *text);
+int probes_replace(struct keeper *k, const char *name, char *text);
 
 #endif

@@ -83,7 +83,7 @@ void reload(struct keeper *k)
 		log_line("the configuration stays as it was before SIGHUP");
 		return;
 	}
-	wanted_ensure(k, false);
+	probes_reload(k);
 	log_line("the configuration was read again");
 }
 

@@ -14,7 +14,7 @@
 
 #define CGROUPS_PER_SECOND 10000u /* of paths looked up; more are called by their ids */
 
-static void answer(struct keeper *k, uint64_t request, int err, const char *text)
+static void request_answer(struct keeper *k, uint64_t request, int err, const char *text)
 {
 	struct link_msg msg = { .kind = LINK_ANSWER, .nr = (uint32_t)err, .id = request };
 
@@ -24,7 +24,7 @@ static void answer(struct keeper *k, uint64_t request, int err, const char *text
 
 /* --- probes ----------------------------------------------------------------------------------- */
 
-static void take_attach(struct keeper *k, const struct link_msg *msg)
+static void request_attach(struct keeper *k, const struct link_msg *msg)
 {
 	static struct probe_spec spec;
 	char why[256], text[LINK_TEXT_MAX] = "";
@@ -40,24 +40,24 @@ static void take_attach(struct keeper *k, const struct link_msg *msg)
 	if (err)
 		snprintf(text, sizeof(text), "%s", why);
 	else
-		err = wanted_attach(k, &spec, text);
-	answer(k, msg->id, err, text);
+		err = probes_attach(k, &spec, text);
+	request_answer(k, msg->id, err, text);
 }
 
 /* A name that does not end in the message is no probe's. */
-static void take_named(struct keeper *k, const struct link_msg *msg)
+static void request_named(struct keeper *k, const struct link_msg *msg)
 {
 	char name[sizeof(((struct probe_spec *)NULL)->name)], text[LINK_TEXT_MAX] = "";
 	int err;
 
 	if (!memchr(msg->text, '\0', sizeof(name))) {
-		answer(k, msg->id, -ENOENT, "there is no probe of so long a name");
+		request_answer(k, msg->id, -ENOENT, "there is no probe of so long a name");
 		return;
 	}
 	strcpy(name, msg->text);
-	err = msg->kind == LINK_DETACH ? wanted_detach(k, name, text)
-				       : wanted_replace(k, name, text);
-	answer(k, msg->id, err, text);
+	err = msg->kind == LINK_DETACH ? probes_detach(k, name, text)
+				       : probes_replace(k, name, text);
+	request_answer(k, msg->id, err, text);
 }
 
 /* --- cost ------------------------------------------------------------------------------------- */
@@ -74,7 +74,7 @@ void requests_init(struct keeper *k)
 	cost_window_init(&k->cost);
 }
 
-static void take_cost(struct keeper *k, const struct link_msg *msg)
+static void request_cost(struct keeper *k, const struct link_msg *msg)
 {
 	struct cost_window *w = &k->cost;
 	char text[LINK_TEXT_MAX];
@@ -84,8 +84,8 @@ static void take_cost(struct keeper *k, const struct link_msg *msg)
 	if (ms > LINK_COST_MS_MAX)
 		ms = LINK_COST_MS_MAX;
 	if (w->fd >= 0) {
-		answer(k, msg->id, -EBUSY, "somebody else measures just now. fix: try again in some "
-					   "seconds");
+		request_answer(k, msg->id, -EBUSY, "somebody else measures just now. fix: try "
+						   "again in some seconds");
 		return;
 	}
 	fd = cost_begin(k->probes.live, w->before);
@@ -93,7 +93,7 @@ static void take_cost(struct keeper *k, const struct link_msg *msg)
 		snprintf(text, sizeof(text), "the kernel gives no statistics of programs: %s%s",
 			 strerror(-fd), fd == -EPERM ? ". fix: run talead as root: CAP_SYS_ADMIN is "
 						       "what they take" : "");
-		answer(k, msg->id, fd, text);
+		request_answer(k, msg->id, fd, text);
 		return;
 	}
 	w->fd = fd;
@@ -111,7 +111,8 @@ void request_cost_due(struct keeper *k)
 	uint64_t now = mono_ns();
 	int fd;
 
-	/* Who asked is gone: nobody waits, and statistics cost every program of this host. */
+	/* The worker that asked is gone: nobody waits, and statistics cost every program of this
+	 * host. */
 	if (w->fd < 0 || (now < w->end.due_ns && k->children.worker.pid == w->worker))
 		return;
 	cost_end(w->fd, k->probes.live, w->before, cost);
@@ -121,18 +122,18 @@ void request_cost_due(struct keeper *k)
 		return;
 	fd = link_pack(cost, sizeof(cost));
 	if (fd < 0) {
-		answer(k, w->request, fd, "no memory for the figures");
+		request_answer(k, w->request, fd, "no memory for the figures");
 		return;
 	}
 	msg.nr = (uint32_t)((now - w->began_ns) / 1000000);
 	child_send(&k->children.worker, &msg, &fd, 1);
 	close(fd);
-	answer(k, w->request, 0, "");
+	request_answer(k, w->request, 0, "");
 }
 
 /* --- cgroups ---------------------------------------------------------------------------------- */
 
-static void take_cgroup(struct keeper *k, const struct link_msg *msg)
+static void request_cgroup(struct keeper *k, const struct link_msg *msg)
 {
 	static uint64_t second_ns;
 	static uint32_t nr;
@@ -154,17 +155,17 @@ void request_take(struct keeper *k, const struct link_msg *msg)
 {
 	switch (msg->kind) {
 	case LINK_ATTACH:
-		take_attach(k, msg);
+		request_attach(k, msg);
 		break;
 	case LINK_DETACH:
 	case LINK_REPLACE:
-		take_named(k, msg);
+		request_named(k, msg);
 		break;
 	case LINK_COST:
-		take_cost(k, msg);
+		request_cost(k, msg);
 		break;
 	case LINK_CGROUP:
-		take_cgroup(k, msg);
+		request_cgroup(k, msg);
 		break;
 	}
 }

@@ -107,7 +107,7 @@ static int standby_apply(struct keeper *k, const struct link_msg *msg, const int
 	case LINK_CONFIG:
 		return reload_apply(k, msg, fds, fds_nr);
 	case LINK_PROBE:
-		return wanted_heard(k, msg, fds, fds_nr);
+		return probes_receive(k, msg, fds, fds_nr);
 	case LINK_CLIENT:
 		if (fds_nr == 1)
 			err = standby_apply_client(k, msg->id, fds[0]);
@@ -213,7 +213,7 @@ static int standby_take_over(struct keeper *k)
 	child_reset(&k->children.standby);
 	clients_all_held(&k->clients);
 	self->takeovers++;
-	wanted_take_over(k);
+	probes_takeover(k);
 	prctl(PR_SET_NAME, "talead");
 	log_line("the keeper %d is gone; its standby %d took over", old, self->pid);
 	return self->pidfd < 0 ? -errno : 0;

@@ -276,7 +276,7 @@ ok the_pinned_object_counts_on_exactly
 object opens '/#ifdef __NR_open$/,/#endif/d; s/"Calls that open a file, by command."/"Others."/'
 stop && start && ! logged 'opens not loaded' && opens talea-opens 20 && soon counted talea-opens 2031
 ok another_program_with_the_same_counters_continues_the_counts
-logged 'probe opens: its object has changed' && logged 'its counts go on without a gap'
+logged 'probe opens: its object has changed' && logged 'its counts continue without a gap'
 ok a_changed_object_is_logged
 
 # Two programs with the same counters replace each other while the load opens files. The load counts them too.

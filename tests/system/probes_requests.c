@@ -38,7 +38,7 @@ static int begin(void **state)
 	k.self.pid = getpid();
 	k.state.fd = -1;
 	loop_init(&k.loop);
-	wanted_init(&k);
+	probes_init(&k);
 	requests_init(&k);
 	if (link_open(ends))
 		return -1;
@@ -296,7 +296,7 @@ static void configure(const char *text, const char *counter)
 		fail_msg("%s: %s", text, why);
 	strcpy(spec->counter, counter);
 	k.config.specs_nr = 1;
-	wanted_ensure(&k, false);
+	probes_reload(&k);
 }
 
 static int replaced(struct link_msg *answer)
@@ -354,14 +354,14 @@ static void a_new_keeper_goes_on_with_what_is_pinned_and_attaches_what_is_wantin
 	assert_true(live->is_pinned && !live->is_adopted);
 	since = live->since_real_ns;
 	told->since_real_ns--;
-	wanted_take_over(&k);
+	probes_takeover(&k);
 	assert_int_equal(live->state, WIRE_PROBE_ATTACHED);
 	assert_true(live->is_adopted && live->since_real_ns == since);
 	probe_close(told);
 	*told = (struct probe_live){ 0 };
 	probe_live_init(PROBES_MAX, told);
 	pins_remove(&k.probes.pins, "rare");
-	wanted_take_over(&k);
+	probes_takeover(&k);
 	assert_int_equal(live->state, WIRE_PROBE_ATTACHED);
 	assert_true(live->is_pinned && !live->is_adopted);
 	pins_close(&k.probes.pins);

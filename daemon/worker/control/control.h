@@ -30,7 +30,7 @@ struct control {
 	struct connections connections;
 	struct client_requests requests;
 	struct probe_report probes[PROBES_MAX];
-	struct orders orders;
+	struct probe_requests probe_requests;
 
 	uint64_t orphaned_ns; /* the link ended then; 0: it is up */
 	bool is_stopping;     /* the keeper sent LINK_STOP: further messages are ignored */

@@ -205,7 +205,7 @@ static void message_apply(struct control *c, const struct link_msg *m, const int
 		apply_cgroup(c, m);
 		break;
 	case LINK_ANSWER:
-		order_answered(c, m);
+		probe_request_answered(c, m);
 		break;
 	case LINK_STOP:
 		keeper_request_ask(c, &stop);

@@ -210,7 +210,7 @@ bool message_take(struct control *c, struct connection *conn, struct client_requ
 		return message_change(c, conn, r);
 	} else if (head->kind == WIRE_PROBE) {
 		if (message_is_allowed(c, conn, head->number, "probes"))
-			order_take(c, conn, (const struct wire_probe_change *)head);
+			probe_request_receive(c, conn, (const struct wire_probe_change *)head);
 	} else {
 		connection_refuse(c, conn, head->number, -EPROTO, "message kind %u is not a client's",
 			      head->kind);

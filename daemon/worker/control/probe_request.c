@@ -1,4 +1,4 @@
-/* See orders.h. */
+/* See probe_request.h. */
 #include "daemon/worker/control/probe_request.h"
 
 #include <errno.h>
@@ -32,7 +32,7 @@ static void answer_record(struct control *c, struct connection *conn, uint32_t n
 }
 
 /* The place of a probe, PROBES_MAX: there is none. */
-static uint32_t probe_find(const struct control *c, const char *name)
+static uint32_t probe_place(const struct control *c, const char *name)
 {
 	for (uint32_t id = 0; id < PROBES_MAX; id++)
 		if (!strcmp(probe_name(&c->probes[id].live), name))
@@ -40,69 +40,69 @@ static uint32_t probe_find(const struct control *c, const char *name)
 	return PROBES_MAX;
 }
 
-static void order_record(struct control *c, struct order *o)
+static void probe_request_record(struct control *c, struct probe_request *r)
 {
 	struct wire_probe now;
-	uint32_t id = probe_find(c, o->record.name);
+	uint32_t id = probe_place(c, r->record.name);
 
-	if (o->op != WIRE_PROBE_DETACH) {
+	if (r->op != WIRE_PROBE_DETACH) {
 		if (id < PROBES_MAX)
-			query_probe(c, id, &o->record);
+			query_probe(c, id, &r->record);
 		return;
 	}
 	/* What it has counted to its end; the place may be another's by now. */
-	query_probe(c, o->probe, &now);
-	o->record.state = WIRE_PROBE_OFF;
-	if (!c->probes[o->probe].live.origin || id == o->probe) {
-		o->record.events = now.events;
-		o->record.overflow = now.overflow;
-		o->record.refused = now.refused;
-		o->record.folded = now.folded;
-		o->record.freed_nr = now.freed_nr;
+	query_probe(c, r->probe, &now);
+	r->record.state = WIRE_PROBE_OFF;
+	if (!c->probes[r->probe].live.origin || id == r->probe) {
+		r->record.events = now.events;
+		r->record.overflow = now.overflow;
+		r->record.refused = now.refused;
+		r->record.folded = now.folded;
+		r->record.freed_nr = now.freed_nr;
 	}
 }
 
-static struct order *order_find(struct control *c, uint64_t id)
+static struct probe_request *probe_request_find(struct control *c, uint64_t id)
 {
-	for (uint32_t i = 0; i < ORDERS_MAX; i++)
-		if (id && c->orders.list[i].id == id)
-			return &c->orders.list[i];
+	for (uint32_t i = 0; i < PROBE_REQUESTS_MAX; i++)
+		if (id && c->probe_requests.list[i].id == id)
+			return &c->probe_requests.list[i];
 	return NULL;
 }
 
 /* Who changed what, or tried to. */
-static void order_log(const struct order *o)
+static void probe_request_log(const struct probe_request *r)
 {
-	bool is_attach = o->op == WIRE_PROBE_ATTACH;
+	bool is_attach = r->op == WIRE_PROBE_ATTACH;
 
-	if (o->op != WIRE_PROBE_COST)
-		log_line("uid %u: %s %s%s%s", (unsigned int)o->conn->peer.uid,
-			 o->op == WIRE_PROBE_DETACH ? "detach" :
+	if (r->op != WIRE_PROBE_COST)
+		log_line("uid %u: %s %s%s%s", (unsigned int)r->conn->peer.uid,
+			 r->op == WIRE_PROBE_DETACH ? "detach" :
 			 is_attach		    ? "attach" : "attach --replace",
-			 is_attach ? o->record.attach : o->record.name,
-			 o->err ? ": not done: " : "", o->err ? o->words : "");
+			 is_attach ? r->record.attach : r->record.name,
+			 r->err ? ": not done: " : "", r->err ? r->text : "");
 }
 
-static void order_finish(struct control *c, uint64_t id)
+static void probe_request_finish(struct control *c, uint64_t id)
 {
-	struct order *o = order_find(c, id);
+	struct probe_request *r = probe_request_find(c, id);
 	struct connection *conn;
 
-	if (!o)
+	if (!r)
 		return;
-	conn = o->conn;
-	o->id = 0;
-	order_log(o);
+	conn = r->conn;
+	r->id = 0;
+	probe_request_log(r);
 	connection_release(c, conn);
 	if (conn->state == CONNECTION_ENDED)
 		return;
-	if (o->err) {
-		connection_deny(c, conn, o->number, o->err, "%s", o->words);
-	} else if (o->op == WIRE_PROBE_COST) {
-		answer_record(c, conn, o->number, NULL);
+	if (r->err) {
+		connection_deny(c, conn, r->number, r->err, "%s", r->text);
+	} else if (r->op == WIRE_PROBE_COST) {
+		answer_record(c, conn, r->number, NULL);
 	} else {
-		order_record(c, o);
-		answer_record(c, conn, o->number, &o->record);
+		probe_request_record(c, r);
+		answer_record(c, conn, r->number, &r->record);
 	}
 }
 
@@ -113,52 +113,52 @@ static void served(struct fold *f, struct request *r, const struct config *confi
 	(void)config;
 }
 
-static void order_served(struct control *c, struct request *request)
+static void probe_request_served(struct control *c, struct request *request)
 {
 	struct keeper_request *r = (struct keeper_request *)request;
 
-	order_finish(c, r->id);
+	probe_request_finish(c, r->id);
 	keeper_request_free(r);
 }
 
-void order_answered(struct control *c, const struct link_msg *m)
+void probe_request_answered(struct control *c, const struct link_msg *m)
 {
-	struct order *o = order_find(c, m->id);
+	struct probe_request *r = probe_request_find(c, m->id);
 	int32_t err = (int32_t)m->nr;
 
-	if (!o)
+	if (!r)
 		return;
-	o->err = err > 0 || err < -4095 ? -EPROTO : err;
-	snprintf(o->words, sizeof(o->words), "%.*s", (int)sizeof(o->words) - 1,
-		 *m->text ? m->text : strerror(-o->err));
+	r->err = err > 0 || err < -4095 ? -EPROTO : err;
+	snprintf(r->text, sizeof(r->text), "%.*s", (int)sizeof(r->text) - 1,
+		 *m->text ? m->text : strerror(-r->err));
 	/* The counters that it is about are the fold thread's. */
 	keeper_request_ask(c, &(struct keeper_request){
-		.request = { .serve = served, .finish = order_served }, .id = o->id,
+		.request = { .serve = served, .finish = probe_request_served }, .id = r->id,
 	});
 }
 
-/* --- ordering --------------------------------------------------------------------------------- */
+/* --- sending ---------------------------------------------------------------------------------- */
 
 /* Sends it to the keeper; the client waits. */
-static void order_give(struct control *c, struct connection *conn,
+static void probe_request_send(struct control *c, struct connection *conn,
 		       const struct wire_probe_change *m, const struct wire_probe *record,
 		       uint32_t probe, struct link_msg *msg)
 {
-	struct order *o = NULL;
+	struct probe_request *r = NULL;
 	int err;
 
-	for (uint32_t i = 0; i < ORDERS_MAX && !o; i++)
-		o = c->orders.list[i].id ? NULL : &c->orders.list[i];
-	msg->id = c->orders.last_id + 1;
-	err = o ? link_send(c->start->link_fd, msg, NULL, 0) : -EAGAIN;
+	for (uint32_t i = 0; i < PROBE_REQUESTS_MAX && !r; i++)
+		r = c->probe_requests.list[i].id ? NULL : &c->probe_requests.list[i];
+	msg->id = c->probe_requests.last_id + 1;
+	err = r ? link_send(c->start->link_fd, msg, NULL, 0) : -EAGAIN;
 	if (err && err != -EPIPE) {
-		connection_deny(c, conn, m->head.number, err, "talead has more orders about probes "
+		connection_deny(c, conn, m->head.number, err, "talead has more requests about probes "
 			    "under way than it takes at a time. fix: try again");
 		return;
 	}
 	/* Without a keeper there will be another worker in a moment, and the client asks that one. */
-	*o = (struct order){
-		.id = ++c->orders.last_id, .conn = conn, .number = m->head.number,
+	*r = (struct probe_request){
+		.id = ++c->probe_requests.last_id, .conn = conn, .number = m->head.number,
 		.op = m->op, .probe = probe, .record = *record,
 	};
 	connection_hold(c, conn);
@@ -181,7 +181,7 @@ static void suggest(const struct probe_spec *spec, const char *label, int len, c
 		 event);
 }
 
-/* Is the counter's name free, or that of a probe that counted by the same keys? Otherwise words. */
+/* Is the counter's name free, or that of a probe that counted by the same keys? Otherwise why. */
 static int name_check_free(const struct control *c, const struct probe_spec *spec, char *why,
 			   size_t why_size)
 {
@@ -215,7 +215,7 @@ static int name_check_free(const struct control *c, const struct probe_spec *spe
 	return -EEXIST;
 }
 
-static void record_of(const struct probe_spec *spec, struct wire_probe *p)
+static void spec_record(const struct probe_spec *spec, struct wire_probe *p)
 {
 	struct probe_live live = { .spec = *spec, .origin = PROBE_OF_COMMAND };
 
@@ -223,7 +223,7 @@ static void record_of(const struct probe_spec *spec, struct wire_probe *p)
 	p->keys_max = spec->keys_nr ? spec->keys_max : 0;
 }
 
-static void take_attach(struct control *c, struct connection *conn,
+static void receive_attach(struct control *c, struct connection *conn,
 			const struct wire_probe_change *m, const char *text)
 {
 	struct link_msg msg = { .kind = LINK_ATTACH };
@@ -237,20 +237,20 @@ static void take_attach(struct control *c, struct connection *conn,
 		connection_deny(c, conn, m->head.number, err, "%s", why);
 		return;
 	}
-	record_of(&msg.spec, &record);
+	spec_record(&msg.spec, &record);
 	if (m->is_checked_only) {
 		answer_record(c, conn, m->head.number, &record);
 		return;
 	}
-	order_give(c, conn, m, &record, PROBES_MAX, &msg);
+	probe_request_send(c, conn, m, &record, PROBES_MAX, &msg);
 }
 
-static void take_named(struct control *c, struct connection *conn,
+static void receive_named(struct control *c, struct connection *conn,
 		       const struct wire_probe_change *m, const char *name)
 {
 	bool is_detach = m->op == WIRE_PROBE_DETACH;
 	struct link_msg msg = { .kind = is_detach ? LINK_DETACH : LINK_REPLACE };
-	uint32_t id = probe_find(c, name);
+	uint32_t id = probe_place(c, name);
 	struct wire_probe record;
 
 	if (id == PROBES_MAX) {
@@ -260,10 +260,11 @@ static void take_named(struct control *c, struct connection *conn,
 	}
 	query_probe(c, id, &record);
 	snprintf(msg.text, sizeof(msg.text), "%s", name);
-	order_give(c, conn, m, &record, id, &msg);
+	probe_request_send(c, conn, m, &record, id, &msg);
 }
 
-void order_take(struct control *c, struct connection *conn, const struct wire_probe_change *m)
+void probe_request_receive(struct control *c, struct connection *conn,
+			   const struct wire_probe_change *m)
 {
 	struct link_msg cost = { .kind = LINK_COST, .nr = m->ms };
 	struct wire_probe none = { .name = "" };
@@ -273,12 +274,12 @@ void order_take(struct control *c, struct connection *conn, const struct wire_pr
 	text[m->bytes] = '\0';
 	switch (m->op) {
 	case WIRE_PROBE_ATTACH:
-		take_attach(c, conn, m, text);
+		receive_attach(c, conn, m, text);
 		break;
 	case WIRE_PROBE_COST:
-		order_give(c, conn, m, &none, PROBES_MAX, &cost);
+		probe_request_send(c, conn, m, &none, PROBES_MAX, &cost);
 		break;
 	default:
-		take_named(c, conn, m, text);
+		receive_named(c, conn, m, text);
 	}
 }

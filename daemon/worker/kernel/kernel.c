@@ -28,7 +28,8 @@ void kernel_close(struct kernel *k)
 
 /* --- beginning and ending --------------------------------------------------------------------- */
 
-static int probe_begin(struct kernel *k, uint32_t place, struct probe_live *live, uint64_t incarnation)
+static int kernel_probe_begin(struct kernel *k, uint32_t place, struct probe_live *live,
+			      uint64_t incarnation)
 {
 	struct kernel_probe *p = &k->probes[place];
 	int err = 0;
@@ -47,7 +48,7 @@ static int probe_begin(struct kernel *k, uint32_t place, struct probe_live *live
 	return err;
 }
 
-static void probe_end(struct kernel_probe *p)
+static void kernel_probe_end(struct kernel_probe *p)
 {
 	for (uint32_t i = 0; i < p->sources_nr; i++)
 		source_end(p->sources[i]);
@@ -98,9 +99,9 @@ int kernel_probe(struct kernel *k, uint32_t place, struct probe_live *live)
 	int err = 0;
 
 	if (p->incarnation && p->incarnation != incarnation)
-		probe_end(p);
+		kernel_probe_end(p);
 	if (incarnation && !p->incarnation)
-		err = probe_begin(k, place, live, incarnation);
+		err = kernel_probe_begin(k, place, live, incarnation);
 	fds_close(live);
 	return err;
 }
