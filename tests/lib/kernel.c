@@ -87,7 +87,7 @@ uint64_t kernel_count(const char *glob)
 	return sum;
 }
 
-uint64_t kernel_book(const char *path, const char *key, unsigned int numbers)
+uint64_t kernel_reference(const char *path, const char *key, unsigned int numbers)
 {
 	FILE *f = fopen(path, "re");
 	size_t size = 0, length = strlen(key);
@@ -126,37 +126,39 @@ void kernel_run(void (*load)(void))
 	assert_int_equal(status, 0);
 }
 
-/* One run: does what was counted lie in the book's bracket? */
-static bool is_as_in_book(const char *glob, uint64_t (*book)(void), void (*load)(void),
+/* One run: does what was counted lie in the reference counter's bracket? */
+static bool agrees_with_reference(const char *glob, uint64_t (*reference)(void), void (*load)(void),
 			  uint64_t at_least)
 {
-	uint64_t books[4], before, counted, under_way = (uint64_t)sysconf(_SC_NPROCESSORS_CONF);
+	uint64_t seen[4], before, counted, under_way = (uint64_t)sysconf(_SC_NPROCESSORS_CONF);
 
-	books[0] = book();
+	seen[0] = reference();
 	before = kernel_count(glob);
-	books[1] = book();
+	seen[1] = reference();
 	kernel_run(load);
-	books[2] = book();
+	seen[2] = reference();
 	counted = kernel_count(glob) - before;
-	books[3] = book();
-	print_message("# %s: %llu, book: %llu to %llu\n", glob, (unsigned long long)counted,
-		      (unsigned long long)(books[2] - books[1]),
-		      (unsigned long long)(books[3] - books[0]));
+	seen[3] = reference();
+	print_message("# %s: %llu, reference counter: %llu to %llu\n", glob,
+		      (unsigned long long)counted,
+		      (unsigned long long)(seen[2] - seen[1]),
+		      (unsigned long long)(seen[3] - seen[0]));
 	assert_true(counted >= at_least);
-	return counted + under_way >= books[2] - books[1] &&
-	       counted <= books[3] - books[0] + under_way;
+	return counted + under_way >= seen[2] - seen[1] &&
+	       counted <= seen[3] - seen[0] + under_way;
 }
 
 /*
  * Kernels of virtual machines may run no BPF program in the tasks of the machine's own agent: when
- * it has work the book has some more.
+ * it has work the reference counter has some more.
  */
-void kernel_compare(const char *glob, uint64_t (*book)(void), void (*load)(void), uint64_t at_least)
+void kernel_compare(const char *glob, uint64_t (*reference)(void), void (*load)(void),
+		    uint64_t at_least)
 {
 	for (int i = 0; i < 5; i++)
-		if (is_as_in_book(glob, book, load, at_least))
+		if (agrees_with_reference(glob, reference, load, at_least))
 			return;
-	fail_msg("five times %s was not what the kernel's own book says", glob);
+	fail_msg("five times %s was not what the kernel's reference counter says", glob);
 }
 
 uint64_t kernel_counts(const char *glob, void (*load)(void), uint64_t at_least)

@@ -1,8 +1,8 @@
 /*
  * For tests of what the probes count: a private talead with all of them, its totals, and the
- * kernel's own books beside them. Owns the daemon of the test program that uses it. Other processes
- * of the machine make events too: a test asks for what nobody else makes, or for no less than it
- * made itself and no more than the book says.
+ * kernel's own reference counters beside them. Owns the daemon of the test program that uses it.
+ * Other processes of the machine make events too: a test asks for what nobody else makes, or for no
+ * less than it made itself and no more than the reference counter says.
  */
 #ifndef TESTS_LIB_KERNEL_H
 #define TESTS_LIB_KERNEL_H
@@ -32,7 +32,7 @@ bool kernel_is_known(const char *name);
 uint64_t kernel_count(const char *glob);
 
 /* The sum of the first `numbers` numbers behind `key` in the line of a file that begins with it. */
-uint64_t kernel_book(const char *path, const char *key, unsigned int numbers);
+uint64_t kernel_reference(const char *path, const char *key, unsigned int numbers);
 
 /* Runs load in a child, which must end with 0. */
 void kernel_run(void (*load)(void));
@@ -42,9 +42,10 @@ void kernel_run(void (*load)(void));
  * book says: no less than it went up inside of our two readings, no more than outside of them, but
  * for what is under way on each CPU. One of five times is enough.
  */
-void kernel_compare(const char *glob, uint64_t (*book)(void), void (*load)(void), uint64_t at_least);
+void kernel_compare(const char *glob, uint64_t (*reference)(void), void (*load)(void),
+		    uint64_t at_least);
 
-/* The same without a book; returns by how much they went up. */
+/* The same without a reference counter; returns by how much they went up. */
 uint64_t kernel_counts(const char *glob, void (*load)(void), uint64_t at_least);
 
 /* By how much they go up in ns (and one sync) while the test does nothing. */

@@ -64,7 +64,7 @@ static int loop_open(const char *file, int *ret_nr)
 }
 
 /* Requests and sectors written by now. */
-static void disk_book(int nr, uint64_t *ret_requests, uint64_t *ret_sectors)
+static void disk_reference(int nr, uint64_t *ret_requests, uint64_t *ret_sectors)
 {
 	unsigned long long requests, sectors;
 	char path[64];
@@ -98,13 +98,13 @@ static void fill_a_small_disk(void)
 	block = aligned_alloc(BLOCK, BLOCK);
 	CHECK(block);
 	memset(block, 1, BLOCK);
-	disk_book(nr, &requests, &sectors);
+	disk_reference(nr, &requests, &sectors);
 	for (int i = 0; i < BLOCKS; i++)
 		if (pwrite(loop, block, BLOCK, i * BLOCK) == BLOCK)
 			found->written++;
 		else
 			found->failed++;
-	disk_book(nr, &found->requests, &found->sectors);
+	disk_reference(nr, &found->requests, &found->sectors);
 	found->requests -= requests;
 	found->sectors -= sectors;
 }
@@ -238,9 +238,9 @@ static void be_killed_for_memory(void)
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
-static uint64_t book_oom(void)
+static uint64_t reference_oom(void)
 {
-	return kernel_book("/proc/vmstat", "oom_kill ", 1);
+	return kernel_reference("/proc/vmstat", "oom_kill ", 1);
 }
 
 static void oom_kills_are_those_of_proc_vmstat(void **state)
@@ -249,7 +249,7 @@ static void oom_kills_are_those_of_proc_vmstat(void **state)
 	kernel_needs("oom_kills");
 	if (!group_make())
 		test_skip("no cgroup with a limit of memory can be made");
-	kernel_compare("kernel_oom_kills_total", book_oom, be_killed_for_memory, 1);
+	kernel_compare("kernel_oom_kills_total", reference_oom, be_killed_for_memory, 1);
 }
 
 static int group_remove(void **state)
@@ -270,7 +270,7 @@ static void compactions_have_the_kernel_s_results(void **state)
 {
 	(void)state;
 	kernel_needs("compactions");
-	if (kernel_book("/proc/meminfo", "MemTotal:", 1) >> 20 > 64)
+	if (kernel_reference("/proc/meminfo", "MemTotal:", 1) >> 20 > 64)
 		test_skip("this machine has too much memory to compact it for a test");
 	kernel_run(compact);
 	if (found->is_lacking)
@@ -280,7 +280,7 @@ static void compactions_have_the_kernel_s_results(void **state)
 	assert_int_equal(kernel_count("kernel_compactions_total{result=\"other\"}"), 0);
 }
 
-static uint64_t book_stalls(void)
+static uint64_t reference_stalls(void)
 {
 	static const char *const zones[] = { "dma", "dma32", "normal", "movable", "device" };
 	char key[32];
@@ -288,7 +288,7 @@ static uint64_t book_stalls(void)
 
 	for (size_t i = 0; i < sizeof(zones) / sizeof(zones[0]); i++) {
 		snprintf(key, sizeof(key), "allocstall_%s ", zones[i]);
-		sum += kernel_book("/proc/vmstat", key, 1);
+		sum += kernel_reference("/proc/vmstat", key, 1);
 	}
 	return sum;
 }
@@ -306,7 +306,7 @@ static void direct_reclaims_are_those_of_proc_vmstat(void **state)
 {
 	(void)state;
 	kernel_needs("direct_reclaims");
-	kernel_compare("kernel_direct_reclaims_total", book_stalls, use_some_memory, 0);
+	kernel_compare("kernel_direct_reclaims_total", reference_stalls, use_some_memory, 0);
 }
 
 int main(void)

@@ -52,7 +52,7 @@ static void enter_network(void)
 }
 
 /* Numbers of the second line that begins with "Tcp:" are named by the first. */
-static uint64_t book_tcp(const char *name)
+static uint64_t reference_tcp(const char *name)
 {
 	char names[1024] = "", numbers[1024] = "", *rest_names, *rest_numbers;
 	FILE *f = fopen("/proc/self/net/snmp", "re");
@@ -106,8 +106,8 @@ static void open_and_close(void)
 		close(fd);
 		close(peer);
 	}
-	own[0] = book_tcp("ActiveOpens");
-	own[1] = book_tcp("PassiveOpens");
+	own[0] = reference_tcp("ActiveOpens");
+	own[1] = reference_tcp("PassiveOpens");
 }
 
 static void opens_are_no_fewer_than_the_namespace_s_own(void **state)
@@ -136,7 +136,7 @@ static void knock_where_nobody_listens(void)
 		CHECK(connect(fd, to, sizeof(address)) == -1 && errno == ECONNREFUSED);
 		close(fd);
 	}
-	own[0] = book_tcp("OutRsts");
+	own[0] = reference_tcp("OutRsts");
 }
 
 static void close_with_data_unread(void)
@@ -154,7 +154,7 @@ static void close_with_data_unread(void)
 		close(peer);
 		close(fd);
 	}
-	own[0] = book_tcp("OutRsts");
+	own[0] = reference_tcp("OutRsts");
 }
 
 static void resets_are_no_fewer_than_the_namespace_s_own(void **state)
@@ -216,7 +216,7 @@ static void drop_one_in_eight(int fd)
 static void wait_for_one_try(void)
 {
 	harness_sleep_ms(1400);
-	own[0] = book_tcp("RetransSegs");
+	own[0] = reference_tcp("RetransSegs");
 }
 
 static void call_the_deaf(void)
@@ -276,11 +276,11 @@ static void send_over_a_bad_line(void)
 		CHECK(part > 0);
 		got += (size_t)part;
 	}
-	own[0] = book_tcp("RetransSegs");
+	own[0] = reference_tcp("RetransSegs");
 }
 
 /* All of the machine's are counted; what the host's own network repeats meanwhile is no fault. */
-static void assert_book(const char *glob, void (*load)(void), uint64_t at_least)
+static void assert_reference(const char *glob, void (*load)(void), uint64_t at_least)
 {
 	uint64_t counted = kernel_counts(glob, load, at_least);
 
@@ -290,19 +290,19 @@ static void assert_book(const char *glob, void (*load)(void), uint64_t at_least)
 	assert_true(counted <= own[0] + own[0] / 2);
 }
 
-static void what_is_sent_again_is_what_the_namespace_s_book_says(void **state)
+static void what_is_sent_again_is_what_the_namespace_s_reference_counter_says(void **state)
 {
 	uint64_t before;
 
 	(void)state;
 	kernel_needs("tcp_retransmits");
 	kernel_needs("tcp_synack_retransmits");
-	assert_book("kernel_tcp_retransmits_total", call_the_deaf, CONNECTIONS);
+	assert_reference("kernel_tcp_retransmits_total", call_the_deaf, CONNECTIONS);
 	before = kernel_count("kernel_tcp_retransmits_total{kind=\"syn_ack\"}");
-	assert_book("kernel_tcp_retransmits_total", call_and_be_deaf, 2 * CONNECTIONS);
+	assert_reference("kernel_tcp_retransmits_total", call_and_be_deaf, 2 * CONNECTIONS);
 	assert_true(kernel_count("kernel_tcp_retransmits_total{kind=\"syn_ack\"}") >=
 		    before + CONNECTIONS);
-	assert_book("kernel_tcp_retransmits_total", send_over_a_bad_line, 100);
+	assert_reference("kernel_tcp_retransmits_total", send_over_a_bad_line, 100);
 }
 
 static int datagrams(void)
@@ -354,7 +354,7 @@ int main(void)
 		cmocka_unit_test(opens_are_no_fewer_than_the_namespace_s_own),
 		cmocka_unit_test(resets_are_no_fewer_than_the_namespace_s_own),
 		cmocka_unit_test(resets_have_the_kernel_s_reasons),
-		cmocka_unit_test(what_is_sent_again_is_what_the_namespace_s_book_says),
+		cmocka_unit_test(what_is_sent_again_is_what_the_namespace_s_reference_counter_says),
 		cmocka_unit_test(drops_have_the_kernel_s_reasons),
 	};
 

@@ -79,16 +79,16 @@ static void start_tasks(void)
 	}
 }
 
-static uint64_t book_processes(void)
+static uint64_t reference_processes(void)
 {
-	return kernel_book("/proc/stat", "processes ", 1);
+	return kernel_reference("/proc/stat", "processes ", 1);
 }
 
 static void forks_are_those_of_proc_stat(void **state)
 {
 	(void)state;
 	kernel_needs("forks");
-	kernel_compare("kernel_forks_total", book_processes, start_tasks, 2 * TASKS);
+	kernel_compare("kernel_forks_total", reference_processes, start_tasks, 2 * TASKS);
 }
 
 static void tasks_are_counted_by_kind_when_they_start_run_and_end(void **state)
@@ -122,21 +122,21 @@ static void ping_pong(void)
 	CHECK(waitpid(pid, NULL, 0) == pid);
 }
 
-static uint64_t book_switches(void)
+static uint64_t reference_switches(void)
 {
-	return kernel_book("/proc/stat", "ctxt ", 1);
+	return kernel_reference("/proc/stat", "ctxt ", 1);
 }
 
 static void switches_are_those_of_proc_stat(void **state)
 {
 	(void)state;
 	kernel_needs("context_switches");
-	kernel_compare("kernel_context_switches_total", book_switches, ping_pong, 2 * ROUNDS);
-	kernel_compare("kernel_task_switches_total", book_switches, ping_pong, 2 * ROUNDS);
+	kernel_compare("kernel_context_switches_total", reference_switches, ping_pong, 2 * ROUNDS);
+	kernel_compare("kernel_task_switches_total", reference_switches, ping_pong, 2 * ROUNDS);
 }
 
 /* What the kernel keeps of the processes that this one has waited for. */
-static struct rusage book_children(void)
+static struct rusage reference_children(void)
 {
 	struct rusage usage;
 
@@ -155,9 +155,9 @@ static void counts_each_wait(const char *glob, uint64_t ending)
 	for (int i = 0; i < 20; i++) {
 		uint64_t begin = harness_now_ns();
 
-		waited = (uint64_t)book_children().ru_nvcsw;
+		waited = (uint64_t)reference_children().ru_nvcsw;
 		counted = kernel_counts(glob, ping_pong, ROUNDS) + ending;
-		waited = (uint64_t)book_children().ru_nvcsw - waited;
+		waited = (uint64_t)reference_children().ru_nvcsw - waited;
 		assert_true(counted >= waited);
 		others = kernel_counts_of_others(glob, harness_now_ns() - begin);
 		if (counted <= 2 * waited + others)
@@ -210,10 +210,10 @@ static void one_that_wants_to_go_on_is_preempted(void **state)
 
 	(void)state;
 	kernel_needs("context_switches");
-	before = book_children().ru_nivcsw;
+	before = reference_children().ru_nivcsw;
 	counted = kernel_counts("kernel_task_switches_total{kind=\"preempted\"}",
 				compete_for_one_cpu, 4);
-	assert_in_range(book_children().ru_nivcsw - before, 4, counted);
+	assert_in_range(reference_children().ru_nivcsw - before, 4, counted);
 }
 
 static void move_to_and_fro(void)
@@ -277,12 +277,12 @@ static void page_faults_are_the_program_s_or_the_kernel_s(void **state)
 
 static const char *vector;
 
-static uint64_t book_softirq(void)
+static uint64_t reference_softirq(void)
 {
 	char key[32];
 
 	snprintf(key, sizeof(key), "%s:", vector);
-	return kernel_book("/proc/softirqs", key, 4096);
+	return kernel_reference("/proc/softirqs", key, 4096);
 }
 
 static void work_a_while(void)
@@ -301,21 +301,21 @@ static void softirqs_are_those_of_proc_softirqs(void **state)
 	for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++) {
 		vector = vectors[i];
 		snprintf(glob, sizeof(glob), "kernel_softirqs_total{vector=\"%s\"}", vector);
-		kernel_compare(glob, book_softirq, work_a_while, 0);
+		kernel_compare(glob, reference_softirq, work_a_while, 0);
 	}
 	assert_int_equal(kernel_count("kernel_softirqs_total{vector=\"other\"}"), 0);
 	assert_int_equal(kernel_count("kernel_softirqs_total{vector=\"nr_*\"}"), 0);
 }
 
 /* The numbered lines: the others are not devices'. */
-static uint64_t book_interrupts(void)
+static uint64_t reference_interrupts(void)
 {
 	char key[16];
 	uint64_t sum = 0;
 
 	for (int irq = 0; irq < 256; irq++) {
 		snprintf(key, sizeof(key), "%d:", irq);
-		sum += kernel_book("/proc/interrupts", key,
+		sum += kernel_reference("/proc/interrupts", key,
 				   (unsigned int)sysconf(_SC_NPROCESSORS_ONLN));
 	}
 	return sum;
@@ -341,7 +341,7 @@ static void device_interrupts_are_those_of_proc_interrupts(void **state)
 	kernel_needs("hardirqs");
 	if (system("cut -c 1-6 --complement /proc/interrupts | grep -q ,") == 0)
 		test_skip("devices share interrupts here");
-	kernel_compare("kernel_interrupts_total", book_interrupts, write_through_to_the_disk, 0);
+	kernel_compare("kernel_interrupts_total", reference_interrupts, write_through_to_the_disk, 0);
 	all = kernel_count("kernel_interrupts_total");
 	assert_true(kernel_count("kernel_interrupts_total{device=\"*\",irq=\"*\"}") >= all);
 }
