@@ -19,20 +19,17 @@
 
 const struct verb cli_verbs[] = {
 	{ "status", "", "The daemon: epoch, age, processes, rows, memory, probes.",
-	  "Says that totals are not durable: they last as long as the daemon's region.", 0, 0,
-	  0,
-	  SESSION_READ, NULL, verb_status },
+	  "Says that totals are not durable: they last as long as the daemon's region.",
+	  0, 0, 0, SESSION_READ, NULL, verb_status },
 	{ "list", "[GLOB...]", "The names of counters, with type, origin and help.",
 	  "Piped: one name a line. A name without braces means all its label sets.",
-	  OPTION_BIT(OPTION_EXCLUDE), 0, UINT32_MAX,
-	  SESSION_READ, NULL, verb_list },
+	  OPTION_BIT(OPTION_EXCLUDE), 0, UINT32_MAX, SESSION_READ, NULL, verb_list },
 	{ "get", "[GLOB...]", "The totals of counters.",
 	  "Piped: the bare integer when one counter matches, else a line `name{labels} value` each.\n"
 	  "On a terminal: a table with rate, age and the last minute.\n"
 	  "A name without braces means all its label sets; labels may be globs too:\n"
 	  "  talea get 'likes_total{post=\"4*\"}'",
-	  READ_OPTIONS | OPTION_BIT(OPTION_WATCH), 0, UINT32_MAX,
-	  SESSION_READ, NULL, verb_get },
+	  READ_OPTIONS | OPTION_BIT(OPTION_WATCH), 0, UINT32_MAX, SESSION_READ, NULL, verb_get },
 	{ "watch", "[GLOB...]", "Totals and rates, redrawn in place; q ends.",
 	  "Without a terminal it prints one frame after the other.",
 	  READ_OPTIONS | OPTION_BIT(OPTION_WATCH), 0, UINT32_MAX,
@@ -40,13 +37,12 @@ const struct verb cli_verbs[] = {
 	{ "lanes", "NAME", "The rate of one counter on each CPU.",
 	  "A hot counter has a cell on each CPU; the others share one. Two samples within half a\n"
 	  "second. --heat takes more samples and draws a line a CPU, the newest at the right.",
-	  OPTION_BIT(OPTION_HEAT), 1, 1,
-	  SESSION_READ, NULL, verb_lanes },
+	  OPTION_BIT(OPTION_HEAT), 1, 1, SESSION_READ, NULL, verb_lanes },
 	{ "explain", "NAME...", "Why a counter is hot or cold, since when, and what would change it.",
-	  "Also what a suspect counter shows and what its cells say.", 0, 1, UINT32_MAX,
-	  SESSION_READ, NULL, verb_explain },
-	{ "clients", "", "Who is attached: process, user, access, names asked for.", NULL, 0, 0, 0,
-	  SESSION_READ, NULL, verb_clients },
+	  "Also what a suspect counter shows and what its cells say.",
+	  0, 1, UINT32_MAX, SESSION_READ, NULL, verb_explain },
+	{ "clients", "", "The attached programs: process, user, access, names asked for.", NULL,
+	  0, 0, 0, SESSION_READ, NULL, verb_clients },
 	{ "export", "[GLOB...]", "All totals of one moment, for other programs.",
 	  "openmetrics has talea's own metrics too; csv and ndjson have a counter a line.",
 	  OPTION_BIT(OPTION_EXCLUDE) | OPTION_BIT(OPTION_FORMAT), 0, UINT32_MAX,
@@ -54,10 +50,9 @@ const struct verb cli_verbs[] = {
 	{ "add", "NAME[{labels}] [N]", "Add N (1) to a counter or a level, from the shell.",
 	  "A name that does not exist is declared: a counter when it ends in _total, else a level.\n"
 	  "N may be negative for levels. Returns when the add is in the published total.",
-	  OPTION_BIT(OPTION_DESCRIBE), 1, 2,
-	  SESSION_ADD, verb_add_begin, verb_add },
+	  OPTION_BIT(OPTION_DESCRIBE), 1, 2, SESSION_ADD, verb_add_begin, verb_add },
 	{ "probes", "", "The kernel's probes: attached or not, why, and what to do.",
-	  "--cost has the kernel measure the programs' runs for a time; for admins of the daemon.\n"
+	  "--cost makes the kernel measure the programs' runs for a time; for admins of the daemon.\n"
 	  "--available lists what `talea attach` could attach on this machine, daemon or not:\n"
 	  "  talea probes --available 'tp_btf:tcp_*'",
 	  OPTION_BIT(OPTION_COST) | OPTION_BIT(OPTION_AVAILABLE), 0, 0,
@@ -76,18 +71,17 @@ const struct verb cli_verbs[] = {
 	  SESSION_READ, verb_attach_begin, verb_attach },
 	{ "detach", "NAME...", "End probes that were attached by command.",
 	  "NAME as `talea probes` shows it. The counts stay until the daemon's region ends.\n"
-	  "For admins of the daemon.", 0, 1, UINT32_MAX,
-	  SESSION_READ, NULL, verb_detach },
+	  "For admins of the daemon.",
+	  0, 1, UINT32_MAX, SESSION_READ, NULL, verb_detach },
 	{ "drift", "[GLOB...]", "Compare kernel counters with the kernel's own counts.",
 	  "Reads /proc before and after the totals, at both ends of --interval. A difference that\n"
 	  "this bracket cannot explain is drift, and ends with 6. Some counters differ for a known\n"
 	  "reason: `expected`; man talea-probes explains it. What is not attached is unknown.",
-	  OPTION_BIT(OPTION_INTERVAL), 0, UINT32_MAX,
-	  SESSION_READ, NULL, verb_drift },
+	  OPTION_BIT(OPTION_INTERVAL), 0, UINT32_MAX, SESSION_READ, NULL, verb_drift },
 	{ "doctor", "", "Try what this machine allows, and say how to repair what fails.",
 	  "talead tries each capability, program type and mount, and undoes it; then the running\n"
-	  "daemon reports. Ends with 1 when something fails.", 0, 0, 0,
-	  SESSION_NONE, NULL, verb_doctor },
+	  "daemon reports. Ends with 1 when something fails.",
+	  0, 0, 0, SESSION_NONE, NULL, verb_doctor },
 	{ "accept", "[GLOB...]", "Show what a suspect counter's cells say, from now on.",
 	  "A counter that fell is suspect and keeps its last good total, until an admin accepts what\n"
 	  "its cells say. Without GLOB: all of the namespace, and the changes of cells that no\n"
@@ -103,22 +97,21 @@ const struct verb cli_verbs[] = {
 	  OPTION_BIT(OPTION_COLD) | OPTION_BIT(OPTION_DRY_RUN), 1, UINT32_MAX,
 	  SESSION_READ, NULL, verb_pin },
 	{ "unpin", "NAME...", "Let the rate decide again.", "For admins of the daemon.",
-	  OPTION_BIT(OPTION_DRY_RUN), 1, UINT32_MAX,
-	  SESSION_READ, NULL, verb_unpin },
+	  OPTION_BIT(OPTION_DRY_RUN), 1, UINT32_MAX, SESSION_READ, NULL, verb_unpin },
 	{ "forget", "GLOB...", "Remove members of families; their sum stays in the family.",
-	  "What they counted moves to the member talea=\"removed\": the family's sum is what it was.\n"
+	  "What they counted moves to the member talea=\"removed\": the family's sum stays the same.\n"
 	  "A later add of a program that still holds one counts there too. Counters and levels are\n"
 	  "never removed.\n"
 	  "For admins of the daemon:  talea forget 'likes_total{post=\"4*\"}' --apply",
 	  OPTION_BIT(OPTION_EXCLUDE) | OPTION_BIT(OPTION_APPLY), 1, UINT32_MAX,
 	  SESSION_READ, NULL, verb_forget },
-	{ "version", "", "The version of this program and of the library's ABI.", NULL, 0, 0, 0,
-	  SESSION_NONE, NULL, verb_version },
-	{ "help", "[VERB]", "What talea can do, or what one verb does.", NULL, 0, 0, 1,
-	  SESSION_NONE, NULL, verb_help },
+	{ "version", "", "The version of this program and of the library's ABI.", NULL,
+	  0, 0, 0, SESSION_NONE, NULL, verb_version },
+	{ "help", "[VERB]", "What talea can do, or what one verb does.", NULL,
+	  0, 0, 1, SESSION_NONE, NULL, verb_help },
 	{ "completion", "[SHELL]", "A completion script; SHELL is bash.",
-	  "Use it with:  source <(talea completion bash)", 0, 0, 1,
-	  SESSION_NONE, NULL, verb_completion },
+	  "Use it with:  source <(talea completion bash)",
+	  0, 0, 1, SESSION_NONE, NULL, verb_completion },
 };
 const size_t cli_verbs_nr = sizeof(cli_verbs) / sizeof(cli_verbs[0]);
 
