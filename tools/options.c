@@ -145,61 +145,61 @@ static int set_option(struct cli *c, enum option_id id, char *value)
 	switch (id) {
 	case OPTION_HELP:
 		c->help = true;
-		return CLI_OK;
+		break;
 	case OPTION_JSON:
 		c->json = true;
-		return CLI_OK;
+		break;
 	case OPTION_NAMESPACE:
 		c->ns = value;
-		return CLI_OK;
+		break;
 	case OPTION_SOCKET:
 		c->socket = value;
-		return CLI_OK;
+		break;
 	case OPTION_EXCLUDE:
 		c->excludes[c->excludes_nr] = select_quote(value);
 		return c->excludes[c->excludes_nr++] ? CLI_OK : CLI_FAILED;
 	case OPTION_SUM:
 		c->how = TALEA_SUM;
-		return CLI_OK;
+		break;
 	case OPTION_COMPACTED:
 		c->how = TALEA_COMPACTED;
-		return CLI_OK;
+		break;
 	case OPTION_MAX_AGE:
 		return set_duration(c, id, value, 1, &c->max_age_ns);
 	case OPTION_WATCH:
 		return set_duration(c, id, value ? value : "1s", INTERVAL_LEAST_NS, &c->watch_ns);
 	case OPTION_DESCRIBE:
 		c->describe = value;
-		return CLI_OK;
+		break;
 	case OPTION_HEAT:
 		c->heat = true;
-		return CLI_OK;
+		break;
 	case OPTION_FORMAT:
 		c->format = value;
-		return CLI_OK;
+		break;
 	case OPTION_COLD:
 		c->cold = true;
-		return CLI_OK;
+		break;
 	case OPTION_APPLY:
 		c->apply = true;
-		return CLI_OK;
+		break;
 	case OPTION_DRY_RUN:
 		c->dry_run = true;
-		return CLI_OK;
+		break;
 	case OPTION_REPLACE:
 		c->replace = true;
-		return CLI_OK;
+		break;
 	case OPTION_COST:
 		return set_cost(c, value ? value : "1s");
 	case OPTION_AVAILABLE:
 		c->available = value;
-		return CLI_OK;
+		break;
 	case OPTION_INTERVAL:
 		return set_duration(c, id, value, INTERVAL_LEAST_NS, &c->interval_ns);
 	case OPTION_NR:
-		break;
+		return CLI_USAGE;
 	}
-	return CLI_USAGE;
+	return CLI_OK;
 }
 
 /* Which option is `word` (up to len)? OPTION_NR: none. */

@@ -49,45 +49,57 @@ static json_t *facts_rows_json(const struct wire_status *d)
 			 "grace_blocked_cpus", (int)d->grace_blocked_cpus);
 }
 
-json_t *facts_json(const struct facts *f)
+static json_t *facts_daemon_json(const struct wire_status *d)
 {
-	const struct wire_status *d = &f->daemon;
-	const struct talea_status *st = &f->st;
-	char started[TEXT_UTC_BYTES], worker[TEXT_UTC_BYTES];
-	json_t *doc = json_document(st->namespace_name), *daemon, *region, *fold;
+	char started[TEXT_UTC_BYTES];
 
-	daemon = json_pack("{s:o, s:o, s:o, s:i, s:i, s:i, s:I, s:i, s:i, s:s, s:i, s:i}",
-			   "version", json_text(d->version), "socket", json_text(d->socket),
-			   "state_folder", json_text(d->state_folder), "keeper_pid",
-			   (int)d->keeper_pid, "spare_pid", (int)d->standby_pid, "worker_pid",
-			   (int)d->worker_pid, "incarnation", (json_int_t)d->incarnation,
-			   "worker_restarts", (int)d->worker_restarts, "keeper_takeovers",
-			   (int)d->keeper_takeovers, "worker_started",
-			   text_utc(worker, d->worker_started_real_ns), "clients",
-			   (int)d->clients_nr, "namespaces", (int)d->namespaces_nr);
-	region = json_pack("{s:s, s:i, s:i, s:i, s:i, s:I, s:I}", "started",
-			   text_utc(started, d->started_real_ns), "counters", (int)d->counters_nr,
-			   "members", (int)d->members_nr, "rows_used", (int)d->rows_used,
-			   "rows_max", (int)d->rows_max, "refusals", (json_int_t)d->refusals,
-			   "memory_bytes", (json_int_t)d->memory_bytes);
-	fold = json_pack("{s:I, s:I, s:f, s:o, s:i}", "interval_ns",
+	return json_pack("{s:o, s:o, s:o, s:i, s:i, s:i, s:I, s:i, s:i, s:s, s:i, s:i, s:o}",
+			 "version", json_text(d->version), "socket", json_text(d->socket),
+			 "state_folder", json_text(d->state_folder), "keeper_pid",
+			 (int)d->keeper_pid, "spare_pid", (int)d->standby_pid, "worker_pid",
+			 (int)d->worker_pid, "incarnation", (json_int_t)d->incarnation,
+			 "worker_restarts", (int)d->worker_restarts, "keeper_takeovers",
+			 (int)d->keeper_takeovers, "worker_started",
+			 text_utc(started, d->worker_started_real_ns), "clients",
+			 (int)d->clients_nr, "namespaces", (int)d->namespaces_nr, "sandbox",
+			 json_text(d->sandbox));
+}
+
+static json_t *facts_region_json(const struct wire_status *d)
+{
+	char started[TEXT_UTC_BYTES];
+
+	return json_pack("{s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "started",
+			 text_utc(started, d->started_real_ns), "counters", (int)d->counters_nr,
+			 "members", (int)d->members_nr, "rows_used", (int)d->rows_used, "rows_max",
+			 (int)d->rows_max, "refusals", (json_int_t)d->refusals, "memory_bytes",
+			 (json_int_t)d->memory_bytes, "suspects", (json_int_t)d->suspects_nr,
+			 "strays", (json_int_t)d->strays_nr, "members_removed",
+			 (json_int_t)d->removed_nr, "late_adds", (json_int_t)d->late_adds,
+			 "changes", (json_int_t)d->changes_nr);
+}
+
+static json_t *facts_fold_json(const struct wire_status *d)
+{
+	return json_pack("{s:I, s:I, s:f, s:o, s:i}", "interval_ns",
 			 (json_int_t)d->fold_interval_ns, "duration_ns",
 			 (json_int_t)d->fold_duration_ns, "cpu_share",
 			 d->fold_cpu_permille / 1000.0, "vector", json_text(d->vector), "cpus",
 			 (int)d->cpus_nr);
+}
+
+json_t *facts_json(const struct facts *f)
+{
+	const struct talea_status *st = &f->st;
+	json_t *doc = json_document(st->namespace_name);
+
 	json_object_set_new(doc, "durable", json_false());
 	json_object_set_new(doc, "epoch", json_integer((json_int_t)st->epoch));
 	json_object_set_new(doc, "age_ns", json_integer((json_int_t)st->age_ns));
-	json_object_set_new(doc, "daemon", daemon);
-	json_object_set_new(doc, "region", region);
-	json_object_set_new(doc, "fold", fold);
-	json_object_set_new(doc, "rows", facts_rows_json(d));
-	json_object_set_new(region, "suspects", json_integer(d->suspects_nr));
-	json_object_set_new(region, "strays", json_integer((json_int_t)d->strays_nr));
-	json_object_set_new(region, "members_removed", json_integer((json_int_t)d->removed_nr));
-	json_object_set_new(region, "late_adds", json_integer((json_int_t)d->late_adds));
-	json_object_set_new(region, "changes", json_integer((json_int_t)d->changes_nr));
-	json_object_set_new(daemon, "sandbox", json_text(d->sandbox));
+	json_object_set_new(doc, "daemon", facts_daemon_json(&f->daemon));
+	json_object_set_new(doc, "region", facts_region_json(&f->daemon));
+	json_object_set_new(doc, "fold", facts_fold_json(&f->daemon));
+	json_object_set_new(doc, "rows", facts_rows_json(&f->daemon));
 	json_object_set_new(doc, "probes", probes_json(f->probes, f->probes_nr));
 	json_object_set_new(doc, "client",
 			    json_pack("{s:b, s:o}", "rseq", st->rseq, "rseq_why",
