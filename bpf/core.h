@@ -1,6 +1,6 @@
 /*
- * The kernel's types that the programs look into, with only the fields they read: libbpf finds the
- * real offsets in the running kernel's BTF when it loads them (CO-RE). Nothing here is a layout.
+ * The kernel's types whose fields the programs read, with those fields alone. libbpf finds the real
+ * offsets in the running kernel's BTF when it loads a program (CO-RE), so nothing here is a layout.
  */
 #ifndef BPF_CORE_H
 #define BPF_CORE_H

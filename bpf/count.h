@@ -1,6 +1,6 @@
 /*
- * The map that a probe of ours counts in, and the one way to add to it. Included once by every
- * .bpf.c; the map of each object is its own. The layout is that of talea_kernel.h.
+ * The map that a probe of the pack counts in, and the one way to add to it. Each .bpf.c includes
+ * this once, so each object has a map of its own. talea_kernel.h has the layout.
  */
 #ifndef BPF_COUNT_H
 #define BPF_COUNT_H

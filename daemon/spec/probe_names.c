@@ -29,7 +29,7 @@ static struct probe_names *names[PROBE_NR]; /* only as long as it is used */
 
 /* --- what the kernel told --------------------------------------------------------------------- */
 
-static const char *find(const struct probe_names *n, uint32_t key)
+static const char *probe_name_find(const struct probe_names *n, uint32_t key)
 {
 	uint32_t at = 0;
 
@@ -61,7 +61,7 @@ void probe_names_put(struct probe_names *n, uint32_t key, const char *name, size
 	if (length >= NAME_MAX_BYTES)
 		length = NAME_MAX_BYTES - 1;
 	if (!length || key != short_key ||
-	    n->bytes + KEY_BYTES + length + 1 > sizeof(n->packed) || find(n, key))
+	    n->bytes + KEY_BYTES + length + 1 > sizeof(n->packed) || probe_name_find(n, key))
 		return;
 	memcpy(n->packed + n->bytes, &short_key, KEY_BYTES);
 	to = n->packed + n->bytes + KEY_BYTES;
@@ -91,7 +91,7 @@ void probe_names_get(enum probe_id id, struct probe_names *ret)
 
 const char *probe_names_find(enum probe_id id, uint32_t key)
 {
-	return find(names[id], key);
+	return probe_name_find(names[id], key);
 }
 
 /* --- labels ----------------------------------------------------------------------------------- */

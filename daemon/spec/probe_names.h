@@ -1,8 +1,8 @@
 /*
- * What the keys of probes are called. Owns the names that only the running kernel knows
- * (enumerators of its type information, devices of its interrupts): the keeper learns them when it
- * attaches a probe and its children inherit them; one that is attached later brings them along
- * (struct link_probe). All else is named from the C library, libseccomp and the table of probes.c.
+ * The names of probes' keys. Owns the names that only the running kernel knows (enumerators of its
+ * type information, devices of its interrupts). The keeper reads them when it attaches a probe, and
+ * its children inherit them; the message about a probe that is attached later carries them (struct
+ * link_probe). All other names come from the C library, libseccomp and the list in pack.c.
  */
 #ifndef DAEMON_PROBE_NAMES_H
 #define DAEMON_PROBE_NAMES_H
@@ -30,7 +30,7 @@ void probe_names_get(enum probe_id id, struct probe_names *ret);
 /* NULL if the kernel has not told. */
 const char *probe_names_find(enum probe_id id, uint32_t key);
 
-/* The functions that the table names. See struct probe_counter. */
+/* The functions that the list of the pack refers to. See struct probe_counter. */
 typedef int probe_labels(enum probe_id id, const struct probe_counter *c, uint32_t at, char *buf,
 			 size_t size);
 probe_labels labels_word;      /* c->label="c->words[at]" */

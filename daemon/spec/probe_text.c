@@ -435,7 +435,7 @@ static void default_name(struct probe_spec *s)
 	else
 		snprintf(s->name, sizeof(s->name), "%.*s_%08x", (int)sizeof(s->name) - 10, from,
 			 hash_of(s->counter));
-	if (spec_check_name(s->name, &ignored)) /* one of the table is called so */
+	if (spec_check_name(s->name, &ignored)) /* a probe of the pack has this name */
 		snprintf(s->name, sizeof(s->name), "%.*s_probe", (int)length, from);
 }
 

@@ -1,6 +1,6 @@
 /*
  * What probe_spec.c and probe_text.c have in common: the words of the grammar, and how a mistake is
- * said. For these two, and for who shows a spec's words. Owns nothing.
+ * reported. For these two, and for files that show the words of a spec. Owns nothing.
  */
 #ifndef DAEMON_PROBE_WORDS_H
 #define DAEMON_PROBE_WORDS_H
@@ -22,7 +22,7 @@ struct spec_why {
 	size_t size;
 };
 
-/* Says it, and is -EINVAL. */
+/* Writes the reason and returns -EINVAL. */
 __attribute__((format(printf, 2, 3))) int spec_refuse(struct spec_why *why, const char *format, ...);
 
 /* Printable ASCII without blanks. */

@@ -1,6 +1,6 @@
 /*
- * One attempt to attach a probe, for this folder alone: attach.c makes it, declared.c and object.c
- * open what is theirs.
+ * One attempt to attach a probe, for this folder alone. attach.c makes the attempt; declared.c
+ * opens what was declared in text, and object.c opens objects.
  */
 #ifndef PROBE_LOAD_H
 #define PROBE_LOAD_H

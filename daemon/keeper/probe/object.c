@@ -73,7 +73,7 @@ static int open_elf(struct opening *o, const void *elf, size_t bytes)
 
 /* --- the counters ----------------------------------------------------------------------------- */
 
-static bool is_text(const char *s, size_t size)
+static bool object_has_text(const char *s, size_t size)
 {
 	return s[0] && memchr(s, '\0', size);
 }
@@ -85,14 +85,14 @@ static int refuse_def(struct opening *o, size_t nr, const char *what)
 	return -EPROTO;
 }
 
-static int check_keys(struct opening *o, size_t nr, const struct talea_counter_def *def)
+static int object_check_keys(struct opening *o, size_t nr, const struct talea_counter_def *def)
 {
 	if (def->keys_nr > TALEA_KEYS_MAX)
 		return refuse_def(o, nr, "too many parts of a key");
 	for (uint32_t i = 0; i < def->keys_nr; i++) {
 		const struct talea_key_def *k = &def->keys[i];
 
-		if (!is_text(k->label, sizeof(k->label)))
+		if (!object_has_text(k->label, sizeof(k->label)))
 			return refuse_def(o, nr, "a label that does not end");
 		if (k->kind < TALEA_KEY_U64 || k->kind > TALEA_KEY_ERRNO)
 			return refuse_def(o, nr, "a kind of key that is not known");
@@ -162,13 +162,13 @@ static int check_def(struct opening *o, const struct talea_counter_def *defs, si
 		why_fix(o->why, BUILD_AGAIN);
 		return -EPROTONOSUPPORT;
 	}
-	if (!is_text(def->name, sizeof(def->name)))
+	if (!object_has_text(def->name, sizeof(def->name)))
 		return refuse_def(o, nr, "a name that is empty or does not end");
-	if (!is_text(def->help, sizeof(def->help)))
+	if (!object_has_text(def->help, sizeof(def->help)))
 		return refuse_def(o, nr, "a help text that is empty or does not end");
-	if (!is_text(def->map, sizeof(def->map)))
+	if (!object_has_text(def->map, sizeof(def->map)))
 		return refuse_def(o, nr, "a map's name that is empty or does not end");
-	err = check_keys(o, nr, def);
+	err = object_check_keys(o, nr, def);
 	if (!err)
 		err = check_name(o, def);
 	if (!err)

@@ -1,7 +1,7 @@
 /*
- * What attach.c needs of pins.c beside probe.h: one pinned probe, found, opened and written. In the
- * folder of a probe lie `meta`, `jump`, `counts` (table) or countsN, keysN and ledgerN, progN,
- * linkN, and of an object jumpN.
+ * What attach.c and adopt.c need of pins.c beside probe.h: find, open and write one pinned probe.
+ * The folder of a probe holds `meta`; countsN, keysN and ledgerN for each source; and linkN, progN
+ * and slotN for each program.
  */
 #ifndef PROBE_PINS_H
 #define PROBE_PINS_H

@@ -9,9 +9,8 @@
  *   embedded.c   the objects of the pack                  pins.c      the bpffs, and what is in it
  *   trampoline.c how programs are entered and replaced    nearest.c   names like one that is not there
  *   explain.c    why it failed, and what to type          learn.c     names that the kernel knows
- *   elf.c        libraries, symbols, USDT notes           reap.c      keys whose owner is gone
+ *   symbols/     ELF symbols, USDT notes, kernel types    reap.c      keys whose owner is gone
  *   cgroups.c    a cgroup's path by id, and back          cost.c      a window of statistics
- *   doctor.c     tries what this machine allows           available.c what can be attached here
  *
  * Functions give 0 or -errno. None logs.
  */
