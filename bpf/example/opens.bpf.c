@@ -11,7 +11,7 @@
  *	object = /etc/talea/opens.bpf.o
  *
  * Then systemctl reload talead, and `talea get file_opens_total`. Calls of 32-bit programs have
- * other numbers: they are not told apart here.
+ * other numbers: they are not distinguished here.
  */
 #include <asm/unistd.h>
 #include <talea.bpf.h>

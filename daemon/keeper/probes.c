@@ -436,7 +436,7 @@ static int refused_attach(const struct keeper *k, uint32_t id, int err, char *te
 		      live->fix[0] ? ". fix: " : "", live->fix);
 }
 
-/* Two probes that feed one counter would be message apart by nobody. */
+/* Nobody could distinguish two probes that feed one counter. */
 static const char *feeder(const struct keeper *k, const char *counter)
 {
 	for (uint32_t id = 0; id < PROBES_MAX; id++) {

@@ -27,7 +27,7 @@ static bool is_desired(const struct reconcile_lists *l, const char *name)
 }
 
 /* The place of what has this name, PROBES_MAX: there is none. */
-static uint32_t place_of(const struct reconciling *r, const char *name)
+static uint32_t attached_find(const struct reconciling *r, const char *name)
 {
 	for (uint32_t place = 0; place < PROBES_MAX; place++) {
 		const struct probe_live *live = &r->lists->live[place];
@@ -82,7 +82,7 @@ static void find_ended(struct reconciling *r)
 
 static void attach_spec(struct reconciling *r, const struct probe_spec *spec, uint32_t origin)
 {
-	uint32_t place = place_of(r, spec->name);
+	uint32_t place = attached_find(r, spec->name);
 	const struct probe_live *live = place < PROBES_MAX ? &r->lists->live[place] : NULL;
 	struct reconcile_action action = { .what = RECONCILE_ATTACH, .place = place, .spec = spec,
 					   .name = spec->name, .origin = origin };

@@ -27,7 +27,7 @@
 
 static struct probe_names *names[PROBE_NR]; /* only as long as it is used */
 
-/* --- what the kernel told --------------------------------------------------------------------- */
+/* --- what the kernel says --------------------------------------------------------------------- */
 
 static const char *probe_name_find(const struct probe_names *n, uint32_t key)
 {
@@ -111,7 +111,7 @@ int labels_word(enum probe_id id, const struct probe_counter *c, uint32_t at, ch
 }
 
 /* The kernel's name of a key, else one made of its number. */
-static const char *told(enum probe_id id, uint32_t key, char *buf, size_t size)
+static const char *learned_name(enum probe_id id, uint32_t key, char *buf, size_t size)
 {
 	const char *name = probe_names_find(id, key);
 
@@ -121,7 +121,7 @@ static const char *told(enum probe_id id, uint32_t key, char *buf, size_t size)
 }
 
 /* Block operations stand three times in one map: their names are those of the first. */
-int labels_told(enum probe_id id, const struct probe_counter *c, uint32_t at, char *buf,
+int labels_learned(enum probe_id id, const struct probe_counter *c, uint32_t at, char *buf,
 		size_t size)
 {
 	char number[16];
@@ -129,7 +129,7 @@ int labels_told(enum probe_id id, const struct probe_counter *c, uint32_t at, ch
 	if (at >= c->nr)
 		return -EINVAL;
 	return fits(snprintf(buf, size, "%s=\"%s\"", c->label,
-			     at == c->nr - 1 ? "other" : told(id, at, number, sizeof(number))),
+			     at == c->nr - 1 ? "other" : learned_name(id, at, number, sizeof(number))),
 		    size);
 }
 
@@ -193,8 +193,8 @@ int labels_tcp_state(enum probe_id id, const struct probe_counter *c, uint32_t a
 	if (at >= c->nr)
 		return -EINVAL;
 	return fits(snprintf(buf, size, "from=\"%s\",to=\"%s\"",
-			     told(id, at / TALEA_TCP_STATES, from, sizeof(from)),
-			     told(id, at % TALEA_TCP_STATES, to, sizeof(to))),
+			     learned_name(id, at / TALEA_TCP_STATES, from, sizeof(from)),
+			     learned_name(id, at % TALEA_TCP_STATES, to, sizeof(to))),
 		    size);
 }
 
@@ -213,7 +213,7 @@ int labels_signal(enum probe_id id, const struct probe_counter *c, uint32_t at, 
 		snprintf(number, sizeof(number), "SIG%s", name);
 	else
 		snprintf(number, sizeof(number), "nr_%u", signal);
-	result = told(id, at / TALEA_SIGNALS_NR, result_number, sizeof(result_number));
+	result = learned_name(id, at / TALEA_SIGNALS_NR, result_number, sizeof(result_number));
 	return fits(snprintf(buf, size, "result=\"%s\",signal=\"%s\"", result, number), size);
 }
 

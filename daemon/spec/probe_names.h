@@ -27,14 +27,14 @@ void probe_names_set(enum probe_id id, const struct probe_names *n);
 /* Writes those of the probe for sending; none: bytes is 0. */
 void probe_names_get(enum probe_id id, struct probe_names *ret);
 
-/* NULL if the kernel has not told. */
+/* NULL if the kernel has not said. */
 const char *probe_names_find(enum probe_id id, uint32_t key);
 
 /* The functions that the list of the pack refers to. See struct probe_counter. */
 typedef int probe_labels(enum probe_id id, const struct probe_counter *c, uint32_t at, char *buf,
 			 size_t size);
 probe_labels labels_word;      /* c->label="c->words[at]" */
-probe_labels labels_told;      /* c->label="what the kernel calls it", nr_7, or "other" for the last */
+probe_labels labels_learned;   /* c->label="the name that the kernel has", nr_7; "other": the last */
 probe_labels labels_syscall;   /* abi, syscall */
 probe_labels labels_errno;     /* errno */
 probe_labels labels_irq;       /* device, irq */

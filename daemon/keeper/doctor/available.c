@@ -60,13 +60,13 @@ static int list_put(struct list *l, const char *spec, const char *args)
 	return 0;
 }
 
-static bool is_wanted(const struct list *l, const char *spec)
+static bool is_asked(const struct list *l, const char *spec)
 {
 	return !fnmatch(l->glob, spec, 0);
 }
 
 /* Can any spec of this kind match? `*:sched_*` yes, `usdt:...` only usdt. */
-static bool is_kind_wanted(const struct list *l, const char *kind)
+static bool is_kind_asked(const struct list *l, const char *kind)
 {
 	size_t length = strcspn(l->glob, ":");
 	char glob[64];
@@ -149,7 +149,7 @@ static int tracepoint_put(struct list *l, const struct btf_type *t, const char *
 
 	for (unsigned int i = 0; !err && i < 2; i++) {
 		snprintf(spec, sizeof(spec), "%s:%s", kinds[i], name);
-		if (!is_wanted(l, spec))
+		if (!is_asked(l, spec))
 			continue;
 		args_write(l, prototype(l->btf, t), named(l->btf, name), 1, args);
 		err = list_put(l, spec, args);
@@ -163,7 +163,7 @@ static int function_put(struct list *l, const struct btf_type *t, const char *na
 	const struct btf_type *proto;
 
 	snprintf(spec, sizeof(spec), "%s:%s", l->kind, name);
-	if (!is_wanted(l, spec))
+	if (!is_asked(l, spec))
 		return 0;
 	proto = prototype(l->btf, t);
 	args_write(l, proto, proto, 0, args);
@@ -217,14 +217,14 @@ static int kernel_list(struct list *l)
 	int err = 0;
 
 	l->kind = NULL;
-	if (is_kind_wanted(l, "tp_btf") || is_kind_wanted(l, "raw_tp"))
+	if (is_kind_asked(l, "tp_btf") || is_kind_asked(l, "raw_tp"))
 		err = types_each(types_visit, l);
-	if (err || !(is_kind_wanted(l, kinds[0]) || is_kind_wanted(l, kinds[1])) ||
+	if (err || !(is_kind_asked(l, kinds[0]) || is_kind_asked(l, kinds[1])) ||
 	    !are_functions_allowed())
 		return err;
 	for (unsigned int i = 0; !err && i < 2; i++) {
 		l->kind = kinds[i];
-		if (is_kind_wanted(l, l->kind))
+		if (is_kind_asked(l, l->kind))
 			err = types_each(types_visit, l);
 	}
 	return err;
@@ -238,7 +238,7 @@ static int file_put(struct list *l, const char *spec, const char *args)
 	struct probe_spec parsed;
 	char why[256];
 
-	if (!is_wanted(l, spec))
+	if (!is_asked(l, spec))
 		return 0;
 	if (!spec_parse(NULL, spec, &parsed, why, sizeof(why)))
 		return list_put(l, spec, args);
@@ -363,8 +363,8 @@ static void name_asked(const char *glob, char *buf, size_t size)
 /* What to try: names alike, or the glob over all of that kind. */
 static int say_none(const struct list *l)
 {
-	uint32_t event = !*l->file && is_kind_wanted(l, "tp_btf") ? SPEC_TP_BTF :
-			 !*l->file && is_kind_wanted(l, "raw_tp") ? SPEC_RAW_TP :
+	uint32_t event = !*l->file && is_kind_asked(l, "tp_btf") ? SPEC_TP_BTF :
+			 !*l->file && is_kind_asked(l, "raw_tp") ? SPEC_RAW_TP :
 			 !*l->file				  ? SPEC_FENTRY :
 			 strcmp(l->kind, "usdt")		  ? SPEC_UPROBE : SPEC_USDT;
 	char name[128], near[256] = "";

@@ -21,7 +21,7 @@ struct doctor {
 	json_t *checks; /* NULL: lines */
 	const char *group;
 	const char *lacking; /* without this nothing is tried, said once; NULL: nothing */
-	bool has_pins; /* a bpffs is where pins go: what lies in it can be opened to read alone */
+	bool has_pins; /* a bpffs is where pins go: what is in it can be opened to read alone */
 	uint32_t nr[DOCTOR_STATES_NR];
 };
 

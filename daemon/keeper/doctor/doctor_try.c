@@ -491,7 +491,7 @@ int doctor_bpffs(struct doctor *d)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	static const char what[] = "bpffs";
-	struct bpffs *b, told = { .err = -EINTR };
+	struct bpffs *b, result = { .err = -EINTR };
 	pid_t pid;
 
 	if (doctor_is_untried(d, what))
@@ -499,7 +499,7 @@ int doctor_bpffs(struct doctor *d)
 	b = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (b == MAP_FAILED)
 		return -errno;
-	*b = told;
+	*b = result;
 	pid = fork();
 	if (pid == 0) {
 		bpffs_use(b);
@@ -507,12 +507,12 @@ int doctor_bpffs(struct doctor *d)
 	}
 	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	told = *b;
+	result = *b;
 	munmap(b, page);
-	if (!told.err)
+	if (!result.err)
 		doctor_sayf(d, DOCTOR_OK, what, "mounted, pinned, read");
 	else
-		doctor_sayf(d, DOCTOR_SKIP, what, "cannot %s: %s", told.step ? told.step : "try it",
-			    strerror(-told.err));
-	return told.mount_err;
+		doctor_sayf(d, DOCTOR_SKIP, what, "cannot %s: %s", result.step ? result.step : "try it",
+			    strerror(-result.err));
+	return result.mount_err;
 }

@@ -1,7 +1,6 @@
 /*
  * The bpffs below the state folder and what is pinned in it: one folder for each probe. It owns the
- * form of these folders; what a probe is, and whether a pinned one can be gone on with, is
- * attach.c's.
+ * form of these folders; what a probe is, and whether a pinned one can be adopted, is adopt.c's.
  *
  * A folder is made under another name, `meta` last, and then renamed: one that has no meta or still
  * has that name was left by a talead that was killed, and goes at the next start. bpffs takes no
@@ -64,7 +63,7 @@ static int folder_open(const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
-/* What lies in a folder that others may write is not what a talead put there. */
+/* What is in a folder that others may write may be somebody else's. */
 static bool is_ours(int fd)
 {
 	struct stat st;

@@ -17,7 +17,7 @@ struct pin_meta {
 	uint32_t version, bytes; /* of this struct */
 	uint32_t origin;	 /* enum probe_origin */
 	uint32_t cpus_nr;
-	uint64_t layout_hash;  /* all that must be the same to go on with the counts */
+	uint64_t layout_hash;  /* all that must be the same to continue the counts */
 	uint64_t program_hash; /* of the code and its constants */
 	uint64_t since_real_ns;
 	uint32_t progs_nr, links_nr, sources_nr;
@@ -43,7 +43,7 @@ int pin_open_programs(const struct pins *pins, const char *name, const struct pi
 int pin_store(const struct pins *pins, const char *name, const struct pin_meta *m,
 	      const struct probe_live *live);
 
-/* Changes what lies in meta; and puts other programs and links in the place of the pinned ones. */
+/* Changes what is in meta; and puts other programs and links in the place of the pinned ones. */
 int pin_update(const struct pins *pins, const char *name, const struct pin_meta *m);
 int pin_drop_programs(const struct pins *pins, const char *name);
 int pin_store_programs(const struct pins *pins, const char *name, const struct probe_live *live);
