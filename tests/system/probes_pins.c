@@ -1,5 +1,5 @@
 /*
- * Pins as daemon/probe makes them, without a daemon: a pinned probe is gone on with, another layout
+ * Pins as keeper/probe makes them, without a daemon: a pinned probe is gone on with, another layout
  * is refused and replaced on request alone, and another version of a program takes the place of the
  * old one between two events. Root only; all mounts are made in the private mount namespace of the
  * test.
