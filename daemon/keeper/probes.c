@@ -262,6 +262,7 @@ static void place_end(struct keeper *k, uint32_t id)
 struct pinned_list {
 	struct reconcile_pinned *list;
 	uint32_t nr, max;
+	int err; /* the list is not whole: what is not in it may be pinned all the same */
 };
 
 static void pinned_add(const struct pinned_probe *seen, void *arg)
@@ -269,7 +270,9 @@ static void pinned_add(const struct pinned_probe *seen, void *arg)
 	struct pinned_list *l = arg;
 	struct reconcile_pinned *p;
 
-	if (array_reserve(&l->list, l->nr + 1, &l->max))
+	if (!l->err)
+		l->err = array_reserve(&l->list, l->nr + 1, &l->max);
+	if (l->err)
 		return;
 	p = &l->list[l->nr++];
 	*p = (struct reconcile_pinned){ .origin = seen->origin, .spec = *seen->spec,
@@ -378,9 +381,14 @@ static void reconcile_with_pins(struct keeper *k)
 
 	pins_need(k);
 	/* Not NULL: that nothing is pinned says something, too. */
-	if (k->probes.pins.fd >= 0 && !array_reserve(&pinned.list, 1, &pinned.max))
+	if (k->probes.pins.fd >= 0) {
+		pinned.err = array_reserve(&pinned.list, 1, &pinned.max);
 		pins_each(&k->probes.pins, pinned_add, &pinned);
-	probes_reconcile(k, &pinned);
+	}
+	if (pinned.err)
+		log_line("no memory to read what is pinned: probes of commands that are not attached "
+			 "count, and are not shown. fix: free some, and restart talead");
+	probes_reconcile(k, pinned.err ? NULL : &pinned);
 	free(pinned.list);
 }
 

@@ -98,6 +98,16 @@ static void attach_spec(struct reconciling *r, const struct probe_spec *spec, ui
 	add(r, action);
 }
 
+/* Does an action before this end it? RECONCILE_END removes the pins, too. */
+static bool is_ending(const struct reconciling *r, const char *name)
+{
+	for (uint32_t i = 0; i < r->nr; i++)
+		if (r->actions[i].what == RECONCILE_END &&
+		    !strcmp(probe_name(&r->lists->live[r->actions[i].place]), name))
+			return true;
+	return false;
+}
+
 /* Those of commands are attached again; the others end, unless the configuration still asks for
  * them. */
 static void attach_pinned(struct reconciling *r)
@@ -106,7 +116,7 @@ static void attach_pinned(struct reconciling *r)
 		const struct reconcile_pinned *p = &r->lists->pinned[i];
 		char why[256];
 
-		if (is_desired(r->lists, p->name))
+		if (is_desired(r->lists, p->name) || is_ending(r, p->name))
 			continue;
 		if (p->origin != PROBE_OF_COMMAND)
 			add(r, (struct reconcile_action){ .what = RECONCILE_UNPIN, .name = p->name });

@@ -36,7 +36,7 @@ struct reconcile_lists {
 enum reconcile_what {
 	RECONCILE_GONE = 1,	/* place: a former keeper had unpinned it: it ends */
 	RECONCILE_RENEWED,	/* place: a former keeper had pinned it anew: this one is forgotten */
-	RECONCILE_END,		/* place: nobody asks for it any more */
+	RECONCILE_END,		/* place: nobody asks for it any more: it ends with its pins */
 	RECONCILE_UNPIN,	/* name: pinned alone, and nobody asks for it any more */
 	RECONCILE_UNUSABLE,	/* name, spec: pinned, and not to be attached by a command */
 	RECONCILE_ATTACH,	/* spec, origin: attached, or adopted where it is pinned */

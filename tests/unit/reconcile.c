@@ -16,7 +16,7 @@
 
 struct fixture {
 	struct probe_live live[PROBES_MAX];
-	struct probe_spec mine, changed, relabelled;
+	struct probe_spec mine, changed, relabelled, object;
 	struct reconcile_pinned pinned[2];
 	struct reconcile_desired desired[2];
 	struct reconcile_action actions[PROBES_MAX + 4];
@@ -43,6 +43,9 @@ static int set_up(void **state)
 	f->mine = parse("x_total=raw_tp:sched_wakeup by comm");
 	f->changed = parse("x_total=raw_tp:sched_switch by comm");
 	f->relabelled = parse("x_total=raw_tp:sched_wakeup by uid");
+	f->object = f->mine;
+	f->object.event = SPEC_OBJECT;
+	strcpy(f->object.file, "/tmp/x.bpf.o");
 	f->lists = (struct reconcile_lists){ .desired = f->desired, .live = f->live };
 	*state = f;
 	return 0;
@@ -93,87 +96,93 @@ static void expect(struct fixture *f, const enum reconcile_what *what)
 
 /* --- each combination ------------------------------------------------------------------------- */
 
-enum desired { NOT_DESIRED, DESIRED, DESIRED_OTHERWISE, DESIRED_RELABELLED };
-enum pinned { PINS_NOT_READ, NOT_PINNED, PINNED_SAME, PINNED_ANEW, PINNED_BY_COMMAND };
-enum attached { NOT_ATTACHED, ATTACHED, ATTACHED_BY_COMMAND, FAILED };
+enum desired { NOT_DESIRED, DESIRED, DESIRED_OTHERWISE, DESIRED_RELABELLED, DESIRED_NR };
+enum pinned {
+	PINS_NOT_READ, NOT_PINNED, PINNED_SAME, PINNED_ANEW, PINNED_BY_COMMAND,
+	PINNED_ANEW_BY_COMMAND, PINNED_OBJECT_OF_COMMAND, PINNED_NR
+};
+enum attached { NOT_ATTACHED, ATTACHED, ATTACHED_BY_COMMAND, FAILED, ATTACHED_NR };
 
-static const struct combination {
-	enum desired desired;
-	enum pinned pinned;
-	enum attached attached;
-	enum reconcile_what what[4];
-} combinations[] = {
-	/* Nothing is desired: what the configuration had asked for ends, what commands did stays. */
-	{ NOT_DESIRED, PINS_NOT_READ, NOT_ATTACHED, { 0 } },
-	{ NOT_DESIRED, PINS_NOT_READ, ATTACHED, { RECONCILE_END } },
-	{ NOT_DESIRED, PINS_NOT_READ, ATTACHED_BY_COMMAND, { 0 } },
-	{ NOT_DESIRED, PINS_NOT_READ, FAILED, { RECONCILE_END } },
-	{ NOT_DESIRED, NOT_PINNED, NOT_ATTACHED, { 0 } },
-	{ NOT_DESIRED, NOT_PINNED, ATTACHED, { RECONCILE_GONE } },
-	{ NOT_DESIRED, NOT_PINNED, ATTACHED_BY_COMMAND, { RECONCILE_GONE } },
-	{ NOT_DESIRED, NOT_PINNED, FAILED, { RECONCILE_END } },
-	{ NOT_DESIRED, PINNED_SAME, NOT_ATTACHED, { RECONCILE_UNPIN } },
-	{ NOT_DESIRED, PINNED_SAME, ATTACHED, { RECONCILE_END, RECONCILE_UNPIN } },
-	{ NOT_DESIRED, PINNED_ANEW, ATTACHED, { RECONCILE_RENEWED, RECONCILE_UNPIN } },
-	{ NOT_DESIRED, PINNED_BY_COMMAND, NOT_ATTACHED, { RECONCILE_ATTACH } },
-	{ NOT_DESIRED, PINNED_BY_COMMAND, ATTACHED_BY_COMMAND, { 0 } },
-	/* Desired, in the form that it is attached in. */
-	{ DESIRED, PINS_NOT_READ, NOT_ATTACHED, { RECONCILE_ATTACH } },
-	{ DESIRED, PINS_NOT_READ, ATTACHED, { 0 } },
-	{ DESIRED, PINS_NOT_READ, FAILED, { RECONCILE_ATTACH } },
-	{ DESIRED, NOT_PINNED, NOT_ATTACHED, { RECONCILE_ATTACH } },
-	{ DESIRED, NOT_PINNED, ATTACHED, { RECONCILE_GONE, RECONCILE_ATTACH } },
-	{ DESIRED, NOT_PINNED, FAILED, { RECONCILE_ATTACH } },
-	{ DESIRED, PINNED_SAME, NOT_ATTACHED, { RECONCILE_ATTACH } },
-	{ DESIRED, PINNED_SAME, ATTACHED, { 0 } },
-	{ DESIRED, PINNED_SAME, FAILED, { RECONCILE_ATTACH } },
-	{ DESIRED, PINNED_ANEW, ATTACHED, { RECONCILE_RENEWED, RECONCILE_ATTACH } },
-	{ DESIRED, PINNED_BY_COMMAND, NOT_ATTACHED, { RECONCILE_ATTACH } },
-	/* Desired in another form: that takes a request, so it is only said. */
-	{ DESIRED_OTHERWISE, PINS_NOT_READ, NOT_ATTACHED, { RECONCILE_ATTACH } },
-	{ DESIRED_OTHERWISE, PINS_NOT_READ, ATTACHED, { RECONCILE_OTHER_FORM } },
-	{ DESIRED_OTHERWISE, PINS_NOT_READ, ATTACHED_BY_COMMAND, { RECONCILE_OTHER_FORM } },
-	{ DESIRED_OTHERWISE, PINNED_SAME, ATTACHED, { RECONCILE_OTHER_FORM } },
-	{ DESIRED_OTHERWISE, PINNED_ANEW, ATTACHED, { RECONCILE_RENEWED, RECONCILE_ATTACH } },
-	{ DESIRED_RELABELLED, PINS_NOT_READ, NOT_ATTACHED, { RECONCILE_ATTACH } },
-	{ DESIRED_RELABELLED, PINS_NOT_READ, ATTACHED, { RECONCILE_OTHER_LABELS } },
-	{ DESIRED_RELABELLED, PINNED_SAME, ATTACHED, { RECONCILE_OTHER_LABELS } },
+#define GONE	 RECONCILE_GONE
+#define RENEWED	 RECONCILE_RENEWED
+#define END	 RECONCILE_END
+#define UNPIN	 RECONCILE_UNPIN
+#define UNUSABLE RECONCILE_UNUSABLE
+#define ATTACH	 RECONCILE_ATTACH
+
+/* kept: the action, if there is one, when what is attached is what is pinned, and stays. */
+#define WHEN_DESIRED(kept)                                                                         \
+	{                                                                                          \
+		[PINS_NOT_READ] = { { ATTACH }, { kept }, { kept }, { ATTACH } },                  \
+		[NOT_PINNED] = { { ATTACH }, { GONE, ATTACH }, { GONE, ATTACH }, { ATTACH } },     \
+		[PINNED_SAME] = { { ATTACH }, { kept }, { kept }, { ATTACH } },                    \
+		[PINNED_ANEW] =                                                                    \
+			{ { ATTACH }, { RENEWED, ATTACH }, { RENEWED, ATTACH }, { ATTACH } },      \
+		[PINNED_BY_COMMAND] = { { ATTACH }, { kept }, { kept }, { ATTACH } },              \
+		[PINNED_ANEW_BY_COMMAND] =                                                         \
+			{ { ATTACH }, { RENEWED, ATTACH }, { RENEWED, ATTACH }, { ATTACH } },      \
+		[PINNED_OBJECT_OF_COMMAND] = { { ATTACH }, { kept }, { kept }, { ATTACH } },       \
+	}
+
+/* The columns are enum attached; 0 ends a list of actions. What is desired in another form is
+ * attached in that form only where nothing is: the rest takes a request, so it is only said. */
+static const enum reconcile_what expected[DESIRED_NR][PINNED_NR][ATTACHED_NR][3] = {
+	/* What the configuration had asked for ends once, with its pins; what commands did stays. */
+	[NOT_DESIRED] = {
+		[PINS_NOT_READ] = { { 0 }, { END }, { 0 }, { END } },
+		[NOT_PINNED] = { { 0 }, { GONE }, { GONE }, { END } },
+		[PINNED_SAME] = { { UNPIN }, { END }, { UNPIN }, { END } },
+		[PINNED_ANEW] = { { UNPIN }, { RENEWED, UNPIN }, { RENEWED, UNPIN }, { END } },
+		[PINNED_BY_COMMAND] = { { ATTACH }, { END }, { 0 }, { END } },
+		[PINNED_ANEW_BY_COMMAND] =
+			{ { ATTACH }, { RENEWED, ATTACH }, { RENEWED, ATTACH }, { END } },
+		[PINNED_OBJECT_OF_COMMAND] = { { UNUSABLE }, { END }, { UNUSABLE }, { END } },
+	},
+	[DESIRED] = WHEN_DESIRED(0),
+	[DESIRED_OTHERWISE] = WHEN_DESIRED(RECONCILE_OTHER_FORM),
+	[DESIRED_RELABELLED] = WHEN_DESIRED(RECONCILE_OTHER_LABELS),
 };
 
-static void arrange(struct fixture *f, const struct combination *c)
+static void arrange(struct fixture *f, enum desired desired, enum pinned pinned,
+		    enum attached attached)
 {
 	const struct probe_spec *specs[] = { NULL, &f->mine, &f->changed, &f->relabelled };
-	bool by_command = c->pinned == PINNED_BY_COMMAND;
+	bool is_anew = pinned == PINNED_ANEW || pinned == PINNED_ANEW_BY_COMMAND;
 
-	if (c->desired)
-		desire(f, specs[c->desired], PROBE_OF_CONFIG);
-	if (c->pinned >= PINNED_SAME)
-		pin(f, &f->mine, by_command ? PROBE_OF_COMMAND : PROBE_OF_CONFIG,
-		    c->pinned == PINNED_ANEW ? SINCE + 1 : SINCE);
-	else if (c->pinned == NOT_PINNED)
+	if (desired)
+		desire(f, specs[desired], PROBE_OF_CONFIG);
+	if (pinned >= PINNED_SAME)
+		pin(f, pinned == PINNED_OBJECT_OF_COMMAND ? &f->object : &f->mine,
+		    pinned >= PINNED_BY_COMMAND ? PROBE_OF_COMMAND : PROBE_OF_CONFIG,
+		    is_anew ? SINCE + 1 : SINCE);
+	else if (pinned == NOT_PINNED)
 		f->lists.pinned = f->pinned;
-	if (c->attached)
-		attach(f, PLACE, &f->mine, c->attached == ATTACHED_BY_COMMAND ? PROBE_OF_COMMAND
-									   : PROBE_OF_CONFIG);
-	f->live[PLACE].is_pinned = c->attached && c->attached != FAILED;
-	if (c->attached == FAILED)
+	if (attached)
+		attach(f, PLACE, &f->mine,
+		       attached == ATTACHED_BY_COMMAND ? PROBE_OF_COMMAND : PROBE_OF_CONFIG);
+	f->live[PLACE].is_pinned = attached && attached != FAILED;
+	if (attached == FAILED)
 		f->live[PLACE].state = WIRE_PROBE_FAILED;
+}
+
+static void combination_try(enum desired desired, enum pinned pinned, enum attached attached)
+{
+	struct fixture *f;
+
+	set_up((void **)&f);
+	arrange(f, desired, pinned, attached);
+	print_message("# desired %d, pinned %d, attached %d\n", desired, pinned, attached);
+	expect(f, expected[desired][pinned][attached]);
+	tear_down((void **)&f);
 }
 
 static void each_combination_gives_its_actions_in_order(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < sizeof(combinations) / sizeof(combinations[0]); i++) {
-		const struct combination *c = &combinations[i];
-		struct fixture *f;
-
-		set_up((void **)&f);
-		arrange(f, c);
-		print_message("# desired %d, pinned %d, attached %d\n", c->desired, c->pinned,
-			      c->attached);
-		expect(f, c->what);
-		tear_down((void **)&f);
-	}
+	for (uint32_t desired = 0; desired < DESIRED_NR; desired++)
+		for (uint32_t pinned = 0; pinned < PINNED_NR; pinned++)
+			for (uint32_t attached = 0; attached < ATTACHED_NR; attached++)
+				combination_try(desired, pinned, attached);
 }
 
 /* --- what an action is about ------------------------------------------------------------------ */
@@ -204,9 +213,7 @@ static void an_object_that_a_command_seems_to_have_pinned_is_never_attached(void
 {
 	struct fixture *f = *state;
 
-	f->mine.event = SPEC_OBJECT;
-	strcpy(f->mine.file, "/tmp/x.bpf.o");
-	pin(f, &f->mine, PROBE_OF_COMMAND, SINCE);
+	pin(f, &f->object, PROBE_OF_COMMAND, SINCE);
 	EXPECT(RECONCILE_UNUSABLE);
 	assert_string_equal(f->actions[0].name, "mine");
 }
