@@ -203,8 +203,7 @@ int talea_family_add_many(struct talea_family *f, const struct talea_key *keys, 
 	return err;
 }
 
-/* --- resolving once
- * ------------------------------------------------------------------------------- */
+/* --- resolving once --------------------------------------------------------------------------- */
 
 int talea_family_get_many(struct talea_family *f, const struct talea_key *keys, size_t nr,
 			  struct talea_counter *ret)

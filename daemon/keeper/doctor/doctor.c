@@ -1,7 +1,7 @@
 /*
  * talead --doctor: what kernel probes need on this machine, one line each: there, not there and not
  * needed, or what to type. Owns the report, what can be looked at without a try, and the probes
- * that the configuration asks for, each brought to life and ended again, unpinned; what is tried
+ * that the configuration asks for, each attached and ended again, without pins; what is tried
  * with programs and maps is doctor_try.c's. Called by main.c in a process of its own; leaves
  * nothing.
  */

@@ -426,7 +426,7 @@ void doctor_maps(struct doctor *d)
 
 #define ANY_FOLDER "/dev" /* of the child's own mount table */
 
-/* What the child tells. */
+/* What the child found, in memory that it shares with its parent. */
 struct bpffs {
 	const char *step; /* what it was doing */
 	int err;
@@ -483,7 +483,7 @@ static void bpffs_use(struct bpffs *b)
 	b->err = reader = bpf_obj_get_opts(path, &opts);
 	if (reader < 0)
 		return;
-	b->step = "keep who reads a pinned map from writing it";
+	b->step = "keep a process that may only read a pinned map from writing it";
 	b->err = bpf_map_update_elem(reader, &key, &value, BPF_ANY) == -EPERM ? 0 : -EEXIST;
 }
 

@@ -23,7 +23,7 @@
 #include "order.h"
 #include "shm/base/clock.h"
 
-/* --- what a probe is -------------------------------------------------------------------------- */
+/* --- what makes two probes the same ----------------------------------------------------------- */
 
 #define END_WAITS_MAX 2000 /* of a millisecond */
 
@@ -73,7 +73,7 @@ static void hash_source(uint64_t *hash, const struct probe_source *s)
 	}
 }
 
-/* Not its name, help and text, and of an object not the file's path: it may have moved. */
+/* The name, help and text are left out, and an object's path: the file may have moved. */
 static void hash_spec(uint64_t *hash, const struct probe_spec *s)
 {
 	hash_number(hash, s->event);
@@ -157,7 +157,7 @@ void adopt_describe(const struct load *l, uint32_t origin, struct pin_meta *ret)
 
 /* --- what would be lost ----------------------------------------------------------------------- */
 
-/* The first nr cells of each CPU's part. How large the map is the map says. */
+/* The sum of the first nr cells of each CPU's part. The kernel says how large the map is. */
 static uint64_t dense_sum(int map_fd, uint32_t stride, uint32_t nr)
 {
 	struct bpf_map_info info = { 0 };
@@ -279,7 +279,7 @@ static int reuse(struct bpf_map *map, int fd)
 	return !map || fd < 0 ? 0 : bpf_map__reuse_fd(map, fd);
 }
 
-/* Ours into the kernel, with the pinned maps in the place of new ones. */
+/* Loads our programs with the pinned maps in the place of new ones. */
 static int load_with_pinned_maps(struct load *l)
 {
 	struct probe_live *live = l->live;
@@ -322,7 +322,7 @@ static void former_close(struct former *f)
 	}
 }
 
-/* Some time after its last pin and descriptor the kernel ends a program: until then it counts. */
+/* The kernel ends a program some time after its last pin and descriptor: until then it counts. */
 static int wait_for_end(uint32_t prog_id)
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };

@@ -25,7 +25,7 @@ struct trampoline_name {
 	char text[BPF_OBJ_NAME_LEN];
 };
 
-/* Of the section, and of its place among the programs of the same section. */
+/* Made of the section, and of the program's place among those of the same section. */
 static struct trampoline_name name_of(const struct load *l, const struct bpf_program *prog)
 {
 	const char *section = bpf_program__section_name(prog);
@@ -53,7 +53,7 @@ static bool is_called(int prog_fd, const struct trampoline_name *name)
 
 /* --- making ----------------------------------------------------------------------------------- */
 
-/* That helper works in what the event calls itself only. */
+/* bpf_get_func_ip works in a program that the event itself calls, and not behind a tail call. */
 static bool asks_where_it_is(const struct bpf_program *prog)
 {
 	const struct bpf_insn *insn = bpf_program__insns(prog);
@@ -149,8 +149,7 @@ int trampoline_make(const struct load *l, const struct bpf_program *prog, int *r
 	return 0;
 }
 
-/* --- beginning, replacing
- * --------------------------------------------------------------------------------- */
+/* --- beginning, replacing --------------------------------------------------------------------- */
 
 int trampolines_begin(const struct load *l)
 {

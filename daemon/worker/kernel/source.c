@@ -383,8 +383,7 @@ void source_fold(struct source *s, bool is_due)
 	s->next_ns = cpu_ns > SLOW_NS ? mono_ns() + SLOW_PART * cpu_ns : 0;
 }
 
-/* --- its incarnation
- * --------------------------------------------------------------------------------- */
+/* --- its incarnation -------------------------------------------------------------------------- */
 
 static int counts_map(struct source *s, int fd)
 {
