@@ -209,9 +209,10 @@ static void log_replaced(const struct probe_live *live)
 		log_line("probe %s: its object has changed: the new programs took the places of the "
 			 "old ones between two events, and its counts continue without a gap", name);
 	else if (live->replaced == PROBE_REPLACED_GAP)
-		log_line("probe %s: its object has changed: the old programs ended and the new ones "
-			 "began, and its counts continue. events of the %.3f ms between are not "
-			 "counted. it has none when both are of the same events", name,
+		log_line("probe %s: %s changed: the old programs ended and the new ones began, and its "
+			 "counts continue. events of the %.3f ms between are not counted. it has none "
+			 "when both are of the same events", name,
+			 live->spec.event == SPEC_OBJECT ? "its object has" : "its programs have",
 			 (double)live->gap_ns / 1e6);
 	else if (live->replaced == PROBE_REPLACED_GAP_KILLED)
 		log_line("probe %s: its programs began again, and its counts continue. events since a "
@@ -260,6 +261,7 @@ static void place_end(struct keeper *k, uint32_t id)
 /* --- reconciling ------------------------------------------------------------------------------ */
 
 struct pinned_list {
+	const struct keeper *k;
 	struct reconcile_pinned *list;
 	uint32_t nr, max;
 	int err; /* the list is not whole: what is not in it may be pinned all the same */
@@ -270,6 +272,13 @@ static void pinned_add(const struct pinned_probe *seen, void *arg)
 	struct pinned_list *l = arg;
 	struct reconcile_pinned *p;
 
+	if (!seen->spec) {
+		/* One that is desired fails with the same reason when it is attached. */
+		if (!is_configured(l->k, seen->name))
+			log_line("probe %s was pinned by another version of talead: it counts, and is "
+				 "not shown. fix: talead --unpin", seen->name);
+		return;
+	}
 	if (!l->err)
 		l->err = array_reserve(&l->list, l->nr + 1, &l->max);
 	if (l->err)
@@ -377,7 +386,7 @@ static void probes_reconcile(struct keeper *k, const struct pinned_list *pinned)
 
 static void reconcile_with_pins(struct keeper *k)
 {
-	struct pinned_list pinned = { .list = NULL };
+	struct pinned_list pinned = { .k = k };
 
 	pins_need(k);
 	/* Not NULL: that nothing is pinned says something, too. */

@@ -22,7 +22,7 @@ struct cost_window {
 	struct probe_cost before[PROBES_MAX];
 };
 
-/* None is under way. Closes nothing: the standby is born without the descriptor. */
+/* None is under way. Closes nothing: the standby has closed the descriptor that it inherited. */
 void cost_window_init(struct cost_window *w);
 
 void requests_init(struct keeper *k);

@@ -1,6 +1,6 @@
 /*
  * Rows: add, assign, retire, keep, reuse by another counter, the grace, an outside reader, and a worker
- * that dies at any step (PROTOCOL 1 and 2; daemon/worker/space/owners.c, leave.c, daemon/worker/fold/grace.c). Owns
+ * that dies at any step (PROTOCOL 1 and 2; daemon/worker/space/{rows,deferred}.c, daemon/worker/fold/grace.c). Owns
  * no members of families: members.pml. Run by tests/model/run, which names the mutants.
  *
  * Loads and stores are sequentially consistent here. What that leaves out stands in the code as
@@ -205,7 +205,7 @@ again:
 	:: atomic { crashes > 0 -> crashes--; goto restart } \
 	fi
 
-/* owners.c, state_commit: sign 1 takes the row's sum along, -1 keeps it out. */
+/* rows_commit: sign 1 takes the row's sum along, -1 keeps it out. */
 inline state_commit(s, n, to)
 {
 #ifdef TWO_STORES

@@ -227,7 +227,9 @@ int load_programs_attach(struct load *l)
 
 		if (i == PROBE_PROGRAMS_MAX)
 			return -E2BIG;
-		if (trampoline_make(l, prog, &live->prog_fds[i], &live->slot_fds[i]))
+		err = trampoline_make(l, prog, &live->prog_fds[i], &live->slot_fds[i]);
+		/* Whatever else it is, this program can have none. */
+		if (err && err != -ENOMEM && err != -EMFILE && err != -ENFILE)
 			err = take_fd(bpf_program__fd(prog), &live->prog_fds[i]);
 		if (err)
 			return err;

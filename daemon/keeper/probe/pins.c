@@ -572,11 +572,17 @@ static void visit_one(const struct pins *pins, const char *folder, void *arg)
 	static struct pin_meta m;
 	const struct each *e = arg;
 	char name[256];
+	int err;
 
+	if (is_half_made(pins, folder))
+		return;
 	name_from(folder, name, sizeof(name));
-	if (!is_half_made(pins, folder) && !pin_find(pins, name, &m))
+	err = pin_find(pins, name, &m);
+	if (!err)
 		e->visit(&(struct pinned_probe){ .name = name, .origin = m.origin, .spec = &m.spec,
 						 .since_real_ns = m.since_real_ns }, e->arg);
+	else if (err == -EPROTO)
+		e->visit(&(struct pinned_probe){ .name = name }, e->arg);
 }
 
 void pins_each(const struct pins *pins, void (*visit)(const struct pinned_probe *p, void *arg),

@@ -47,7 +47,7 @@ struct pinned_probe {
 	const char *name;
 	uint32_t origin;
 	uint64_t since_real_ns;
-	const struct probe_spec *spec;
+	const struct probe_spec *spec; /* NULL: made by a talead that knew another struct pin_meta */
 };
 
 /* Calls visit with each pinned probe. */

@@ -66,8 +66,9 @@ static bool asks_where_it_is(const struct bpf_program *prog)
 }
 
 /*
- * What a program of type TRACING is attached to, by the number that the kernel has for it. A
- * function of a module is found by its descriptor alone, which takes more rights: not done.
+ * What a program of type TRACING is attached to, by the number that the kernel has for it: a type of
+ * the kernel itself, or of a module whose types the caller closes (ret->attach_btf_obj_fd). Opening
+ * those takes CAP_SYS_ADMIN.
  */
 static int target_get(const struct load *l, const struct bpf_program *prog,
 		      struct bpf_prog_load_opts *ret)
@@ -76,16 +77,20 @@ static int target_get(const struct load *l, const struct bpf_program *prog,
 	const char *target = l->target ? l->target : slash ? slash + 1 : NULL;
 	struct bpf_prog_info info = { 0 };
 	uint32_t bytes = sizeof(info);
-	int id;
+	int id, module;
 
 	if (bpf_program__type(prog) != BPF_PROG_TYPE_TRACING)
 		return 0;
 	if (!target || bpf_obj_get_info_by_fd(bpf_program__fd(prog), &info, &bytes))
 		return -ENOTSUP;
-	id = libbpf_find_vmlinux_btf_id(target, bpf_program__expected_attach_type(prog));
-	if (id <= 0 || (uint32_t)id != info.attach_btf_id)
-		return -ENOTSUP;
 	ret->attach_btf_id = info.attach_btf_id;
+	id = libbpf_find_vmlinux_btf_id(target, bpf_program__expected_attach_type(prog));
+	if (id > 0 && (uint32_t)id == info.attach_btf_id)
+		return 0;
+	module = bpf_btf_get_fd_by_id(info.attach_btf_obj_id);
+	if (module < 0)
+		return -ENOTSUP;
+	ret->attach_btf_obj_fd = (uint32_t)module;
 	return 0;
 }
 
@@ -110,7 +115,10 @@ static int trampoline_load(const struct load *l, const struct bpf_program *prog,
 		return err;
 	fd = bpf_prog_load(bpf_program__type(prog), name->text, "GPL", insns,
 			   sizeof(insns) / sizeof(insns[0]), &opts);
-	return fd < 0 ? -errno : fd;
+	err = fd < 0 ? -errno : fd;
+	if (opts.attach_btf_obj_fd)
+		close((int)opts.attach_btf_obj_fd);
+	return err;
 }
 
 static int slot_set(int slot_fd, int prog_fd)

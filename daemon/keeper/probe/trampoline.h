@@ -8,8 +8,8 @@
 
 /*
  * A trampoline for a loaded program, and its tail-call slot, which has been tried and is empty.
- * -errno where there can be none (a module's function, a program that asks for its own address):
- * then the program itself is attached.
+ * -errno where there can be none (a module's function without CAP_SYS_ADMIN, a program that asks for
+ * its own address): then the program itself is attached. -ENOMEM, -EMFILE, -ENFILE: nothing is.
  */
 int trampoline_make(const struct load *l, const struct bpf_program *prog, int *ret_fd,
 		    int *ret_slot_fd);

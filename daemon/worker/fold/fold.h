@@ -52,7 +52,8 @@ struct request *fold_answered(struct fold *f); /* NULL: none now. Control alone.
 /* An eventfd, readable when fold_answered has something. */
 int fold_answered_event(const struct fold *f);
 
-/* The spaces that fold_open opened, at most LINK_REGIONS_MAX; their number. Before fold_start. */
+/* The spaces that fold_open opened, at most LINK_REGIONS_MAX; their number. Control's
+ * thread, which alone asks for more. */
 uint32_t fold_spaces(const struct fold *f, struct space **ret);
 
 /* The CPU that the thread uses, of one core, over the last second. */

@@ -28,6 +28,21 @@ void kernel_close(struct kernel *k)
 
 /* --- beginning and ending --------------------------------------------------------------------- */
 
+static void statistics_take(struct kernel_probe *p)
+{
+	struct source_statistics now = { 0 }, *s = &p->statistics;
+
+	for (uint32_t i = 0; i < p->sources_nr; i++)
+		source_statistics(p->sources[i], &now);
+	shm_count_set(&s->keys_nr, now.keys_nr);
+	shm_count_set(&s->kept, now.kept);
+	shm_count_set(&s->overflow, now.overflow);
+	shm_count_set(&s->refused, now.refused);
+	shm_count_set(&s->folded, now.folded);
+	shm_count_set(&s->freed_nr, now.freed_nr);
+	shm_count_set(&s->is_conflict, now.is_conflict);
+}
+
 static int kernel_probe_begin(struct kernel *k, uint32_t place, struct probe_live *live,
 			      uint64_t incarnation)
 {
@@ -45,11 +60,20 @@ static int kernel_probe_begin(struct kernel *k, uint32_t place, struct probe_liv
 		p->sources_nr += !failed;
 		err = err ? err : failed;
 	}
+	if (!p->sources_nr)
+		p->incarnation = 0; /* the next message of the keeper tries again */
 	return err;
 }
 
-static void kernel_probe_end(struct kernel_probe *p)
+static void kernel_probe_end(struct kernel *k, uint32_t place)
 {
+	struct kernel_probe *p = &k->probes[place];
+
+	/* Dense keys are read a last time; of hashed ones the last published sums stay. */
+	if (place < PROBE_NR && k->pack[place].incarnation) {
+		source_fold(p->sources[0], true);
+		statistics_take(p);
+	}
 	for (uint32_t i = 0; i < p->sources_nr; i++)
 		source_end(p->sources[i]);
 	p->sources_nr = 0;
@@ -99,7 +123,7 @@ int kernel_probe(struct kernel *k, uint32_t place, struct probe_live *live)
 	int err = 0;
 
 	if (p->incarnation && p->incarnation != incarnation)
-		kernel_probe_end(p);
+		kernel_probe_end(k, place);
 	if (incarnation && !p->incarnation)
 		err = kernel_probe_begin(k, place, live, incarnation);
 	fds_close(live);
@@ -127,21 +151,6 @@ void kernel_configure(struct kernel *k, const struct config *config)
 }
 
 /* --- all probes -------------------------------------------------------------------------------- */
-
-static void statistics_take(struct kernel_probe *p)
-{
-	struct source_statistics now = { 0 }, *s = &p->statistics;
-
-	for (uint32_t i = 0; i < p->sources_nr; i++)
-		source_statistics(p->sources[i], &now);
-	shm_count_set(&s->keys_nr, now.keys_nr);
-	shm_count_set(&s->kept, now.kept);
-	shm_count_set(&s->overflow, now.overflow);
-	shm_count_set(&s->refused, now.refused);
-	shm_count_set(&s->folded, now.folded);
-	shm_count_set(&s->freed_nr, now.freed_nr);
-	shm_count_set(&s->is_conflict, now.is_conflict);
-}
 
 void kernel_fold(struct kernel *k, bool is_last)
 {

@@ -88,7 +88,10 @@ struct key_entry *key_table_find(const struct key_table *t, const unsigned char 
 
 struct key_entry *key_table_add(struct key_table *t, const unsigned char *bytes, uint64_t first_ns)
 {
-	if (t->nr == t->max && (reserve(t, 2 * t->max) || index_all(t, t->order + 1)))
+	/* The index first: it must never be full. */
+	if (t->nr == t->max && 1ull << t->order < 4ull * t->max && index_all(t, t->order + 1))
+		return NULL;
+	if (t->nr == t->max && reserve(t, 2 * t->max))
 		return NULL;
 	t->keys[t->nr] = (struct key_entry){ .slot = SHM_SLOT_NONE, .first_ns = first_ns };
 	memcpy(key_table_bytes(t, t->nr), bytes, t->key_bytes);

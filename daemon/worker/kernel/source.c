@@ -476,10 +476,8 @@ static void slot_end(struct source *s, uint32_t slot)
 
 void source_end(struct source *s)
 {
-	if (s->dense) {
-		dense_fold(s->dense, (const char *)s->counts, s->cpus_nr);
+	if (s->dense)
 		dense_end(s->dense);
-	}
 	if (s->slot != SHM_SLOT_NONE) {
 		for (uint32_t key = 0; key < s->table.nr; key++)
 			if (s->table.keys[key].slot != SHM_SLOT_NONE)
