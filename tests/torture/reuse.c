@@ -45,13 +45,16 @@ struct ledger {
 	uint64_t hot, aborted;
 };
 
-static struct region_fds fds = { .name = "default" };
-static struct config config;
-static struct registry registry;
-static struct space *space;
-static uint32_t slots[COUNTERS];
-static struct ledger *ledger;
-static int online_fd;
+/* One for all tests; each writer has a copy of its own, but for the ledger. */
+struct fixture {
+	struct region_fds fds;
+	struct config config;
+	struct registry registry;
+	struct space *space;
+	uint32_t slots[COUNTERS];
+	struct ledger *ledger;
+	int online_fd;
+};
 
 /* --- the writers ------------------------------------------------------------------------------- */
 
@@ -100,14 +103,16 @@ static void move_about(uint32_t seed)
 	sched_setaffinity(0, sizeof(set), &set);
 }
 
-static _Noreturn void writer(int at, enum how how)
+static _Noreturn void writer(const struct fixture *f, int at, enum how how)
 {
+	const uint32_t slots[COUNTERS] = { f->slots[0], f->slots[1] };
+	struct ledger *ledger = f->ledger;
 	uint32_t seed = 7919u * (uint32_t)(at + 1);
 	void *d, *s;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	CHECK(region_map(fds.ro[REGION_D], REGION_D, false, &d) == 0);
-	CHECK(region_map(fds.rw[REGION_S], REGION_S, true, &s) == 0);
+	CHECK(region_map(f->fds.ro[REGION_D], REGION_D, false, &d) == 0);
+	CHECK(region_map(f->fds.rw[REGION_S], REGION_S, true, &s) == 0);
 	shm_count_add(&ledger->ready, 1);
 	for (uint64_t i = 0; !shm_count_read(&ledger->is_over); i++) {
 		uint32_t which = (seed = seed * 1664525u + 1013904223u) >> 31;
@@ -138,7 +143,7 @@ static _Noreturn void writer(int at, enum how how)
 
 /* --- the daemon -------------------------------------------------------------------------------- */
 
-static uint32_t make_counter(const char *name)
+static uint32_t make_counter(struct fixture *f, const char *name)
 {
 	static const char help[] = "Of a test.";
 	const struct claim c = {
@@ -150,33 +155,54 @@ static uint32_t make_counter(const char *name)
 	struct quota quota;
 
 	registry_read_begin();
-	quota_init(&quota, space, &config);
-	register_claim(space, &quota, &c, &r, &why);
+	quota_init(&quota, f->space, &f->config);
+	register_claim(f->space, &quota, &c, &r, &why);
 	registry_read_end();
 	assert_int_equal(r.err, 0);
 	return r.slot;
 }
 
-static int open_space(void **state)
+static int set_up(void **state)
 {
-	(void)state;
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	*state = f;
+	strcpy(f->fds.name, "default");
 	for (enum region_part part = REGION_D; part < REGION_PARTS; part++)
-		assert_int_equal(region_make(part, "unit", &fds.rw[part], &fds.ro[part]), 0);
-	ledger = mmap(NULL, sizeof(*ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
-	assert_ptr_not_equal(ledger, MAP_FAILED);
-	config.namespaces_nr = 1;
-	config.namespaces[0] = (struct config_namespace){
+		assert_int_equal(region_make(part, "unit", &f->fds.rw[part], &f->fds.ro[part]), 0);
+	f->ledger = mmap(NULL, sizeof(*f->ledger), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(f->ledger, MAP_FAILED);
+	f->config.namespaces_nr = 1;
+	f->config.namespaces[0] = (struct config_namespace){
 		.name = "default", .counters_max = 1000, .counters_max_per_uid = 1000, .rows_max = 1,
 	};
-	online_fd = open("/sys/devices/system/cpu/online", O_RDONLY | O_CLOEXEC);
-	assert_true(online_fd >= 0);
+	f->online_fd = open("/sys/devices/system/cpu/online", O_RDONLY | O_CLOEXEC);
+	assert_true(f->online_fd >= 0);
 	registry_enter();
-	assert_int_equal(registry_init(&registry, &config), 0);
-	assert_int_equal(space_open(&space, &fds, 0, &registry, &config), 0);
-	shm_set32(&space->d->promotion, 0);
-	slots[0] = make_counter("reuse_one_total");
-	slots[1] = make_counter("reuse_two_total");
+	assert_int_equal(registry_init(&f->registry, &f->config), 0);
+	assert_int_equal(space_open(&f->space, &f->fds, 0, &f->registry, &f->config), 0);
+	shm_set32(&f->space->d->promotion, 0);
+	f->slots[0] = make_counter(f, "reuse_one_total");
+	f->slots[1] = make_counter(f, "reuse_two_total");
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	registry_fini(&f->registry);
+	space_close(f->space);
+	registry_leave();
+	close(f->online_fd);
+	for (enum region_part part = REGION_D; part < REGION_PARTS; part++) {
+		close(f->fds.rw[part]);
+		close(f->fds.ro[part]);
+	}
+	munmap(f->ledger, sizeof(*f->ledger));
+	free(f);
 	return 0;
 }
 
@@ -186,8 +212,9 @@ static void nap_us(long us)
 }
 
 /* One life of the row: the adds that came to it after its grace. */
-static uint64_t round_run(uint32_t slot, enum how how)
+static uint64_t round_run(const struct fixture *f, uint32_t slot, enum how how)
 {
+	struct space *space = f->space;
 	uint64_t quiet;
 	int64_t stray;
 	uint32_t seq, row;
@@ -197,7 +224,7 @@ static uint64_t round_run(uint32_t slot, enum how how)
 	nap_us(20);
 	seq = rows_retire(space, slot);
 	if (how != WITHOUT_GRACE)
-		assert_int_equal(grace_visit(online_fd), 0);
+		assert_int_equal(grace_visit(f->online_fd), 0);
 	assert_true(rows_free_retired(space, slot, seq));
 	quiet = space->rows.list[row].quiet_sum;
 	nap_us(50);
@@ -207,24 +234,24 @@ static uint64_t round_run(uint32_t slot, enum how how)
 	return quiet;
 }
 
-static void writers_start(pid_t *pids, enum how how)
+static void writers_start(const struct fixture *f, pid_t *pids, enum how how)
 {
-	memset(ledger, 0, sizeof(*ledger));
+	memset(f->ledger, 0, sizeof(*f->ledger));
 	for (int i = 0; i < WRITERS; i++) {
 		pids[i] = test_fork();
 		if (!pids[i])
-			writer(i, how);
+			writer(f, i, how);
 		assert_true(pids[i] > 0);
 	}
-	while (shm_count_read(&ledger->ready) < WRITERS)
+	while (shm_count_read(&f->ledger->ready) < WRITERS)
 		nap_us(1000);
 }
 
-static void writers_stop(pid_t *pids)
+static void writers_stop(const struct fixture *f, pid_t *pids)
 {
 	int status;
 
-	shm_count_set(&ledger->is_over, 1);
+	shm_count_set(&f->ledger->is_over, 1);
 	for (int i = 0; i < WRITERS; i++) {
 		kill(pids[i], SIGCONT);
 		assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
@@ -233,38 +260,40 @@ static void writers_stop(pid_t *pids)
 }
 
 /* What a counter holds beyond the adds that were made to it since `before`. */
-static int64_t excess(int which, int64_t before)
+static int64_t excess(const struct fixture *f, int which, int64_t before)
 {
-	int64_t n = suspect_sum(space, slots[which]) - before;
+	int64_t n = suspect_sum(f->space, f->slots[which]) - before;
 
 	for (int i = 0; i < WRITERS; i++)
-		n -= (int64_t)ledger->done[i][which];
+		n -= (int64_t)f->ledger->done[i][which];
 	return n;
 }
 
 /* Rounds with writers beside them, some of which are stopped now and then. Returns the late adds. */
-static uint64_t rounds_run(int rounds, enum how how, bool is_stopping)
+static uint64_t rounds_run(const struct fixture *f, int rounds, enum how how, bool is_stopping)
 {
-	int64_t before[COUNTERS] = { suspect_sum(space, slots[0]), suspect_sum(space, slots[1]) };
+	int64_t before[COUNTERS] = { suspect_sum(f->space, f->slots[0]),
+				     suspect_sum(f->space, f->slots[1]) };
+	const struct ledger *ledger = f->ledger;
 	uint64_t late = 0;
 	pid_t pids[WRITERS];
 
-	writers_start(pids, how);
+	writers_start(f, pids, how);
 	for (int i = 0; i < rounds; i++) {
 		if (is_stopping && i % 16 == 0)
 			kill(pids[i / 16 % WRITERS], SIGSTOP);
-		late += round_run(slots[i % COUNTERS], how);
+		late += round_run(f, f->slots[i % COUNTERS], how);
 		if (is_stopping && i % 16 == 3)
 			kill(pids[i / 16 % WRITERS], SIGCONT);
 	}
-	writers_stop(pids);
+	writers_stop(f, pids);
 	print_message("# %d rounds, %llu adds to the row, %llu sections aborted, %llu late\n", rounds,
 		      (unsigned long long)ledger->hot, (unsigned long long)ledger->aborted,
 		      (unsigned long long)late);
 	assert_true(ledger->hot > 0);
 	if (how == WITH_GRACE)
 		for (int which = 0; which < COUNTERS; which++)
-			assert_int_equal(excess(which, before[which]), 0);
+			assert_int_equal(excess(f, which, before[which]), 0);
 	return late;
 }
 
@@ -272,26 +301,24 @@ static uint64_t rounds_run(int rounds, enum how how, bool is_stopping)
 
 static void no_add_comes_to_a_row_after_its_grace(void **state)
 {
-	(void)state;
-	assert_int_equal(rounds_run(harness_times(1500, 90000), WITH_GRACE, false), 0);
+	assert_int_equal(rounds_run(*state, harness_times(1500, 90000), WITH_GRACE, false), 0);
 }
 
 static void nor_from_writers_that_were_stopped_in_a_section(void **state)
 {
-	(void)state;
-	assert_int_equal(rounds_run(harness_times(300, 6000), WITH_GRACE, true), 0);
+	assert_int_equal(rounds_run(*state, harness_times(300, 6000), WITH_GRACE, true), 0);
 }
 
 /* The daemon gets a fifth of a CPU: another process stops it for 4 ms of every 5. */
 static void nor_when_the_daemon_has_little_cpu(void **state)
 {
 	pid_t me = getpid(), limiter = test_fork();
+	struct fixture *f = *state;
 	int status;
 
-	(void)state;
 	if (!limiter) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		while (!shm_count_read(&ledger->is_unlimited)) {
+		while (!shm_count_read(&f->ledger->is_unlimited)) {
 			kill(me, SIGSTOP);
 			nap_us(4000);
 			kill(me, SIGCONT);
@@ -300,8 +327,8 @@ static void nor_when_the_daemon_has_little_cpu(void **state)
 		_exit(0);
 	}
 	assert_true(limiter > 0);
-	status = rounds_run(harness_times(200, 4000), WITH_GRACE, false) != 0;
-	shm_count_set(&ledger->is_unlimited, 1);
+	status = rounds_run(f, harness_times(200, 4000), WITH_GRACE, false) != 0;
+	shm_count_set(&f->ledger->is_unlimited, 1);
 	waitpid(limiter, NULL, 0);
 	assert_int_equal(status, 0);
 }
@@ -312,7 +339,6 @@ static void nor_beside_a_real_time_task_that_never_sleeps(void **state)
 	pid_t hog = test_fork();
 	int status;
 
-	(void)state;
 	if (!hog) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		move_about((uint32_t)sysconf(_SC_NPROCESSORS_ONLN) - 1);
@@ -325,7 +351,7 @@ static void nor_beside_a_real_time_task_that_never_sleeps(void **state)
 	nap_us(50000);
 	if (waitpid(hog, &status, WNOHANG) == hog)
 		test_skip("no right to SCHED_FIFO here");
-	status = rounds_run(harness_times(3, 20), WITH_GRACE, false) != 0;
+	status = rounds_run(*state, harness_times(3, 20), WITH_GRACE, false) != 0;
 	kill(hog, SIGKILL);
 	waitpid(hog, NULL, 0);
 	assert_int_equal(status, 0);
@@ -333,14 +359,12 @@ static void nor_beside_a_real_time_task_that_never_sleeps(void **state)
 
 static void control_without_the_grace_adds_come_late(void **state)
 {
-	(void)state;
-	assert_true(rounds_run(200, WITHOUT_GRACE, false) > 0);
+	assert_true(rounds_run(*state, 200, WITHOUT_GRACE, false) > 0);
 }
 
 static void control_with_the_route_loaded_outside_adds_come_late(void **state)
 {
-	(void)state;
-	assert_true(rounds_run(400, ROUTE_OUTSIDE, false) > 0);
+	assert_true(rounds_run(*state, 400, ROUTE_OUTSIDE, false) > 0);
 }
 
 static void the_self_test_knows_sections_that_abort_from_those_that_do_not(void **state)
@@ -367,7 +391,7 @@ int main(void)
 		cmocka_unit_test(control_with_the_route_loaded_outside_adds_come_late),
 	};
 
-	return cmocka_run_group_tests_name("reuse", tests, open_space, NULL);
+	return cmocka_run_group_tests_name("reuse", tests, set_up, tear_down);
 }
 
 #else
