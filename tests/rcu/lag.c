@@ -15,6 +15,7 @@
 
 #include "tests/lib/harness.h"
 
+/* These three are global: what takes the place of RCU's functions has no argument for them. */
 static bool is_rwlock; /* changed while no other thread runs */
 static _Thread_local bool is_folding; /* who stores takes the lock to write */
 
@@ -49,11 +50,14 @@ static void section_end(void)
 #define BLOCKS_NR  2
 #define TIMES      20 /* so much longer waits who waits for a walk; thousands are seen */
 
-static struct registry registry;
-static struct record *records;
-static uint32_t records_nr;
-static uint32_t is_over;
-static uint64_t walks_nr, walked_ns;
+struct fixture {
+	struct config config;
+	struct registry registry;
+	struct record *records;
+	uint32_t records_nr;
+	uint32_t is_over;
+	uint64_t walks_nr, walked_ns;
+};
 
 static uint64_t hash_of(uint32_t where)
 {
@@ -65,71 +69,75 @@ static bool is_record(const struct record *rec, const void *key)
 	return rec->where == *(const uint32_t *)key;
 }
 
-static void name_add(void)
+static void name_add(struct fixture *f)
 {
-	struct record *rec = &records[records_nr];
+	struct record *rec = &f->records[f->records_nr];
 
-	rec->where = records_nr++;
-	registry_add(&registry, rec, hash_of(rec->where));
+	rec->where = f->records_nr++;
+	registry_add(&f->registry, rec, hash_of(rec->where));
 }
 
 static void *scrape(void *arg)
 {
+	struct fixture *f = arg;
+	struct cds_lfht *names = f->registry.names;
+
 	registry_enter();
-	while (!shm_read32(&is_over)) {
+	while (!shm_read32(&f->is_over)) {
 		uint64_t begin_ns = harness_now_ns(), sum = 0;
 		struct cds_lfht_iter iter;
 		struct cds_lfht_node *node;
 
 		registry_read_begin();
-		cds_lfht_for_each(registry.names, &iter, node)
+		cds_lfht_for_each(names, &iter, node)
 			sum += caa_container_of(node, struct record, node)->where;
 		registry_read_end();
-		shm_count_add(&walked_ns, harness_now_ns() - begin_ns);
-		shm_count_add(&walks_nr, sum != 0);
+		shm_count_add(&f->walked_ns, harness_now_ns() - begin_ns);
+		shm_count_add(&f->walks_nr, sum != 0);
 	}
 	registry_leave();
-	return arg;
+	return NULL;
 }
 
 /* What the fold thread does for a client that asks for one name that exists and one that does not. */
-static uint64_t serve(uint32_t round)
+static uint64_t serve(struct fixture *f, uint32_t round)
 {
 	uint32_t known = round * 7919 % NAMES_NR;
 	uint64_t begin_ns = harness_now_ns();
 	const struct record *rec;
 
 	registry_read_begin();
-	rec = registry_find(&registry, hash_of(known), is_record, &known);
-	name_add();
+	rec = registry_find(&f->registry, hash_of(known), is_record, &known);
+	name_add(f);
 	registry_read_end();
 	begin_ns = harness_now_ns() - begin_ns;
-	assert_ptr_equal(rec, &records[known]);
+	assert_ptr_equal(rec, &f->records[known]);
 	return begin_ns;
 }
 
 /* Serves ROUNDS_NR times beside scrapes that never end; how long each took goes to lags. */
-static void block_run(bool with_rwlock, uint64_t *lags, uint64_t *ret_walk_ns)
+static void block_run(struct fixture *f, bool with_rwlock, uint64_t *lags,
+		      uint64_t *ret_walk_ns)
 {
 	const struct timespec pause = { 0, 2000000 };
 	pthread_t threads[SCRAPES_NR];
 
 	is_rwlock = with_rwlock;
-	walks_nr = walked_ns = 0;
-	shm_set32(&is_over, 0);
+	f->walks_nr = f->walked_ns = 0;
+	shm_set32(&f->is_over, 0);
 	for (unsigned int i = 0; i < SCRAPES_NR; i++)
-		assert_int_equal(pthread_create(&threads[i], NULL, scrape, NULL), 0);
+		assert_int_equal(pthread_create(&threads[i], NULL, scrape, f), 0);
 	/* Scrapes are under way. */
-	while (shm_count_read(&walks_nr) < SCRAPES_NR)
+	while (shm_count_read(&f->walks_nr) < SCRAPES_NR)
 		nanosleep(&pause, NULL);
 	for (uint32_t i = 0; i < ROUNDS_NR; i++) {
 		nanosleep(&pause, NULL);
-		lags[i] = serve(i);
+		lags[i] = serve(f, i);
 	}
-	shm_set32(&is_over, 1);
+	shm_set32(&f->is_over, 1);
 	for (unsigned int i = 0; i < SCRAPES_NR; i++)
 		pthread_join(threads[i], NULL);
-	*ret_walk_ns = walked_ns / walks_nr;
+	*ret_walk_ns = f->walked_ns / f->walks_nr;
 }
 
 static int by_size(const void *a, const void *b)
@@ -148,15 +156,15 @@ static uint64_t median(uint64_t *lags)
 static void the_fold_does_not_lag_with_a_scrape_but_with_a_rwlock_it_would(void **state)
 {
 	uint64_t lags[2][BLOCKS_NR * ROUNDS_NR], walk_ns[2], rcu_ns, rwlock_ns;
+	struct fixture *f = *state;
 
-	(void)state;
 	for (unsigned int block = 0; block < BLOCKS_NR; block++) /* in turns: the machine is shared */
 		for (unsigned int kind = 0; kind < 2; kind++)
-			block_run(kind, lags[kind] + block * ROUNDS_NR, &walk_ns[kind]);
+			block_run(f, kind, lags[kind] + block * ROUNDS_NR, &walk_ns[kind]);
 	rcu_ns = median(lags[0]);
 	rwlock_ns = median(lags[1]);
 	print_message("# %u names, a walk of them takes %.1f ms; a request beside %d scrapes takes "
-		      "%.1f us with RCU, %.1f us with a rwlock\n", records_nr,
+		      "%.1f us with RCU, %.1f us with a rwlock\n", f->records_nr,
 		      (double)walk_ns[0] / 1e6, SCRAPES_NR, (double)rcu_ns / 1e3,
 		      (double)rwlock_ns / 1e3);
 	assert_true(rcu_ns * TIMES < walk_ns[0]);
@@ -165,33 +173,37 @@ static void the_fold_does_not_lag_with_a_scrape_but_with_a_rwlock_it_would(void 
 
 static int set_up(void **state)
 {
-	static struct config config;
+	struct fixture *f = calloc(1, sizeof(*f));
 	pthread_rwlockattr_t attr;
 
-	(void)state;
+	if (!f)
+		return -1;
+	*state = f;
 	pthread_rwlockattr_init(&attr);
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&rwlock, &attr);
-	records = calloc(NAMES_NR + 2 * BLOCKS_NR * ROUNDS_NR, sizeof(*records));
-	if (!records || registry_init(&registry, &config))
+	f->records = calloc(NAMES_NR + 2 * BLOCKS_NR * ROUNDS_NR, sizeof(*f->records));
+	if (!f->records || registry_init(&f->registry, &f->config))
 		return -1;
 	registry_enter();
 	is_folding = true;
-	registry_grow(&registry, NAMES_NR);
+	registry_grow(&f->registry, NAMES_NR);
 	registry_read_begin();
-	while (records_nr < NAMES_NR)
-		name_add();
+	while (f->records_nr < NAMES_NR)
+		name_add(f);
 	registry_read_end();
 	return 0;
 }
 
 static int tear_down(void **state)
 {
-	(void)state;
+	struct fixture *f = *state;
+
 	is_rwlock = false;
-	registry_fini(&registry);
+	registry_fini(&f->registry);
 	registry_leave();
-	free(records);
+	free(f->records);
+	free(f);
 	pthread_rwlock_destroy(&rwlock);
 	return 0;
 }
