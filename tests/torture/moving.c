@@ -39,11 +39,36 @@ struct ledger {
 	uint64_t adds, is_over, readings;
 };
 
-static struct harness h;
-static struct ledger *ledger;
-static uint64_t adds_wanted, end_ns;
+/* A process that the test starts has a copy of its own, but for the ledger. */
+struct fixture {
+	struct harness h;
+	struct ledger *ledger;
+	uint64_t adds_wanted, end_ns;
+};
 
-static uint64_t begun(int what)
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	f->ledger = mmap(NULL, sizeof(*f->ledger), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(f->ledger != MAP_FAILED);
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	harness_cleanup(&f->h);
+	munmap(f->ledger, sizeof(*f->ledger));
+	free(f);
+	return 0;
+}
+
+static uint64_t begun(const struct ledger *ledger, int what)
 {
 	uint64_t sum = 0;
 
@@ -52,7 +77,7 @@ static uint64_t begun(int what)
 	return sum;
 }
 
-static uint64_t done(int what)
+static uint64_t done(const struct ledger *ledger, int what)
 {
 	uint64_t sum = 0;
 
@@ -70,7 +95,13 @@ struct handles {
 };
 
 struct thread {
+	struct fixture *fixture;
 	struct handles *handles;
+	int at;
+};
+
+struct writer {
+	struct fixture *fixture;
 	int at;
 };
 
@@ -104,7 +135,8 @@ static void open_handles(struct handles *hs)
 	}
 }
 
-static void add_chunk(struct handles *hs, struct account *a, unsigned int hot, uint64_t nr)
+static void add_chunk(struct ledger *ledger, struct handles *hs, struct account *a,
+		      unsigned int hot, uint64_t nr)
 {
 	unsigned int what = hot < COUNTERS ? hot : FAMILY;
 	uint64_t key = hot - COUNTERS;
@@ -128,7 +160,9 @@ static void add_chunk(struct handles *hs, struct account *a, unsigned int hot, u
 static void *write_until_enough(void *arg)
 {
 	struct thread *th = arg;
+	struct ledger *ledger = th->fixture->ledger;
 	struct account *a = &ledger->of[th->at];
+	uint64_t adds_wanted = th->fixture->adds_wanted, end_ns = th->fixture->end_ns;
 	unsigned int seed = (unsigned int)th->at;
 
 	while (shm_count_read(&ledger->adds) < adds_wanted || harness_now_ns() < end_ns) {
@@ -136,8 +170,10 @@ static void *write_until_enough(void *arg)
 		uint64_t beat = harness_now_ns() / 50000000;
 
 		for (int i = 0; i < 20; i++)
-			add_chunk(th->handles, a, (unsigned int)(beat % (COUNTERS + KEYS)), CHUNK);
-		add_chunk(th->handles, a, (unsigned int)rand_r(&seed) % (COUNTERS + KEYS), 1);
+			add_chunk(ledger, th->handles, a,
+				  (unsigned int)(beat % (COUNTERS + KEYS)), CHUNK);
+		add_chunk(ledger, th->handles, a,
+			  (unsigned int)rand_r(&seed) % (COUNTERS + KEYS), 1);
 		/* The poll that finds removed members again. */
 		if (rand_r(&seed) % 8 == 0)
 			talea_status(th->handles->t, &st);
@@ -147,13 +183,14 @@ static void *write_until_enough(void *arg)
 
 static int write_process(void *arg)
 {
+	struct writer *w = arg;
 	struct handles hs;
 	struct thread threads[THREADS];
 	pthread_t ids[THREADS];
 
 	open_handles(&hs);
 	for (int i = 0; i < THREADS; i++) {
-		threads[i] = (struct thread){ &hs, *(int *)arg * THREADS + i };
+		threads[i] = (struct thread){ w->fixture, &hs, w->at * THREADS + i };
 		CHECK(pthread_create(&ids[i], NULL, write_until_enough, &threads[i]) == 0);
 	}
 	for (int i = 0; i < THREADS; i++)
@@ -185,12 +222,13 @@ static void change(int sock, enum wire_change_op op, const char *name)
 
 static int operate_process(void *arg)
 {
+	struct fixture *f = arg;
 	unsigned int seed = 99;
 
-	(void)arg;
-	while (!shm_take(&ledger->is_over)) {
+	while (!shm_take(&f->ledger->is_over)) {
 		unsigned int what = (unsigned int)rand_r(&seed);
-		int sock = raw_connect(h.socket); /* of its own each: a new worker knows no old one */
+		/* Of its own each: a new worker knows no old one. */
+		int sock = raw_connect(f->h.socket);
 		struct wire_welcome welcome;
 		char name[64];
 
@@ -230,15 +268,15 @@ static int add_up(const char *name, const struct talea_total *total, void *arg)
 	return 0;
 }
 
-static void check_family(struct talea *t, enum talea_how how, int64_t *last)
+static void check_family(struct ledger *ledger, struct talea *t, enum talea_how how, int64_t *last)
 {
-	uint64_t finished = done(FAMILY), later;
+	uint64_t finished = done(ledger, FAMILY), later;
 	struct family_sum f = { 0 };
 	int err = talea_each(t, "moving_keys_total", how, add_up, &f);
 
 	if (err == -EAGAIN)
 		return;
-	later = begun(FAMILY);
+	later = begun(ledger, FAMILY);
 	f.is_compacted |= how == TALEA_COMPACTED;
 	if (err || (uint64_t)f.sum > later || (!f.is_compacted && (uint64_t)f.sum < finished))
 		fprintf(stderr, "# family: %s, %lld, finished %llu, begun %llu, how %d\n",
@@ -255,19 +293,20 @@ static void check_family(struct talea *t, enum talea_how how, int64_t *last)
 	*last = f.sum;
 }
 
-static void check_counter(struct talea *t, int i, int64_t *last_sum, int64_t *last)
+static void check_counter(struct ledger *ledger, struct talea *t, int i, int64_t *last_sum,
+			  int64_t *last)
 {
 	struct talea_total n = { .size = sizeof(n) };
-	uint64_t finished = done(i);
+	uint64_t finished = done(ledger, i);
 	char name[64];
 
 	snprintf(name, sizeof(name), "moving_%d_total", i);
 	CHECK(talea_read_name(t, name, TALEA_SUM, 0, &n) == 0);
-	CHECK((uint64_t)n.value >= finished && (uint64_t)n.value <= begun(i));
+	CHECK((uint64_t)n.value >= finished && (uint64_t)n.value <= begun(ledger, i));
 	CHECK(n.value >= *last_sum);
 	*last_sum = n.value;
 	CHECK(talea_read_name(t, name, TALEA_COMPACTED, 0, &n) == 0);
-	CHECK((uint64_t)n.value <= begun(i) && n.value >= *last);
+	CHECK((uint64_t)n.value <= begun(ledger, i) && n.value >= *last);
 	CHECK(n.state == TALEA_OK);
 	*last = n.value;
 }
@@ -275,15 +314,15 @@ static void check_counter(struct talea *t, int i, int64_t *last_sum, int64_t *la
 static int read_process(void *arg)
 {
 	int64_t last_sum[COUNTERS] = { 0 }, last[COUNTERS] = { 0 }, keys_sum = 0, keys = 0;
+	struct ledger *ledger = ((struct fixture *)arg)->ledger;
 	struct handles hs;
 
-	(void)arg;
 	open_handles(&hs);
 	while (!shm_take(&ledger->is_over)) {
 		for (int i = 0; i < COUNTERS; i++)
-			check_counter(hs.t, i, &last_sum[i], &last[i]);
-		check_family(hs.t, TALEA_COMPACTED, &keys);
-		check_family(hs.t, TALEA_SUM, &keys_sum);
+			check_counter(ledger, hs.t, i, &last_sum[i], &last[i]);
+		check_family(ledger, hs.t, TALEA_COMPACTED, &keys);
+		check_family(ledger, hs.t, TALEA_SUM, &keys_sum);
 		shm_count_add(&ledger->readings, 1);
 		harness_sleep_ms(1);
 	}
@@ -293,27 +332,27 @@ static int read_process(void *arg)
 
 static int final_process(void *arg)
 {
+	struct ledger *ledger = ((struct fixture *)arg)->ledger;
 	struct handles hs;
 
-	(void)arg;
 	open_handles(&hs);
 	CHECK(talea_sync(hs.t, 10000) == 0);
 	for (int i = 0; i < COUNTERS; i++) {
 		struct talea_total n = { .size = sizeof(n) };
 
 		CHECK(talea_read(hs.t, hs.counters[i], TALEA_SUM, 0, &n) == 0);
-		CHECK((uint64_t)n.value == done(i));
+		CHECK((uint64_t)n.value == done(ledger, i));
 		CHECK(talea_read(hs.t, hs.counters[i], TALEA_COMPACTED, 0, &n) == 0);
-		CHECK((uint64_t)n.value == done(i));
+		CHECK((uint64_t)n.value == done(ledger, i));
 	}
 	for (int how = TALEA_SUM; how <= TALEA_COMPACTED; how++) {
 		struct family_sum f = { 0 };
 
 		CHECK(talea_each(hs.t, "moving_keys_total", (enum talea_how)how, add_up, &f) == 0);
-		if ((uint64_t)f.sum != done(FAMILY))
+		if ((uint64_t)f.sum != done(ledger, FAMILY))
 			fprintf(stderr, "# family: %lld instead of %llu\n", (long long)f.sum,
-				(unsigned long long)done(FAMILY));
-		CHECK((uint64_t)f.sum == done(FAMILY));
+				(unsigned long long)done(ledger, FAMILY));
+		CHECK((uint64_t)f.sum == done(ledger, FAMILY));
 	}
 	talea_close(hs.t);
 	return 0;
@@ -322,35 +361,35 @@ static int final_process(void *arg)
 /* --- tests ------------------------------------------------------------------------------------- */
 
 /* rows: fewer than counters that become hot, so that they change hands. */
-static void run(const char *sections, int seconds, int kills)
+static void run(struct fixture *f, const char *sections, int seconds, int kills)
 {
-	int numbers[PROCESSES], killed = 0;
+	struct writer places[PROCESSES];
+	struct ledger *ledger = f->ledger;
+	struct harness *h = &f->h;
+	int killed = 0;
 	pid_t writers[PROCESSES], reader, operator;
 	struct wire_status st;
 
-	ledger = mmap(NULL, sizeof(*ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
-	assert_true(ledger != MAP_FAILED);
-	adds_wanted = (uint64_t)harness_times(1000000, 100000000);
-	end_ns = harness_now_ns() + (uint64_t)seconds * 1000000000;
-	harness_start(&h, NULL, sections);
-	reader = harness_client(&h, read_process, NULL);
-	operator = harness_client(&h, operate_process, NULL);
+	f->adds_wanted = (uint64_t)harness_times(1000000, 100000000);
+	f->end_ns = harness_now_ns() + (uint64_t)seconds * 1000000000;
+	harness_start(h, NULL, sections);
+	reader = harness_client(h, read_process, f);
+	operator = harness_client(h, operate_process, f);
 	for (int p = 0; p < PROCESSES; p++) {
-		numbers[p] = p;
-		writers[p] = harness_client(&h, write_process, &numbers[p]);
+		places[p] = (struct writer){ f, p };
+		writers[p] = harness_client(h, write_process, &places[p]);
 	}
 	for (; killed < kills; killed++) {
 		harness_sleep_ms((unsigned int)(seconds * 1000 / kills));
-		harness_kill_worker(&h);
+		harness_kill_worker(h);
 	}
 	for (int p = 0; p < PROCESSES; p++)
 		assert_int_equal(harness_wait(writers[p]), 0);
 	shm_publish(&ledger->is_over, 1);
 	assert_int_equal(harness_wait(reader), 0);
 	assert_int_equal(harness_wait(operator), 0);
-	harness_run(&h, final_process, NULL);
-	harness_status(&h, &st);
+	harness_run(h, final_process, f);
+	harness_status(h, &st);
 	print_message("# %llu adds, %d kills, %llu members removed, rows: %llu given, %llu retired; "
 		      "%llu readings\n", (unsigned long long)ledger->adds, killed,
 		      (unsigned long long)st.removed_nr, (unsigned long long)st.row_changes[1],
@@ -360,34 +399,27 @@ static void run(const char *sections, int seconds, int kills)
 	assert_true(st.removed_nr > 0 && st.row_changes[1] > 1);
 	assert_true(kills || st.row_changes[2] > 0);
 	assert_true(st.suspects_nr == 0 && st.strays_nr == 0);
-	harness_stop(&h);
-	munmap(ledger, sizeof(*ledger));
-}
-
-static int clean_up(void **state)
-{
-	(void)state;
-	harness_cleanup(&h);
-	return 0;
+	harness_stop(h);
 }
 
 static void no_add_is_lost_while_heat_moves(void **state)
 {
-	(void)state;
-	run("[namespace default]\nrows-max = 4\n", harness_times(5, 60), 0);
+	run(*state, "[namespace default]\nrows-max = 4\n", harness_times(5, 60), 0);
 }
 
 static void nor_when_the_worker_dies_meanwhile(void **state)
 {
-	(void)state;
-	run("[namespace default]\nrows-max = 4\n", harness_times(6, 100), harness_times(5, 60));
+	run(*state, "[namespace default]\nrows-max = 4\n", harness_times(6, 100),
+	    harness_times(5, 60));
 }
+
+#define MOVING_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_teardown(no_add_is_lost_while_heat_moves, clean_up),
-		cmocka_unit_test_teardown(nor_when_the_worker_dies_meanwhile, clean_up),
+		MOVING_TEST(no_add_is_lost_while_heat_moves),
+		MOVING_TEST(nor_when_the_worker_dies_meanwhile),
 	};
 
 	return cmocka_run_group_tests_name("moving", tests, NULL, NULL);
