@@ -28,11 +28,29 @@ static const char settings[] = "bpf = off\nfold = 2ms";
 static const char sections[] = "[namespace default]\nrows-max = 4\n"
 			       "[counter rcu_keys_total]\nttl = 1s\n";
 
-static uint64_t end_ns;
+struct fixture {
+	struct harness harness;
+	uint64_t end_ns; /* the clients inherit it */
+};
 
-static bool is_going_on(void)
+static int set_up(void **state)
 {
-	return harness_now_ns() < end_ns;
+	*state = calloc(1, sizeof(struct fixture));
+	return *state ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	harness_cleanup(&f->harness);
+	free(f);
+	return 0;
+}
+
+static bool is_going_on(const struct fixture *f)
+{
+	return harness_now_ns() < f->end_ns;
 }
 
 /* --- clients ---------------------------------------------------------------------------------- */
@@ -40,12 +58,13 @@ static bool is_going_on(void)
 /* Names that did not exist, one at a time, and one that does. */
 static int make_names(void *arg)
 {
+	const struct fixture *f = arg;
 	struct talea *t = client_open("default");
 	struct talea_counter c, known = client_declare(t, "rcu_known_total");
 	char name[64];
 	uint64_t nr = 0;
 
-	for (; is_going_on() || !nr; nr++) {
+	for (; is_going_on(f) || !nr; nr++) {
 		snprintf(name, sizeof(name), "rcu_name_%d_%llu_total", (int)getpid(),
 			 (unsigned long long)nr);
 		c = client_declare(t, name);
@@ -55,13 +74,13 @@ static int make_names(void *arg)
 	}
 	CHECK(talea_sync(t, 5000) == 0);
 	talea_close(t);
-	(void)arg;
 	return 0;
 }
 
 /* One counter after the other is hot: more of them than there are rows. */
 static int move_heat(void *arg)
 {
+	const struct fixture *f = arg;
 	struct talea *t = client_open("default");
 	struct talea_counter moving[MOVING_NR], all = client_declare(t, "rcu_adds_total");
 	char name[64];
@@ -70,14 +89,13 @@ static int move_heat(void *arg)
 		snprintf(name, sizeof(name), "rcu_moving_%d_total", i);
 		moving[i] = client_declare(t, name);
 	}
-	for (unsigned int round = 0; is_going_on(); round++) {
+	for (unsigned int round = 0; is_going_on(f); round++) {
 		for (unsigned int i = 0; i < 20000; i++)
 			talea_inc(moving[round / 16 % MOVING_NR]);
 		talea_add(all, 20000);
 	}
 	CHECK(talea_sync(t, 5000) == 0);
 	talea_close(t);
-	(void)arg;
 	return 0;
 }
 
@@ -125,6 +143,7 @@ static int connect_to(const char *name_space)
 /* Members that are added to while this very client has them forgotten. */
 static int forget_members(void *arg)
 {
+	const struct fixture *f = arg;
 	struct talea *t = client_open("default");
 	struct talea_counter all = client_declare(t, "rcu_kept_total");
 	int sock = connect_to("default");
@@ -132,7 +151,7 @@ static int forget_members(void *arg)
 	char name[64];
 
 	CHECK(talea_family(t, &keys, "rcu_keys_total", "Of a test.", "key") == 0);
-	for (unsigned int round = 0; is_going_on(); round++) {
+	for (unsigned int round = 0; is_going_on(f); round++) {
 		unsigned int key = round % KEYS_NR;
 		int len = snprintf(name, sizeof(name), "k%u", key);
 
@@ -146,7 +165,6 @@ static int forget_members(void *arg)
 	close(sock);
 	CHECK(talea_sync(t, 5000) == 0);
 	talea_close(t);
-	(void)arg;
 	return 0;
 }
 
@@ -156,9 +174,10 @@ static int ask(void *arg)
 	static const uint32_t named[] = { WIRE_EXPLAIN, WIRE_LANES };
 	static const uint32_t others[] = { WIRE_STATUS, WIRE_CLIENTS, WIRE_CHANGES, WIRE_PROBES };
 	static const uint32_t changes[] = { WIRE_PIN_HOT, WIRE_UNPIN, WIRE_PIN_COLD, WIRE_UNPIN };
+	const struct fixture *f = arg;
 	char name[64];
 
-	for (unsigned int round = 0; is_going_on(); round++) {
+	for (unsigned int round = 0; is_going_on(f); round++) {
 		int sock = connect_to("default");
 
 		snprintf(name, sizeof(name), "rcu_moving_%u_total", round / 4 % MOVING_NR);
@@ -170,7 +189,6 @@ static int ask(void *arg)
 		query(sock, WIRE_EXPLAIN, "rcu_keys_total{key=\"k1\"}");
 		close(sock);
 	}
-	(void)arg;
 	return 0;
 }
 
@@ -231,13 +249,14 @@ static void threads_of_a_busy_daemon_lose_nothing(void **state)
 {
 	static int (*const run[])(void *) = { make_names, make_names, move_heat, forget_members, ask };
 	pid_t clients[sizeof(run) / sizeof(run[0])];
-	struct harness *h = *state;
+	struct fixture *f = *state;
+	struct harness *h = &f->harness;
 	struct wire_status status;
 
 	harness_start(h, settings, sections);
-	end_ns = harness_now_ns() + RUN_NS;
+	f->end_ns = harness_now_ns() + RUN_NS;
 	for (size_t i = 0; i < sizeof(run) / sizeof(run[0]); i++)
-		clients[i] = harness_client(h, run[i], NULL);
+		clients[i] = harness_client(h, run[i], f);
 	for (unsigned int round = 0; round < RELOADS_NR; round++) {
 		harness_sleep_ms((unsigned int)(RUN_NS / 1000000 / RELOADS_NR));
 		reload(h, round);
@@ -264,18 +283,11 @@ static void threads_of_a_busy_daemon_lose_nothing(void **state)
 	harness_stop(h);
 }
 
-static int tear_down(void **state)
-{
-	harness_cleanup(*state);
-	return 0;
-}
-
 int main(void)
 {
-	static struct harness harness;
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_prestate_setup_teardown(threads_of_a_busy_daemon_lose_nothing, NULL,
-							 tear_down, &harness),
+		cmocka_unit_test_setup_teardown(threads_of_a_busy_daemon_lose_nothing, set_up,
+						tear_down),
 	};
 
 	return cmocka_run_group_tests_name("threads", tests, NULL, NULL);
