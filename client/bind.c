@@ -67,7 +67,8 @@ static const char *type_word(uint8_t type)
 	}
 }
 
-/* The same text as the worker's, for a name that exists with another type or help. */
+/* Refuses a name that exists with another type or help, before the worker is asked; claim.c refuses
+ * those that it is asked for. */
 static int compare_found(const struct dir_shm *d, uint32_t slot, uint8_t type, const char *name,
 			 const char *help, char *text)
 {
